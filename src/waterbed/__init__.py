@@ -1,0 +1,89 @@
+"""Waterbed: train robust representations, measure the information they keep, invert and transfer them.
+
+>>> import waterbed as wb
+>>> wb.load_dataset("digits").shape
+(1, 8, 8)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from waterbed.attacks import PGD
+    from waterbed.data import ImageData, load_dataset
+    from waterbed.errors import DivergenceError, UsageError
+    from waterbed.evaluation import Score, evaluate
+    from waterbed.information import Estimate, InputFisher, WeightFisher, WeightNoise
+    from waterbed.inversion import Inversion, invert
+    from waterbed.models import FeatureClassifier, create_model, load_model, save_model, weight_norm
+    from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Standard
+    from waterbed.reporting import report
+    from waterbed.runs import Run
+    from waterbed.training import fit
+    from waterbed.transfer_learning import TransferTable, class_emd, extract_features, finetune, transfer
+
+__version__ = "0.1.0"
+
+# Where each public name lives; imported on first use, so that ``import waterbed`` loads no torch.
+_HOMES = {
+    "attacks": ["PGD"],
+    "data": ["ImageData", "load_dataset"],
+    "errors": ["DivergenceError", "UsageError"],
+    "evaluation": ["Score", "evaluate"],
+    "information": ["Estimate", "InputFisher", "WeightFisher", "WeightNoise"],
+    "inversion": ["Inversion", "invert"],
+    "models": ["FeatureClassifier", "create_model", "load_model", "save_model", "weight_norm"],
+    "objectives": ["TRADES", "AdversarialTraining", "GaussianNoise", "Standard"],
+    "reporting": ["report"],
+    "runs": ["Run"],
+    "training": ["fit"],
+    "transfer_learning": ["TransferTable", "class_emd", "extract_features", "finetune", "transfer"],
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "PGD",
+    "TRADES",
+    "AdversarialTraining",
+    "DivergenceError",
+    "Estimate",
+    "FeatureClassifier",
+    "GaussianNoise",
+    "ImageData",
+    "InputFisher",
+    "Inversion",
+    "Run",
+    "Score",
+    "Standard",
+    "TransferTable",
+    "UsageError",
+    "WeightFisher",
+    "WeightNoise",
+    "class_emd",
+    "create_model",
+    "evaluate",
+    "extract_features",
+    "finetune",
+    "fit",
+    "invert",
+    "load_dataset",
+    "load_model",
+    "report",
+    "save_model",
+    "transfer",
+    "weight_norm",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'waterbed' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"waterbed.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,49 @@
+"""Random crops and flips on whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+AUGMENTATIONS = ("auto", "crop-flip", "crop", "none")
+
+
+def augmentation(name: str, data: Any) -> Callable[[Tensor], Tensor]:
+    """The transform of a batch (N, C, H, W) for one of :data:`AUGMENTATIONS`.
+
+    "auto" crops, and flips if ``data.flip`` says that a mirrored image keeps its class (not true of digits).
+    """
+    if name == "auto":
+        name = "crop-flip" if getattr(data, "flip", False) else "crop"
+    if name == "none":
+        return lambda x: x
+    if name == "crop":
+        return random_crop
+    return lambda x: random_flip(random_crop(x))
+
+
+def random_crop(x: Tensor) -> Tensor:
+    """Shift each image by up to an eighth of its side, black coming in: pad, then crop at random.
+
+    >>> random_crop(torch.rand(4, 1, 8, 8)).shape
+    torch.Size([4, 1, 8, 8])
+    """
+    n, _, height, width = x.shape
+    pad = max(1, min(height, width) // 8)
+    padded = F.pad(x, (pad,) * 4)
+    top, left = (torch.randint(0, 2 * pad + 1, (n, 1), device=x.device) for _ in range(2))
+    rows = (top + torch.arange(height, device=x.device))[:, None, :, None]
+    columns = (left + torch.arange(width, device=x.device))[:, None, None, :]
+    images = torch.arange(n, device=x.device)[:, None, None, None]
+    channels = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
+    return padded[images, channels, rows, columns]
+
+
+def random_flip(x: Tensor) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    chosen = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+    return torch.where(chosen, x.flip(-1), x)

@@ -1,0 +1,221 @@
+"""Image data sets: in memory, read from files as needed, and the batches drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.transforms.v2 import functional as tvf
+
+from waterbed.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A classification task: two map-style data sets of ``(float32 (C, H, W) in [0, 1], int)``.
+
+    ``flip`` says whether a mirrored image keeps its class; ``fit`` augments accordingly.
+    """
+
+    name: str
+    train: Dataset
+    test: Dataset
+    classes: tuple[str, ...]
+    flip: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image."""
+        return tuple(self.train[0][0].shape)
+
+    def take(self, train: int, test: int, seed: int = 0) -> ImageData:
+        """The task with only so many images (all, where that is more), drawn with ``seed``, in their order."""
+
+        def part(dataset: Dataset, count: int) -> Dataset:
+            if count >= len(dataset):
+                return dataset
+            chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+            if isinstance(dataset, TensorImages):
+                return TensorImages(dataset.images[chosen], dataset.labels[chosen])
+            return Subset(dataset, chosen.tolist())
+
+        return replace(self, train=part(self.train, train), test=part(self.test, test))
+
+
+class TensorImages(Dataset):
+    """Images in memory: ``images`` uint8 (N, C, H, W), ``labels`` int64 (N,).
+
+    >>> data = TensorImages(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
+    >>> data[1][0].shape, data[1][1]
+    (torch.Size([1, 4, 4]), 1)
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != len(labels):
+            raise UsageError(
+                f"images {images.dtype} {tuple(images.shape)} and labels {tuple(labels.shape)} must be "
+                "uint8 (N, C, H, W) and (N,)"
+            )
+        self.images, self.labels = images, labels.long()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index].float() / 255, int(self.labels[index])
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Several examples at once, without a loop in Python."""
+        return self.images[indices].float() / 255, self.labels[indices]
+
+
+class FolderImages(Dataset):
+    """Image files decoded when asked for: RGB or grey, resized and centre-cropped to ``size`` x ``size``."""
+
+    def __init__(self, files: list[tuple[Path, int]], channels: int, size: int | None) -> None:
+        self.files, self.channels, self.size = files, channels, size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.files[index]
+        return self.decode(path).float() / 255, label
+
+    def decode(self, path: Path) -> Tensor:
+        """One file as uint8 (C, H, W); :class:`UsageError` names a file that is not an image."""
+        return adapt(read_image(path, self.channels), self.size, self.channels)
+
+
+def read_image(path: Path, channels: int | None = None) -> Tensor:
+    """One file as uint8 (C, H, W), C = 3 unless ``channels`` is 1 or the file is grey."""
+    try:
+        with Image.open(path) as image:
+            grey = channels == 1 or (channels is None and image.mode in ("1", "L", "I;16"))
+            return tvf.pil_to_tensor(image.convert("L" if grey else "RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+            raise UsageError(f"the image {str(path)!r} cannot be opened ({error.strerror})") from error
+        raise UsageError(
+            f"the image {str(path)!r} cannot be read (it is corrupt, or no image); remove or replace it"
+        ) from error
+
+
+def adapt(images: Tensor, size: int | None, channels: int | None) -> Tensor:
+    """Resize (antialiased; short side, then a centre crop) and convert between grey and RGB.
+
+    Args:
+        images: (..., C, H, W), uint8 or float.
+        size: the side of the square that comes out, or None to keep the size.
+        channels: 1, 3, or None to keep them. Grey from RGB is the ITU-R 601 luma.
+
+    >>> adapt(torch.zeros(2, 1, 8, 6, dtype=torch.uint8), size=4, channels=3).shape
+    torch.Size([2, 3, 4, 4])
+    """
+    if size is not None and tuple(images.shape[-2:]) != (size, size):
+        images = tvf.center_crop(tvf.resize(images, [size], antialias=True), [size, size])
+    if channels is not None and images.shape[-3] != channels:
+        images = tvf.rgb_to_grayscale(images, num_output_channels=1) if channels == 1 else grey_to_rgb(images)
+    return images
+
+
+def grey_to_rgb(images: Tensor) -> Tensor:
+    """(..., 1, H, W) -> (..., 3, H, W) by repetition."""
+    return images.expand(*images.shape[:-3], 3, *images.shape[-2:]).contiguous()
+
+
+def batches(
+    dataset: Any,
+    batch_size: int,
+    *,
+    order: Tensor | None = None,
+    num_classes: int | None = None,
+    workers: int = 0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Checked batches ``(x, y)``: float32 (B, C, H, W) in [0, 1] and int64 (B,).
+
+    ``order`` holds the indices to visit, in order (all of them by default). Labels may be ints or
+    0-d tensors. Raises :class:`UsageError` for images that are not finite or outside [0, 1] and for
+    labels outside 0 .. num_classes - 1.
+    """
+    if hasattr(dataset, "batch"):
+        order = torch.arange(len(dataset)) if order is None else order
+        drawn = (dataset.batch(indices) for indices in order.split(batch_size))
+    else:
+        sampler = None if order is None else order.tolist()
+        drawn = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers)
+    for x, y in drawn:
+        check_images(x, "data")
+        if num_classes is not None:
+            check_labels(y, num_classes, "data")
+        yield x.float(), y.long()
+
+
+def stack(
+    dataset: Any, num_samples: int | None = None, seed: int = 0, num_classes: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """``num_samples`` examples drawn without replacement (all by default) as two tensors (N, C, H, W), (N,).
+
+    >>> data = TensorImages(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5))
+    >>> stack(data, 3)[0].shape
+    torch.Size([3, 1, 4, 4])
+    """
+    total = len(dataset)
+    if num_samples is not None and not 1 <= num_samples <= total:
+        raise UsageError(f"num_samples={num_samples} must lie between 1 and the {total} examples there are")
+    order = torch.arange(total)
+    if num_samples is not None and num_samples < total:
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
+    parts = list(batches(dataset, 1024, order=order, num_classes=num_classes))
+    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+
+
+def check_images(images: Any, argument: str) -> None:
+    """Raise unless ``images`` is a float tensor (N, C, H, W), finite and within [0, 1]."""
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"{argument} must be a float tensor (N, C, H, W) in [0, 1], not {got}")
+    if images.ndim != 4 or images.numel() == 0:
+        raise UsageError(f"{argument} has shape {tuple(images.shape)}; pass a non-empty (N, C, H, W)")
+    low, high = (float(v) for v in images.aminmax())
+    if not (low >= 0 and high <= 1):  # also false for NaN
+        advice = "remove the NaN" if low != low or high != high else "divide 8-bit values by 255"
+        raise UsageError(f"{argument} has values from {low:.4g} to {high:.4g}; pixels lie in [0, 1]: {advice}")
+
+
+def check_labels(labels: Any, num_classes: int, argument: str) -> None:
+    """Raise unless ``labels`` are whole numbers from 0 to ``num_classes - 1``."""
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
+        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"{argument} must have integer labels (N,), not {got}")
+    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
+        raise UsageError(
+            f"{argument} has labels from {int(labels.min())} to {int(labels.max())}; with "
+            f"num_classes={num_classes} they lie in 0 .. {num_classes - 1}: renumber them or raise num_classes"
+        )
+
+
+def check_data(data: Any) -> None:
+    """Raise unless ``data`` has train, test, classes, num_classes, shape and name, and two classes or more."""
+    missing = [a for a in ("train", "test", "classes", "num_classes", "shape", "name") if not hasattr(data, a)]
+    if missing:
+        raise TypeError(
+            f"data={type(data).__name__} lacks {', '.join(missing)}; pass what load_dataset returns or an object "
+            "with train, test, classes, num_classes, shape and name"
+        )
+    if data.num_classes < 2:
+        raise UsageError(f"data {data.name!r} has num_classes={data.num_classes}; a classifier needs two or more")
+    for split in ("train", "test"):
+        if len(getattr(data, split)) == 0:
+            raise UsageError(f"data {data.name!r} has no {split} images; add some")

@@ -1,0 +1,79 @@
+"""Device, precision and processes: the only file that imports accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from waterbed.errors import UsageError, check_choice
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+class Engine:
+    """Where a job runs: the device, the number of processes and the arithmetic.
+
+    ``accelerate launch`` (or ``torchrun``) starts several processes; a plain start is one.
+    """
+
+    def __init__(self, precision: str = "fp32") -> None:
+        check_choice("precision", precision, PRECISIONS)
+        # The autocast below is ours, so that attacks on the raw module see the same arithmetic.
+        self.accelerator = Accelerator(mixed_precision="no")
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.processes: int = self.accelerator.num_processes
+        self.is_main: bool = self.accelerator.is_main_process
+        self.precision = _auto_precision(self.device) if precision == "auto" else precision
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Forward passes inside run in bfloat16 where that was chosen; weights stay in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as the training step calls it: gradients are averaged over processes."""
+        return self.accelerator.prepare_model(model)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum over processes."""
+        return self.accelerator.reduce(tensor, reduction="sum")
+
+
+def _auto_precision(device: torch.device) -> str:
+    """bf16 where the hardware multiplies it natively, fp32 elsewhere."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
+    return "fp32"
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter or buffer (the CPU if it has neither)."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Random numbers inside are those of ``seed``; the caller's generators are left as they were.
+
+    >>> with seeded(0):
+    ...     a = torch.rand(1)
+    >>> with seeded(0):
+    ...     b = torch.rand(1)
+    >>> bool(a == b)
+    True
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed={seed!r} must be a whole number >= 0; pass such a value")
+    device = torch.device(device)
+    cuda = [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,67 @@
+"""The one exception a user causes, and the checks that raise it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class UsageError(ValueError):
+    """A wrong argument, file or folder: names it, shows the value received and says what to do.
+
+    The command line prints it as one line and exits with code 2.
+    """
+
+
+class DivergenceError(RuntimeError):
+    """Training met a loss that is not finite; the message names the epoch and the batch."""
+
+
+def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raise :class:`UsageError` unless ``value`` is one of ``choices``.
+
+    >>> check_choice("norm", "l3", ["l2", "linf"])
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: norm='l3' is unknown; choose one of 'l2', 'linf'
+    """
+    choices = list(choices)
+    if value in choices:
+        return
+    close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    listed = ", ".join(repr(c) for c in choices)
+    raise UsageError(f"{argument}={value!r} is unknown; choose one of {listed}{hint}")
+
+
+def check_number(argument: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> None:
+    """Raise unless ``value`` is a finite number above (or not below) a bound.
+
+    >>> check_number("eps", -1.0, at_least=0)
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: eps=-1.0 must be a finite number >= 0; pass such a value
+    """
+    bound = "" if above is None else f" > {above:g}"
+    bound = bound if at_least is None else f" >= {at_least:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{argument}={value!r} must be a number{bound}, not {type(value).__name__}")
+    finite = math.isfinite(value)
+    if not finite or (above is not None and value <= above) or (at_least is not None and value < at_least):
+        raise UsageError(f"{argument}={value!r} must be a finite number{bound}; pass such a value")
+
+
+def check_count(argument: str, value: Any, at_least: int = 1) -> None:
+    """Raise unless ``value`` is a whole number that is not below ``at_least``.
+
+    >>> check_count("steps", 0)
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: steps=0 must be a whole number >= 1; pass such a value
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{argument}={value!r} must be a whole number >= {at_least}")
+    if value < at_least:
+        raise UsageError(f"{argument}={value!r} must be a whole number >= {at_least}; pass such a value")

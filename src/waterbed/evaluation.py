@@ -1,0 +1,150 @@
+"""Clean and robust accuracy with Wilson intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from waterbed.attacks import PGD
+from waterbed.data.images import batches
+from waterbed.engine import device_of, seeded
+from waterbed.errors import UsageError, check_count
+from waterbed.models import evaluating, probe
+from waterbed.progress import Progress
+
+
+class Accuracy(float):
+    """A percentage that knows its counts: ``low`` and ``high`` bound its 95 % Wilson interval.
+
+    >>> a = Accuracy(90, 100)
+    >>> print(a, a > 80)
+    90.00 % [82.6, 94.5] True
+    """
+
+    correct: int
+    n: int
+    low: float
+    high: float
+
+    def __new__(cls, correct: int, n: int) -> Accuracy:
+        self = super().__new__(cls, 100 * correct / n)
+        interval = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
+        self.correct, self.n = correct, n
+        self.low, self.high = 100 * float(interval.low), 100 * float(interval.high)
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int]:
+        return self.correct, self.n
+
+    def __str__(self) -> str:
+        return f"{float(self):.2f} % [{self.low:.1f}, {self.high:.1f}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, in percent."""
+        return {
+            "value": float(self),
+            "low": self.low,
+            "high": self.high,
+            "correct": self.correct,
+            "n": self.n,
+        }
+
+
+@dataclass(frozen=True)
+class Score:
+    """What :func:`evaluate` returns; accuracies in percent.
+
+    ``robust`` has one entry an attack, by its name, in the order they were given: an image counts if it is
+    classified correctly both as it is and under the attack. ``mean_per_class`` is the clean accuracy averaged over
+    the classes that occur.
+    """
+
+    clean: Accuracy
+    robust: dict[str, Accuracy]
+    n: int
+    mean_per_class: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {
+            "clean": self.clean.to_dict(),
+            "robust": {name: accuracy.to_dict() for name, accuracy in self.robust.items()},
+            "mean_per_class": self.mean_per_class,
+            "n": self.n,
+        }
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Any,
+    attacks: Sequence[PGD] = (),
+    batch_size: int = 256,
+    num_samples: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Score:
+    """Clean accuracy, and robust accuracy under each attack, in fp32 and eval mode.
+
+    Args:
+        model: images in [0, 1] (N, C, H, W) to logits (N, K).
+        dataset: map-style, ``(image, label)``.
+        attacks: only the images that the model classifies correctly are attacked.
+        num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
+        seed: of the attacks' random starts and of the choice of examples.
+
+    Raises:
+        UsageError: images that do not fit, labels out of range, weights that are not finite.
+    """
+    check_count("batch_size", batch_size)
+    names = [attack.name for attack in attacks]
+    if len(set(names)) < len(names):
+        raise UsageError(f"attacks has two named {max(names, key=names.count)!r}; make them differ, or pass one")
+    total = len(dataset)
+    if total == 0:
+        raise UsageError("dataset is empty; pass one with images")
+    order = torch.arange(total)
+    if num_samples is not None and num_samples < total:
+        check_count("num_samples", num_samples)
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
+    device = device_of(model)
+    labels, hits, robust = [], [], {name: 0 for name in names}
+    with seeded(seed, device), evaluating(model), Progress("evaluating", len(order), progress) as shown:
+        for x, y in batches(dataset, batch_size, order=order):
+            if not labels:
+                classes = probe(model, x[:1].to(device), "dataset images").shape[1]
+            _check_range(y, classes)
+            x, y = x.to(device), y.to(device)
+            correct = _correct(model, x, y)
+            labels.append(y.cpu())
+            hits.append(correct.cpu())
+            for attack in attacks:
+                if bool(correct.any()):
+                    x_adv = attack(model, x[correct], y[correct])
+                    robust[attack.name] += int(_correct(model, x_adv, y[correct]).sum())
+            shown.advance(len(x), f"clean {100 * torch.cat(hits).double().mean():.1f} %")
+    label, hit = torch.cat(labels), torch.cat(hits)
+    per_class = [hit[label == c].double().mean() for c in label.unique()]
+    return Score(
+        clean=Accuracy(int(hit.sum()), len(hit)),
+        robust={name: Accuracy(count, len(hit)) for name, count in robust.items()},
+        n=len(hit),
+        mean_per_class=100 * float(torch.stack(per_class).mean()),
+    )
+
+
+@torch.no_grad()
+def _correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return model(x).argmax(1) == y
+
+
+def _check_range(y: Tensor, classes: int) -> None:
+    if int(y.min()) < 0 or int(y.max()) >= classes:
+        raise UsageError(
+            f"dataset has labels from {int(y.min())} to {int(y.max())}, but the model knows 0 .. {classes - 1}; "
+            "evaluate it on the classes it was trained for"
+        )

@@ -1,0 +1,56 @@
+"""WeightNoise: the Gaussian noise on the weights of Def. 3.4, drawn for inversion."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from waterbed.errors import check_choice, check_number
+from waterbed.information.weight_fisher import WeightFisher
+
+METHODS = ("diagonal",)
+
+
+class WeightNoise:
+    """Draws n ~ N(0, Sigma*) with Sigma* = beta (F_w + (beta / lambda^2) I)^-1, lambda^2 the prior variance.
+
+    It is the posterior covariance that minimises loss + beta KL (Def. 3.4, exact form; the paper's beta F_w^-1 is its
+    limit of an infinite prior variance). "diagonal" keeps the diagonal of F_w only. Weights that F_w says nothing
+    about keep the variance lambda^2 however small beta is.
+
+    Args:
+        fisher: of the model that will be inverted.
+        beta: information level, > 0; 1 / N is the Bayes posterior.
+        prior_variance: lambda^2, > 0.
+        method: "diagonal".
+    """
+
+    def __init__(
+        self, fisher: WeightFisher, beta: float = 1e-8, prior_variance: float = 1e-3, method: str = "diagonal"
+    ) -> None:
+        if not isinstance(fisher, WeightFisher):
+            raise TypeError(f"fisher={type(fisher).__name__} must be a WeightFisher of the model")
+        check_number("beta", beta, above=0)
+        check_number("prior_variance", prior_variance, above=0)
+        check_choice("method", method, METHODS)
+        self.fisher, self.beta, self.prior_variance, self.method = fisher, beta, prior_variance, method
+        self._deviation = (beta / (fisher.diagonal() + beta / prior_variance)).sqrt()
+
+    def draw(self, seed: int) -> Tensor:
+        """One flat draw (k,), float64, the same for the same seed."""
+        generator = torch.Generator().manual_seed(seed)
+        normal = torch.randn(self.fisher.size, generator=generator, dtype=torch.float64)
+        return normal.to(self._deviation.device) * self._deviation
+
+    def perturbed(self, seed: int) -> dict[str, Tensor]:
+        """The weights w + n by name, for ``torch.func.functional_call``; the model itself is not touched."""
+        parts = self.fisher.split(self.draw(seed))
+        return {
+            name: p.detach() + part.to(p.dtype)
+            for (name, p), part in zip(self.fisher.parameters.items(), parts, strict=True)
+        }
+
+    def relative_size(self) -> float:
+        """Root of E |n|^2 over |w|: how large the noise is beside the weights."""
+        weights = sum(float(p.detach().double().square().sum()) for p in self.fisher.parameters.values())
+        return float(self._deviation.square().sum() / weights) ** 0.5

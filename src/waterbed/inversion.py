@@ -1,0 +1,331 @@
+"""Inversion: the image a representation came from, or one the classifier cannot tell from it (Def. 2.1, 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from waterbed.data.images import check_images
+from waterbed.engine import device_of, seeded
+from waterbed.errors import UsageError, check_choice, check_count, check_number
+from waterbed.information import WeightNoise
+from waterbed.models import FeatureClassifier, frozen, probe
+from waterbed.progress import Progress
+
+MODES = ("plain", "variational", "effective")
+OPTIMIZERS = ("sgd", "normalized", "adam")
+PILOT_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What :func:`invert` found; B images.
+
+    Attributes:
+        images: (B, C, H, W) in [0, 1].
+        losses: (steps, B), before each step, on the objective that was descended (noisy in the noisy modes).
+        clean_losses: (steps, B), the same images on the clean model and target.
+        final_losses, final_clean_losses: (B,), of ``images``.
+        originals: (B, C, H, W), or None if a bare representation was inverted.
+        lr: (B,), the step size of each image.
+        diverged: (B,), True where the loss became infinite or NaN; ``images`` then holds the best iterate.
+        mode: "plain", "variational" or "effective".
+        noise_size: root of E |n|^2 over |w|; 0 for plain.
+        seed: of the start image and the noise.
+    """
+
+    images: Tensor
+    losses: Tensor
+    clean_losses: Tensor
+    final_losses: Tensor
+    final_clean_losses: Tensor
+    originals: Tensor | None
+    lr: Tensor
+    diverged: Tensor
+    mode: str
+    noise_size: float
+    seed: int
+
+    def save(self, path: str | Path) -> None:
+        """Draw originals and inversions as rows of one picture."""
+        from waterbed.plots import image_grid, save_figure
+
+        rows = {} if self.originals is None else {"original": self.originals}
+        save_figure(image_grid({**rows, self.mode: self.images}), path)
+
+
+def invert(
+    model: nn.Module,
+    images: Tensor,
+    mode: str = "plain",
+    noise: WeightNoise | None = None,
+    steps: int = 1000,
+    lr: float | None = None,
+    optimizer: str = "sgd",
+    seed: int = 0,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+    init_scale: float = 0.1,
+    noise_side: str = "model",
+    squared: bool = True,
+    tolerance: float = 0.0,
+    progress: bool = False,
+) -> Inversion:
+    """Find images whose features equal those of ``images``, by gradient descent on the pixels.
+
+    The loss of an image is |f(r) - z|^2 summed over the features, z = f_w(x) (Def. 2.1, eq. 3). "variational" draws
+    weight noise n once and descends |f_{w+n}(r) - z|^2 (Algorithm 1); "effective" draws it at every step
+    (Algorithm 2). The images are independent problems that share their start and their noise, so a result does not
+    depend on the batch it ran in. The model's weights and mode are not touched.
+
+    Args:
+        model: a :class:`FeatureClassifier`, or any module with ``features(x)``.
+        images: (B, C, H, W) in [0, 1], or a bare representation z (B, d), which needs ``image_shape``.
+        mode: "plain", "variational", "effective".
+        noise: a :class:`WeightNoise` of this model, for the last two.
+        steps: gradient steps.
+        lr: step size; None tries steps around each image's own scale for 20 steps and takes half the best.
+        optimizer: "sgd" as printed, "normalized" (each gradient scaled to length 1), "adam".
+        seed: of the start N(0.5, init_scale^2), clamped, and of the noise.
+        noise_side: "model" as in the algorithms, or "target" as in eq. 10: the noise is on z.
+        squared: True as in the algorithms; False descends the norm itself, as eqs 3 and 10 print it.
+        tolerance: an image stops when |f(r) - z|^2 falls below this times |z|^2.
+
+    Raises:
+        UsageError: images that do not fit or leave [0, 1], a noisy mode without noise, noise of another model.
+    """
+    check_choice("mode", mode, MODES)
+    check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("noise_side", noise_side, ("model", "target"))
+    check_count("steps", steps)
+    check_number("init_scale", init_scale, at_least=0)
+    check_number("tolerance", tolerance, at_least=0)
+    if lr is not None:
+        check_number("lr", lr, above=0)
+    if not hasattr(model, "features"):
+        raise UsageError(f"model={type(model).__name__} has no features(); wrap it in FeatureClassifier")
+    _check_noise(model, mode, noise)
+    device = device_of(model)
+    with frozen(model):
+        originals, target, shape = _target(model, images, image_shape, device)
+        problem = _Problem(model, target, originals, mode, noise, noise_side, squared, seed)
+        with seeded(seed):
+            start = (0.5 + init_scale * torch.randn(1, *shape)).clamp(0, 1).to(device, target.dtype)
+        start = start.expand(len(target), *shape).contiguous()
+        rates = torch.full((len(target),), lr or 0.0, device=device, dtype=target.dtype)
+        if lr is None:
+            rates = _stable_rates(problem, start, optimizer)
+        with Progress(f"inverting ({mode})", steps, progress) as shown:
+            return _descend(problem, start, rates, optimizer, steps, tolerance, shown)
+
+
+class _Problem:
+    """The objective of one inversion: features, target, and where the noise goes."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target: Tensor,
+        originals: Tensor | None,
+        mode: str,
+        noise: WeightNoise | None,
+        noise_side: str,
+        squared: bool,
+        seed: int,
+    ) -> None:
+        if mode != "plain" and noise_side == "target" and originals is None:
+            raise UsageError("noise_side='target' needs images, not a bare representation; pass noise_side='model'")
+        self.model, self.target, self.originals, self.mode = model, target, originals, mode
+        self.noise, self.noise_side, self.squared, self.seed = noise, noise_side, squared, seed
+        self._features = _Features(model)
+        self._weights: dict[str, Tensor] | None = None
+        self._target = target
+
+    def prepare(self, step: int) -> None:
+        """Draw the noise this step needs: once for variational, every time for effective."""
+        if self.mode == "plain" or (self.mode == "variational" and step > 0):
+            return
+        draw = self.seed * 1_000_003 + step
+        weights = {f"model.{name}": w for name, w in self.noise.perturbed(draw).items()}
+        if self.noise_side == "model":
+            self._weights = weights
+        else:
+            self._target = functional_call(self._features, weights, (self.originals,))
+
+    def loss(self, images: Tensor, copies: int = 1) -> Tensor:
+        """The objective of each image, (B,)."""
+        features = (
+            self._features(images)
+            if self._weights is None
+            else functional_call(self._features, self._weights, (images,))
+        )
+        return self._distance(features, self._target.repeat(copies, 1))
+
+    @torch.no_grad()
+    def clean_loss(self, images: Tensor) -> Tensor:
+        """The same on the clean model with the clean target, (B,)."""
+        return self._distance(self._features(images), self.target)
+
+    def _distance(self, features: Tensor, target: Tensor) -> Tensor:
+        squares = (features - target).square().sum(1)
+        return squares if self.squared else squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
+
+
+class _Features(nn.Module):
+    """``model.features`` as a forward, for functional_call."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.features(x)
+
+
+def _descend(
+    problem: _Problem, start: Tensor, rates: Tensor, optimizer: str, steps: int, tolerance: float, shown: Progress
+) -> Inversion:
+    step_of = _Step(optimizer, rates)
+    images, best = start, start
+    best_loss = torch.full_like(rates, torch.inf)
+    threshold = tolerance * problem.target.square().sum(1)
+    active = torch.ones_like(rates, dtype=torch.bool)
+    diverged = ~active
+    losses, clean_losses = [], []
+    for step in range(steps):
+        problem.prepare(step)
+        loss, gradient = _gradient(problem.loss, images)
+        clean = loss if problem.mode == "plain" else problem.clean_loss(images)
+        losses.append(loss)
+        clean_losses.append(clean)
+        finite = torch.isfinite(loss) & torch.isfinite(gradient).flatten(1).all(1)
+        diverged = diverged | ~finite
+        better = finite & (loss < best_loss)
+        best, best_loss = _where(better, images, best), torch.where(better, loss, best_loss)
+        active = active & finite & (loss > threshold)
+        images = _where(active, (images - step_of(gradient)).clamp(0, 1), images)
+        shown.advance(message=f"loss {float(loss[finite].mean()):.4g}" if bool(finite.any()) else "diverged")
+        if not bool(active.any()):
+            break
+    images = _where(diverged, best, images)
+    final = problem.loss(images).detach()
+    pad = [losses[-1]] * (steps - len(losses)), [clean_losses[-1]] * (steps - len(losses))
+    return Inversion(
+        images=images,
+        losses=torch.stack(losses + pad[0]),
+        clean_losses=torch.stack(clean_losses + pad[1]),
+        final_losses=final,
+        final_clean_losses=problem.clean_loss(images),
+        originals=problem.originals,
+        lr=rates,
+        diverged=diverged,
+        mode=problem.mode,
+        noise_size=0.0 if problem.mode == "plain" else problem.noise.relative_size(),
+        seed=problem.seed,
+    )
+
+
+class _Step:
+    """The update of each image for its gradient; every image has its own step size and its own moments."""
+
+    def __init__(self, optimizer: str, rates: Tensor) -> None:
+        self.optimizer, self.rates = optimizer, rates[:, None, None, None]
+        self.count, self.mean, self.square = 0, 0.0, 0.0
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        if self.optimizer == "sgd":
+            return self.rates * gradient
+        if self.optimizer == "normalized":
+            norm = gradient.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
+            return self.rates * gradient / norm[:, None, None, None]
+        self.count += 1
+        self.mean = 0.9 * self.mean + 0.1 * gradient
+        self.square = 0.999 * self.square + 0.001 * gradient.square()
+        mean, square = self.mean / (1 - 0.9**self.count), self.square / (1 - 0.999**self.count)
+        return self.rates * mean / (square.sqrt() + 1e-8)
+
+
+def _stable_rates(problem: _Problem, start: Tensor, optimizer: str) -> Tensor:
+    """A step size for each image: half the one that, of a grid, brings its loss lowest in 20 steps.
+
+    For sgd the grid surrounds loss / |gradient|^2, the step that would reach loss 0 were the loss linear; where the
+    loss is quadratic with largest curvature c it is at least 1 / (2 c), so the grid holds stable steps.
+    """
+    problem.prepare(0)
+    loss, gradient = _gradient(problem.loss, start)
+    if optimizer == "sgd":
+        scale = loss / gradient.square().flatten(1).sum(1).clamp_min(torch.finfo(loss.dtype).tiny)
+        grid = [4.0**k for k in range(-6, 2)]
+    else:
+        scale = torch.ones_like(loss) if optimizer == "adam" else loss.new_full(loss.shape, start[0].numel() ** 0.5)
+        grid = [4.0**k for k in range(-8, 0)]
+    rates = torch.cat([scale * factor for factor in grid])
+    images = start.repeat(len(grid), 1, 1, 1)
+    step_of = _Step(optimizer, rates)
+    for _ in range(PILOT_STEPS):
+        _, gradient = _gradient(lambda r: problem.loss(r, len(grid)), images)
+        images = (images - step_of(gradient)).clamp(0, 1)
+    with torch.no_grad():
+        reached = problem.loss(images, len(grid)).nan_to_num(torch.inf, torch.inf).view(len(grid), -1)
+    return 0.5 * rates.view(len(grid), -1).gather(0, reached.argmin(0, keepdim=True))[0]
+
+
+def _gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = function(images)
+    (gradient,) = torch.autograd.grad(loss.sum(), images)
+    return loss.detach(), gradient
+
+
+def _where(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(chosen[:, None, None, None], a, b)
+
+
+def _target(
+    model: nn.Module, images: Any, image_shape: tuple[int, int, int] | None, device: torch.device
+) -> tuple[Tensor | None, Tensor, tuple[int, int, int]]:
+    """Originals (None for a bare representation), their features, and the shape of one image."""
+    if isinstance(images, Tensor) and images.ndim == 2:
+        if image_shape is None:
+            raise UsageError("image_shape=None; to invert a bare representation, pass the (C, H, W) of the image")
+        if not bool(torch.isfinite(images).all()):
+            raise UsageError("images, here a representation, has values that are NaN or infinite; remove them")
+        shape = tuple(image_shape)
+        blank = torch.full((1, *shape), 0.5, device=device, dtype=next(model.parameters()).dtype)
+        probe(model, blank, f"images of image_shape={shape}")
+        features = model.features(blank)
+        if features.shape[1] != images.shape[1]:
+            raise UsageError(
+                f"images, here a representation, has {images.shape[1]} features; the model gives {features.shape[1]}"
+            )
+        return None, images.detach().to(blank), shape
+    check_images(images, "images")
+    images = images.detach().to(device)
+    probe(model, images)
+    return images, model.features(images).detach(), tuple(images.shape[1:])
+
+
+def _check_noise(model: nn.Module, mode: str, noise: WeightNoise | None) -> None:
+    if mode == "plain":
+        if noise is not None:
+            raise UsageError("mode='plain' takes no noise; pass mode='variational' or 'effective'")
+        return
+    if not isinstance(noise, WeightNoise):
+        raise UsageError(f"mode={mode!r} needs noise=WeightNoise(WeightFisher(model, inputs), beta, prior_variance)")
+    own = dict(model.named_parameters())
+    theirs = noise.fisher.parameters
+    same = all(name in own and own[name].shape == p.shape and torch.equal(own[name], p) for name, p in theirs.items())
+    if not same:
+        raise UsageError("noise belongs to another model (or other weights); build it from a WeightFisher of this one")
+
+
+def invert_modes(model: FeatureClassifier, images: Tensor, noise: WeightNoise, **settings: Any) -> dict[str, Inversion]:
+    """All three modes on the same images, by name."""
+    return {mode: invert(model, images, mode, None if mode == "plain" else noise, **settings) for mode in MODES}

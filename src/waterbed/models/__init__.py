@@ -1,0 +1,26 @@
+"""Models: a classifier with its normalisation inside, the networks of the paper, and their files."""
+
+from waterbed.models.checkpoints import load_model, save_model, write_atomic
+from waterbed.models.classifier import (
+    FeatureClassifier,
+    check_weights,
+    evaluating,
+    frozen,
+    probe,
+    weight_norm,
+)
+from waterbed.models.create import RESNETS, create_model
+
+__all__ = [
+    "RESNETS",
+    "FeatureClassifier",
+    "check_weights",
+    "create_model",
+    "evaluating",
+    "frozen",
+    "load_model",
+    "probe",
+    "save_model",
+    "weight_norm",
+    "write_atomic",
+]

@@ -1,0 +1,143 @@
+"""FeatureClassifier: normalisation, features, linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from waterbed.errors import UsageError
+
+
+class FeatureClassifier(nn.Module):
+    """A classifier ``head(features(x))`` for images x in [0, 1], with the normalisation inside.
+
+    Args:
+        backbone: any module that maps normalised images (N, C, H, W) to features (N, d), or (N, d, 1, 1).
+        head: the linear layer from d features to K logits.
+        mean, std: one value a channel, in pixel units; None means no normalisation (``fit`` then sets
+            those of the training data).
+
+    ``features(x)`` is the paper's z = f_w(x), ``forward(x)`` the logits A z + b.
+
+    >>> model = FeatureClassifier(nn.Flatten(), nn.Linear(4, 3), mean=[0.5], std=[0.25])
+    >>> model.features(torch.ones(2, 1, 2, 2))[0]
+    tensor([2., 2., 2., 2.])
+    >>> model(torch.ones(2, 1, 2, 2)).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Linear,
+        mean: Sequence[float] | Tensor | None = None,
+        std: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Linear):
+            raise TypeError(
+                f"backbone and head are {type(backbone).__name__} and {type(head).__name__}; "
+                "pass an nn.Module and an nn.Linear"
+            )
+        self.backbone, self.head = backbone, head
+        self.register_buffer("mean", None)
+        self.register_buffer("std", None)
+        if (mean is None) != (std is None):
+            raise UsageError(f"mean={mean!r} and std={std!r} belong together; pass both or neither")
+        if mean is not None:
+            self.set_normalisation(mean, std)
+        self.architecture: dict[str, Any] | None = None
+        self.input_shape: tuple[int, int, int] | None = None
+
+    def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
+        """Normalise images as (x - mean) / std, one value a channel."""
+        like = next(self.parameters())
+        mean, std = (torch.as_tensor(v, dtype=like.dtype, device=like.device).flatten() for v in (mean, std))
+        if mean.shape != std.shape or not bool(torch.isfinite(mean).all()) or not bool((std > 0).all()):
+            raise UsageError(f"mean={mean.tolist()} and std={std.tolist()} must be finite, of one length, with std > 0")
+        self.mean, self.std = mean[:, None, None], std[:, None, None]
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to features (N, d)."""
+        if self.mean is not None:
+            x = (x - self.mean) / self.std
+        return self.backbone(x).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to logits (N, K)."""
+        return self.head(self.features(x))
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """Eval mode, no gradients for the weights; every module's and weight's state comes back at the end.
+
+    Attacks, measures and inversions run inside. It holds after an exception too.
+
+    >>> model = nn.Linear(2, 2)
+    >>> with frozen(model):
+    ...     model.training, model.weight.requires_grad
+    (False, False)
+    >>> model.training, model.weight.requires_grad
+    (True, True)
+    """
+    with evaluating(model):
+        required = [(p, p.requires_grad) for p in model.parameters()]
+        try:
+            yield model.requires_grad_(False)
+        finally:
+            for parameter, flag in required:
+                parameter.requires_grad_(flag)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Eval mode inside; every submodule's own mode comes back, also after an exception."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def probe(model: nn.Module, x: Tensor, argument: str = "images") -> Tensor:
+    """Run one example through the model and return its output; :class:`UsageError` if the shape does not fit
+    or the weights give values that are not finite."""
+    check_weights(model)
+    try:
+        with evaluating(model), torch.no_grad():
+            out = model(x[:1])
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"{argument} of shape {tuple(x.shape)} ({x.dtype}) do not fit the model ({reason}); pass images of the "
+            "shape and type it was built for"
+        ) from error
+    return out
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise :class:`UsageError` if a weight or buffer is NaN or infinite."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UsageError(f"model has a value in {name!r} that is not finite; load or train it again")
+
+
+def weight_norm(model: nn.Module) -> float:
+    """Euclidean norm of all weights, the quantity of the paper's Fig. 5.
+
+    It is not invariant: scaling a layer by c and the next by 1/c leaves a ReLU network the same function.
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, 4.0]]))
+    >>> weight_norm(layer)
+    5.0
+    """
+    return sum(float(p.detach().double().square().sum()) for p in model.parameters()) ** 0.5

@@ -1,0 +1,68 @@
+"""Pictures: image grids and curves, as matplotlib figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from waterbed.errors import UsageError
+from waterbed.models import write_atomic
+
+
+def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, scale: float = 1.1) -> Figure:
+    """One row of images for each name.
+
+    Args:
+        rows: name -> (B, C, H, W) in [0, 1], C = 1 or 3, the same B throughout.
+        titles: above the columns.
+        scale: inches of one image.
+    """
+    counts = {name: len(images) for name, images in rows.items()}
+    if not rows or len(set(counts.values())) != 1:
+        raise UsageError(f"rows have {counts} images; pass the same number in each")
+    columns = next(iter(counts.values()))
+    margin = 1.3
+    figure = Figure(figsize=(margin + scale * columns, scale * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for (name, images), line in zip(rows.items(), axes, strict=True):
+        for image, ax in zip(images, line, strict=True):
+            pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
+            ax.imshow(pixels if pixels.shape[2] == 3 else pixels[:, :, 0], cmap="gray", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    for ax, title in zip(axes[0], titles or [], strict=False):
+        ax.set_title(title, fontsize=8)
+    return figure
+
+
+def curves(
+    series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, log: bool = False, size: tuple = (5, 3.2)
+) -> Figure:
+    """One line a name over 1, 2, 3, ..."""
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.subplots()
+    for name, values in series.items():
+        ax.plot(np.arange(1, len(values) + 1), values, label=name, marker="." if len(values) < 40 else None)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    return figure
+
+
+def png(figure: Figure, dpi: int = 130) -> bytes:
+    """The figure as a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write the figure as PNG; the name must end so."""
+    if Path(path).suffix.lower() != ".png":
+        raise UsageError(f"path={str(path)!r} must end in .png")
+    write_atomic(path, png(figure))

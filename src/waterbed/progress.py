@@ -1,0 +1,76 @@
+"""Progress with an ETA: a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts steps of a long job on standard error.
+
+    >>> with Progress("training", total=3, enabled=False) as progress:
+    ...     for _ in range(3):
+    ...         progress.advance(message="accuracy 50 %")
+    """
+
+    def __init__(self, description: str, total: int, enabled: bool = True) -> None:
+        self.description, self.total, self.done = description, total, 0
+        self._started = self._printed = time.monotonic()
+        self._enabled = enabled and total > 0
+        self._bar: RichProgress | None = None
+        if self._enabled and sys.stderr.isatty():
+            self._bar = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[message]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self.description, total=self.total, message="")
+        return self
+
+    def __exit__(self, *exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, steps: int = 1, message: str = "") -> None:
+        """Count ``steps`` more; ``message`` stands at the end of the bar or the line."""
+        self.done += steps
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, message=message)
+        elif self._enabled and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            left = (self._printed - self._started) * (self.total - self.done) / self.done
+            line = f"{self.description}: {self.done}/{self.total}, ETA {left:.0f} s  {message}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], description: str, total: int, enabled: bool = True) -> Iterator[T]:
+    """Iterate over ``items`` and show how far it is.
+
+    >>> list(track("ab", "letters", total=2, enabled=False))
+    ['a', 'b']
+    """
+    with Progress(description, total, enabled) as progress:
+        for item in items:
+            yield item
+            progress.advance()

@@ -1,0 +1,87 @@
+"""report: a page about one or several run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from waterbed.errors import UsageError
+from waterbed.plots import curves
+from waterbed.reporting.page import Picture, Section, Table, write_page
+from waterbed.runs import Run, environment
+
+WATCHED = {
+    "train_accuracy": "training accuracy",
+    "validation_clean": "validation, clean",
+    "validation_robust": "validation, robust",
+    "test_clean": "test, clean",
+    "test_robust": "test, robust",
+}
+
+
+def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") -> Path:
+    """Write one HTML page about trainings: their settings, last epoch and learning curves.
+
+    Args:
+        runs: :class:`Run` objects or run folders, one or more.
+        out: the file, ending in .html.
+    """
+    out = Path(out).expanduser()
+    if out.suffix != ".html":
+        raise UsageError(f"out={str(out)!r} must end in .html")
+    loaded = [run if isinstance(run, Run) else Run.load(run) for run in runs]
+    if not loaded:
+        raise UsageError("runs is empty; pass one run or more")
+    names = run_names(loaded)
+    settings = Table(
+        "Settings", ["setting", *names], [[key, *(_setting(r, key) for r in loaded)] for key in _keys(loaded)]
+    )
+    last = [run.history[-1] if run.history else {} for run in loaded]
+    keys = [k for k in ("epoch", "loss", "weight_norm", *WATCHED) if any(k in record for record in last)]
+    results = Table(
+        "After the last epoch (accuracies in percent)",
+        ["", *names],
+        [[WATCHED.get(k, k.replace("_", " ")), *(_number(record.get(k)) for record in last)] for k in keys],
+    )
+    pictures = [
+        Picture(
+            curves(_series(run), "epoch", "accuracy [%]"),
+            f"{name}: accuracies after each epoch.",
+            f"Line plot of the accuracies of {name} over {len(run.history)} epochs.",
+        )
+        for name, run in zip(names, loaded, strict=True)
+        if run.history
+    ]
+    sections = [Section("Results", tables=[results], pictures=pictures), Section("Settings", tables=[settings])]
+    write_page(out, "Waterbed: trainings", f"{len(loaded)} run(s): {', '.join(names)}.", sections, environment())
+    return out
+
+
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """A short name for each run: its folder's, numbered where two are alike."""
+    names = [run.path.name if run.path else "run" for run in runs]
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _keys(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(key for run in runs for key in run.config))
+
+
+def _setting(run: Run, key: str) -> str:
+    value: Any = run.config.get(key, "")
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items() if not isinstance(v, list))
+    return str(value)
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _series(run: Run) -> dict[str, list[float]]:
+    return {
+        label: [record[key] for record in run.history]
+        for key, label in WATCHED.items()
+        if all(key in record for record in run.history)
+    }

@@ -1,0 +1,172 @@
+"""The run folder: config.toml, environment.json, metrics.jsonl, weights.safetensors + card, state.pt."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import tomli_w
+import torch
+from torch import nn
+
+from waterbed.errors import UsageError, check_choice
+from waterbed.models import load_model, save_model, write_atomic
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+SCHEMA = 1
+RESUMES = ("auto", "never")
+
+
+@dataclass
+class Run:
+    """A training: the network, one record an epoch, the folder (None if nothing was written) and its config."""
+
+    model: nn.Module
+    history: list[dict[str, Any]] = field(default_factory=list)
+    path: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> Run:
+        """Read a run folder; ``model`` is an instance to load a user's own network into."""
+        folder = RunFolder(path)
+        return cls(load_model(path, "run", model), folder.history(), Path(path), folder.config())
+
+
+class RunFolder:
+    """The files of one run. Each is replaced as a whole, so what was written stays readable."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+
+    def is_run(self) -> bool:
+        """Whether the folder holds a run (of any schema)."""
+        return (self.path / "config.toml").is_file()
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make the folder with config and environment; refuses one that holds anything else."""
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UsageError(f"out={str(self.path)!r} exists and is not a run folder; choose another out=")
+        make_folder(self.path)
+        write_atomic(self.path / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
+        write_atomic(self.path / "config.toml", tomli_w.dumps({"schema": SCHEMA, **config}).encode())
+
+    def config(self) -> dict[str, Any]:
+        """The recorded config without its schema; :class:`UsageError` if damaged or of another schema."""
+        file = self.path / "config.toml"
+        try:
+            config = tomllib.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{str(file)!r} cannot be read ({type(error).__name__}); name a run folder") from error
+        schema = config.pop("schema", None)
+        if schema != SCHEMA:
+            raise UsageError(
+                f"the run folder {str(self.path)!r} has schema {schema!r}, this version reads {SCHEMA}; "
+                "choose another folder or the version that wrote it"
+            )
+        return config
+
+    def check_same(self, config: dict[str, Any]) -> None:
+        """Raise unless the folder's run was started with this config; the first difference is named."""
+        recorded = self.config()
+        for key in sorted({*recorded, *config}):
+            if recorded.get(key) != config.get(key):
+                raise UsageError(
+                    f"out={str(self.path)!r} holds a run with {key}={recorded.get(key)!r}, not {config.get(key)!r}; "
+                    "choose another out= or the recorded config"
+                )
+
+    def history(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, one an epoch."""
+        file = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+    def save(self, state: dict[str, Any], history: list[dict[str, Any]], weights: nn.Module | None) -> None:
+        """Weights (if they are the ones to keep), metrics and training state after an epoch.
+
+        The state comes last: a run stopped in between repeats the epoch and writes the same again.
+        """
+        if weights is not None:
+            config = self.config()
+            card = {"classes": config["data"]["classes"], "epoch": history[-1]["epoch"], "config": config}
+            save_model(weights, self.path / "weights.safetensors", card)
+        lines = "".join(json.dumps(record) + "\n" for record in history)
+        write_atomic(self.path / "metrics.jsonl", lines.encode())
+        buffer = BytesIO()
+        torch.save(state, buffer)
+        write_atomic(self.path / "state.pt", buffer.getvalue())
+
+    def state(self) -> dict[str, Any] | None:
+        """The training state after the last epoch, or None before the first."""
+        file = self.path / "state.pt"
+        if not file.is_file():
+            return None
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
+            raise UsageError(
+                f"the training state {str(file)!r} is damaged ({type(error).__name__}); delete it to start again"
+            ) from error
+
+
+def open_run(
+    out: str | Path | None, config: dict[str, Any], resume: str, write: bool = True
+) -> tuple[RunFolder | None, dict[str, Any] | None]:
+    """The folder of a training that starts or goes on, and its saved state (None at the start)."""
+    check_choice("resume", resume, RESUMES)
+    if out is None:
+        return None, None
+    folder = RunFolder(out)
+    if not folder.is_run():
+        if write:
+            folder.create(config)
+        return folder, None
+    if resume == "never":
+        raise UsageError(f"out={str(out)!r} already holds a run and resume='never'; choose another out=")
+    folder.check_same(config)
+    return folder, folder.state()
+
+
+def make_folder(path: str | Path, argument: str = "out") -> Path:
+    """Make a folder to write into; :class:`UsageError` if that is not possible."""
+    path = Path(path).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{argument}={str(path)!r} cannot be made ({error.strerror}); choose another") from error
+    if not os.access(path, os.W_OK):
+        raise UsageError(f"{argument}={str(path)!r} is not writable; choose another folder or change its rights")
+    return path
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, as recorded with every result."""
+    cuda = torch.cuda.is_available()
+    return {
+        "waterbed": importlib.metadata.version("waterbed"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": importlib.metadata.version("torchvision"),
+        "numpy": importlib.metadata.version("numpy"),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    if hasattr(torch.cpu, "get_capabilities"):
+        return str(torch.cpu.get_capabilities().get("cpu_name", platform.processor()))
+    return platform.processor() or platform.machine()

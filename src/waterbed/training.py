@@ -1,0 +1,345 @@
+"""fit: the training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Subset
+
+from waterbed.data.augment import AUGMENTATIONS, augmentation
+from waterbed.data.images import batches, check_data
+from waterbed.engine import Engine, seeded
+from waterbed.errors import DivergenceError, UsageError, check_choice, check_count, check_number
+from waterbed.evaluation import evaluate
+from waterbed.models import FeatureClassifier, probe, weight_norm
+from waterbed.objectives import Objective, Standard
+from waterbed.progress import Progress
+from waterbed.runs import Run, open_run
+
+SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+IMAGES_FOR_STATISTICS = 10_000
+
+
+def fit(
+    model: nn.Module,
+    data: Any,
+    objective: Objective | None = None,
+    out: str | Path | None = None,
+    *,
+    epochs: int = 30,
+    batch_size: int = 128,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    schedule: str = "one-cycle",
+    augment: str = "auto",
+    validation: float = 0.0,
+    watch: int = 1000,
+    seed: int = 0,
+    precision: str = "auto",
+    resume: str = "auto",
+    workers: int = 0,
+    progress: bool = True,
+    trained: Iterable[nn.Module] | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train ``model`` in place and return the :class:`Run`.
+
+    Args:
+        model: a :class:`FeatureClassifier` (its mean and std are set from the training images if it has none) or
+            any module from images in [0, 1] to logits.
+        data: what ``load_dataset`` returns, or any object with train, test, classes, num_classes, shape, name.
+        objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
+            ``GaussianNoise(eps)``.
+        out: the run folder; None writes nothing.
+        epochs, batch_size, lr, momentum, weight_decay: of SGD with Nesterov momentum.
+        schedule: "one-cycle" (rises to ``lr`` over 30 % of the steps, then falls as a cosine), "cosine", "step" (a
+            tenth after 1/3 and after 2/3 of the epochs), "constant".
+        augment: "crop-flip", "crop", "none", or "auto": crops always, flips where the data says that a mirrored
+            image keeps its class.
+        validation: this fraction of the training images is held out, and the epoch that does best on them (under
+            the objective's attack, if it has one) is kept. 0 keeps the last epoch. The test set never chooses.
+        watch: after each epoch, accuracies on that many held-out (else test) images go into the history; 0 for none.
+        seed: of data order, augmentation and attacks. The caller's random state is left alone.
+        precision: "auto" (bfloat16 where the hardware multiplies it, else fp32), "fp32", "bf16".
+        resume: "auto" continues ``out``, or returns its finished run; "never" refuses a folder that holds a run.
+        workers: processes that decode images, for sets too large for memory.
+        trained: the modules to train; all by default. The others keep weights and running statistics.
+        notes: more to record in the run's config.
+
+    Raises:
+        UsageError: a wrong argument, data or folder; nothing already written is touched.
+        DivergenceError: the loss is not finite.
+    """
+    settings = Settings(epochs, batch_size, lr, momentum, weight_decay, schedule, augment, validation, watch, seed)
+    objective = Standard() if objective is None else objective
+    check_data(data)
+    train, held_out = _split(len(data.train), validation, seed)
+    engine = Engine(precision)
+    model.to(engine.device)
+    if isinstance(model, FeatureClassifier) and model.mean is None:
+        model.set_normalisation(*_channel_statistics(data, train))
+    _check_fits(model, data)
+    config = {**_config(model, data, objective, settings, engine), **(notes or {})}
+    folder, saved = open_run(out, config, resume, engine.is_main)
+
+    steps = max(1, len(train) // (batch_size * engine.processes))
+    job = _Job(model, trained, settings, steps, best=-math.inf)
+    augmented = augmentation(augment, data)
+    forward = engine.wrap(model)
+    shown = Progress("training", epochs * steps, progress and engine.is_main)
+    with seeded(seed + engine.rank, engine.device), shown:
+        if saved is not None:
+            job.restore(saved)
+            shown.advance(job.epoch * steps)
+        for epoch in range(job.epoch, epochs):
+            meter = _Meter()
+            job.train_mode()
+            order = _order(train, settings, epoch, steps, engine)
+            for x, y in batches(data.train, batch_size, order=order, num_classes=data.num_classes, workers=workers):
+                x, y = augmented(x.to(engine.device)), y.to(engine.device)
+                with engine.autocast():
+                    loss, logits = objective(model, forward, x, y)
+                meter.add(loss, logits, y, epoch)
+                job.optimizer.zero_grad()
+                engine.accelerator.backward(loss)
+                job.optimizer.step()
+                job.scheduler.step()
+                shown.advance(message=f"epoch {epoch + 1}/{epochs}, {meter}")
+            watched = _watch(model, data, held_out, objective, settings)
+            improved = job.end_epoch({**meter.record(), **watched})
+            if folder is not None and engine.is_main:
+                folder.save(job.snapshot(), job.history, weights=model if improved else None)
+    job.finish()
+    return Run(model, job.history, folder.path if folder else None, config)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checked numbers of one training."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    augment: str
+    validation: float
+    watch: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size)
+        check_number("lr", self.lr, above=0)
+        check_number("momentum", self.momentum, at_least=0)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        check_number("validation", self.validation, at_least=0)
+        check_count("watch", self.watch, at_least=0)
+        check_count("seed", self.seed, at_least=0)
+        for name, value in (("momentum", self.momentum), ("validation", self.validation)):
+            if value >= 1:
+                raise UsageError(f"{name}={value!r} must be below 1; pass such a value")
+
+    def rate(self, done: float) -> float:
+        """Factor on ``lr`` after a fraction ``done`` of all steps."""
+        if self.schedule == "one-cycle":
+            return 0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 0.1 ** int(3 * done + 1e-9) if self.schedule == "step" else 1.0
+
+
+class _Job:
+    """What changes during a training, and its snapshot after an epoch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        trained: Iterable[nn.Module] | None,
+        settings: Settings,
+        steps: int,
+        best: float,
+    ) -> None:
+        self.model, self.settings, self.best = model, settings, best
+        self.trained = [model] if trained is None else list(trained)
+        parameters = [p for module in self.trained for p in module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            parameters,
+            settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
+        )
+        total = steps * settings.epochs
+        self.scheduler = LambdaLR(self.optimizer, lambda t: settings.rate(t / total))
+        self.history: list[dict[str, Any]] = []
+        self.best_weights: dict[str, Tensor] | None = None
+        self.started = time.monotonic()
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+    def train_mode(self) -> None:
+        """Train mode for what is trained, eval mode for the rest."""
+        self.model.eval()
+        for module in self.trained:
+            module.train()
+
+    def end_epoch(self, record: dict[str, Any]) -> bool:
+        """Add the epoch's record; true if its weights are the ones to keep."""
+        seconds, self.started = time.monotonic() - self.started, time.monotonic()
+        rate = self.scheduler.get_last_lr()[0]
+        norm = weight_norm(self.model)
+        self.history.append({"epoch": self.epoch + 1, **record, "weight_norm": norm, "lr": rate, "seconds": seconds})
+        if self.settings.validation == 0:
+            return True
+        score = record.get("validation_robust", record["validation_clean"])
+        if score <= self.best:
+            return False
+        self.best = score
+        self.best_weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+        return True
+
+    def finish(self) -> None:
+        """The kept weights into the model, which is left in eval mode."""
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+        self.model.eval()
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that a later start needs to go on as if nothing had happened."""
+        return {
+            "model": self.model.state_dict(),
+            "best_weights": self.best_weights,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "history": self.history,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo of :meth:`snapshot`."""
+        self.model.load_state_dict(state["model"])
+        self.best_weights, self.best, self.history = state["best_weights"], state["best"], state["history"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"])
+
+
+class _Meter:
+    """Mean loss and accuracy over an epoch; stops a training whose loss is not finite."""
+
+    def __init__(self) -> None:
+        self.loss, self.correct, self.seen, self.batches = 0.0, 0, 0, 0
+
+    def add(self, loss: Tensor, logits: Tensor, y: Tensor, epoch: int) -> None:
+        value = float(loss.detach())
+        self.batches += 1
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"the loss is {value} in epoch {epoch + 1}, batch {self.batches}; pass a lower lr (the epochs "
+                "already saved are kept)"
+            )
+        self.loss += value * len(y)
+        self.correct += int((logits.argmax(1) == y).sum())
+        self.seen += len(y)
+
+    def record(self) -> dict[str, float]:
+        return {"loss": self.loss / self.seen, "train_accuracy": 100 * self.correct / self.seen}
+
+    def __str__(self) -> str:
+        return f"loss {self.loss / self.seen:.3f}, accuracy {100 * self.correct / self.seen:.1f} %"
+
+
+def _config(model: nn.Module, data: Any, objective: Objective, settings: Settings, engine: Engine) -> dict[str, Any]:
+    """What the run folder records, and a resumed run must agree with."""
+    numbers = {
+        k: float(v) if k in ("lr", "momentum", "weight_decay", "validation") else v for k, v in asdict(settings).items()
+    }
+    if isinstance(model, FeatureClassifier):
+        model.input_shape = tuple(data.shape)
+    return {
+        "data": {
+            "name": data.name,
+            "shape": list(data.shape),
+            "classes": [str(c) for c in data.classes],
+            "train": len(data.train),
+            "test": len(data.test),
+        },
+        "model": getattr(model, "architecture", None) or {"class": type(model).__name__},
+        "objective": objective.config(),
+        **numbers,
+        "precision": engine.precision,
+        "processes": engine.processes,
+    }
+
+
+def _split(total: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices to train on and to hold out."""
+    held = round(validation * total)
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    if validation > 0 and not 1 <= held < total:
+        raise UsageError(f"validation={validation!r} holds out {held} of {total} images; pass another fraction")
+    return order[held:].sort().values, order[:held].sort().values
+
+
+def _order(train: Tensor, settings: Settings, epoch: int, steps: int, engine: Engine) -> Tensor:
+    """This process's indices of one epoch, from seed and epoch alone; whole batches only, if there is one."""
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+    order = train[torch.randperm(len(train), generator=generator)]
+    return order[: steps * settings.batch_size * engine.processes][engine.rank :: engine.processes]
+
+
+def _watch(model: nn.Module, data: Any, held_out: Tensor, objective: Objective, s: Settings) -> dict[str, float]:
+    """Accuracies after an epoch, on all held-out images, or on ``watch`` test images."""
+    attacks = [] if objective.attack is None else [objective.attack]
+    if len(held_out):
+        name, score = "validation", evaluate(model, Subset(data.train, held_out.tolist()), attacks)
+    elif s.watch:
+        name, score = "test", evaluate(model, data.test, attacks, num_samples=s.watch)
+    else:
+        return {}
+    return {
+        f"{name}_clean": float(score.clean),
+        **{f"{name}_robust": float(a) for a in score.robust.values()},
+    }
+
+
+def _channel_statistics(data: Any, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over (at most 10,000 of) the training images."""
+    chosen = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:IMAGES_FOR_STATISTICS]]
+    sums = squares = 0.0
+    for x, _ in batches(data.train, 1000, order=chosen):
+        sums = sums + x.double().mean((2, 3)).sum(0)
+        squares = squares + x.double().square().mean((2, 3)).sum(0)
+    mean = sums / len(chosen)
+    return mean, (squares / len(chosen) - mean.square()).clamp_min(1e-8).sqrt()
+
+
+def _check_fits(model: nn.Module, data: Any) -> None:
+    """One image through the model: shapes and the number of classes agree."""
+    device = next(model.parameters()).device
+    logits = probe(model, torch.zeros(1, *data.shape, device=device), f"data {data.name!r} images")
+    if logits.ndim != 2 or logits.shape[1] != data.num_classes:
+        raise UsageError(
+            f"model gives outputs {tuple(logits.shape)} for one image, but data {data.name!r} has "
+            f"{data.num_classes} classes; build the model with num_classes={data.num_classes}"
+        )

@@ -1,0 +1,105 @@
+"""transfer: several backbones, several target tasks, several seeds, one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.stats import t as student
+from torch import nn
+
+from waterbed.data import load_dataset
+from waterbed.errors import UsageError
+from waterbed.evaluation import evaluate
+from waterbed.models import FeatureClassifier
+from waterbed.progress import Progress
+from waterbed.transfer_learning.finetune import finetune
+
+
+@dataclass
+class TransferTable:
+    """Accuracies on the targets' test sets, in percent: one row for each model, target and seed."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns model, target, mode, seed, accuracy, mean_per_class, n."""
+        return pd.DataFrame(self.rows)
+
+    def summary(self) -> pd.DataFrame:
+        """Mean over seeds and the half-width of its 95 % t interval (nan with one seed)."""
+        groups = self.to_frame().groupby(["target", "model", "mode"], sort=False)["accuracy"]
+        frame = groups.agg(["mean", "std", "count"]).reset_index()
+        half = [
+            float(student.ppf(0.975, n - 1)) * s / math.sqrt(n) if n > 1 else math.nan
+            for s, n in zip(frame["std"], frame["count"], strict=True)
+        ]
+        return frame.drop(columns="std").assign(half_width=half).rename(columns={"mean": "accuracy", "count": "seeds"})
+
+    def __str__(self) -> str:
+        return self.summary().to_string(index=False, float_format=lambda v: f"{v:.2f}")
+
+
+def transfer(
+    models: Mapping[str, FeatureClassifier],
+    targets: Sequence[Any],
+    mode: int | str = 0,
+    seeds: Sequence[int] = (0, 1, 2),
+    root: str | Path | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> TransferTable:
+    """Fine-tune every model on every target and evaluate on its test set (Table 1's layout).
+
+    Args:
+        models: name -> source network.
+        targets: names or folders for ``load_dataset`` (brought to each model's image size and channels), or data
+            objects, used as they are.
+        mode: of :func:`finetune`.
+        seeds: one fine-tuning each.
+        root: where named data sets lie.
+        settings: anything else :func:`finetune` takes.
+
+    Raises:
+        UsageError: no models, targets or seeds; targets that cannot be loaded.
+    """
+    if not models or not targets or not seeds:
+        raise UsageError(
+            f"models, targets and seeds have {len(models)}, {len(targets)} and {len(seeds)} entries; pass one or more"
+        )
+    table = TransferTable()
+    total = len(models) * len(targets) * len(seeds)
+    with Progress("transfer", total, progress) as shown:
+        for target in targets:
+            for name, model in models.items():
+                data = load_for(model, target, root) if isinstance(target, str | Path) else target
+                for seed in seeds:
+                    run = finetune(model, data, mode, seed=seed, progress=False, **settings)
+                    score = evaluate(run.model, data.test)
+                    table.rows.append(
+                        {
+                            "model": name,
+                            "target": data.name,
+                            "mode": mode,
+                            "seed": seed,
+                            "accuracy": float(score.clean),
+                            "mean_per_class": score.mean_per_class,
+                            "n": score.n,
+                        }
+                    )
+                    shown.advance(message=f"{data.name}, {name}: {score.clean}")
+    return table
+
+
+def load_for(model: nn.Module, name_or_folder: str | Path, root: str | Path | None = None) -> Any:
+    """``load_dataset`` in the image size and channels that ``model`` was trained with."""
+    shape = getattr(model, "input_shape", None)
+    if shape is None:
+        return load_dataset(name_or_folder, root)
+    if shape[1] != shape[2]:
+        raise UsageError(f"model.input_shape={shape} is not square; load the target yourself and pass it as data")
+    return load_dataset(name_or_folder, root, size=shape[1], channels=shape[0])
