@@ -9,7 +9,6 @@ import platform
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import tomli_w
@@ -114,7 +113,7 @@ class RunFolder:
             return None
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
+        except Exception as error:  # a torn file can fail in any way
             raise UsageError(
                 f"the training state {str(file)!r} is damaged ({type(error).__name__}); delete it to start again"
             ) from error

@@ -70,6 +70,7 @@ class Estimate:
 def mean_estimate(samples: Tensor, unit: str, method: str, seed: int | None = None) -> Estimate:
     """Mean of one value an example, with its standard error.
 
+    >>> import torch
     >>> mean_estimate(torch.tensor([1.0, 3.0]), "nats", "exact").stderr
     1.0
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,15 @@ LARGEST_MATRIX = 4096
 CHUNK_BYTES = 2**28
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """What one pass over the examples gives: diagonal (k,), tr F_x and tr(D F_x D) of each example (N,)."""
+
+    diagonal: Tensor
+    traces: Tensor
+    invariant_traces: Tensor
+
+
 class WeightFisher:
     """Fisher information of the labels about the weights, F_w = E_x L_w^T (diag p - p p^T) L_w, L_w = dlogits/dw.
 
@@ -34,7 +44,7 @@ class WeightFisher:
             K times cheaper; "empirical" takes ``targets``: another quantity, not an estimate of the first two.
         params: "all", "features" (all but ``model.head``), or a predicate on parameter names.
         seed: of the sampled labels.
-        chunk_size: examples held at a time; by default 256 MiB of gradients' worth.
+        chunk_size: examples held at a time; by default 256 MiB worth of gradients.
         progress: show a bar.
 
     Flat weights are in ``model.parameters()`` order, row-major. Results are float64.
@@ -79,7 +89,7 @@ class WeightFisher:
         self.chunk_size = chunk_size or max(1, min(256, CHUNK_BYTES // bytes_each))
         self.progress = progress
         self._rows = WeightRows(model, list(self.parameters))
-        self._diagonal: Tensor | None = None
+        self._cached: _Sums | None = None
 
     def rows(self) -> Iterator[list[tuple[str, Tensor]]]:
         """Of each chunk of examples, ``(name, rows (n, m, *shape))`` weight by weight: F_w is the mean over examples
@@ -101,37 +111,41 @@ class WeightFisher:
             return label_scores(logits, self._targets[part, None].to(logits.device))
         return label_scores(logits, sample_labels(logits, self._uniforms[part].to(logits.device)))
 
-    def _per_example(self, weights: dict[str, Tensor] | None = None) -> Tensor:
-        """sum_i c_i (F_x)_ii of each example, (N,), c = 1 or the given weight of each parameter entry."""
-        parts = []
+    def _squares(self) -> Iterator[tuple[str, Tensor]]:
+        """Of each chunk and weight: ``(name, (F_x)_ii (n, *shape))``, the diagonal of each example's own matrix."""
         for chunk in self.rows():
-            total = torch.zeros((), dtype=torch.float64, device=self.inputs.device)
             for name, rows in chunk:
-                squares = rows.square().sum(1, dtype=torch.float64).flatten(1)
-                total = total + (squares.sum(1) if weights is None else squares @ weights[name].flatten())
-            parts.append(total)
-        return torch.cat(parts)
+                yield name, rows.square_().sum(1)
+
+    def _sums(self) -> _Sums:
+        """Diagonal, and per-example traces, in one pass that is made once."""
+        if self._cached is None:
+            zeros = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in self.parameters.items()}
+            traces = torch.zeros(2, len(self.inputs), dtype=torch.float64, device=self.inputs.device)
+            weights = {n: p.detach().square().flatten() for n, p in self.parameters.items()}
+            done = dict.fromkeys(self.parameters, 0)
+            for name, squares in self._squares():
+                part = slice(done[name], done[name] + len(squares))
+                done[name] = part.stop
+                flat = squares.flatten(1)
+                zeros[name] += squares.sum(0)
+                traces[0, part] += flat.sum(1)
+                traces[1, part] += flat @ weights[name]
+            diagonal = torch.cat([z.flatten() for z in zeros.values()]) / len(self.inputs)
+            self._cached = _Sums(diagonal, traces[0], traces[1])
+        return self._cached
 
     def diagonal(self) -> Tensor:
         """Diagonal of F_w, (k,), float64."""
-        if self._diagonal is None:
-            sums = {
-                name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in self.parameters.items()
-            }
-            for chunk in self.rows():
-                for name, rows in chunk:
-                    sums[name] += rows.square().sum((0, 1), dtype=torch.float64)
-            self._diagonal = torch.cat([s.flatten() for s in sums.values()]) / len(self.inputs)
-        return self._diagonal.clone()
+        return self._sums().diagonal.clone()
 
     def trace(self) -> Estimate:
         """tr F_w. It is not invariant under rescaling of layers; see :meth:`rescaling_invariant_trace`."""
-        return self._estimate(self._per_example(), "nats/weight^2", "trace")
+        return self._estimate(self._sums().traces, "nats/weight^2", "trace")
 
     def rescaling_invariant_trace(self) -> Estimate:
         """tr(D F_w D), D = diag(w): unchanged when a layer is scaled by c and the next by 1/c (ReLU networks)."""
-        squares = {name: p.detach().double().square() for name, p in self.parameters.items()}
-        return self._estimate(self._per_example(squares), "nats", "tr(DFD)")
+        return self._estimate(self._sums().invariant_traces, "nats", "tr(DFD)")
 
     def log_variance(self, damping: float = 1e-8) -> Estimate:
         """Mean over the weights of -log(F_ii + damping): the log-variance of the paper's Fig. 4, from the diagonal.
@@ -141,11 +155,21 @@ class WeightFisher:
         """
         check_number("damping", damping, above=0)
         damped = self.diagonal() + damping
-        slope = dict(zip(self.parameters, self.split(-1 / (damped * self.size)), strict=True))
-        influence = self._per_example(slope)
+        influence = self._linear(-1 / (damped * self.size))
         value = -damped.log().mean()
         method = f"diagonal, damping {damping:g}"
         return self._estimate(value + influence - influence.mean(), "nats", method)
+
+    def _linear(self, slope: Tensor) -> Tensor:
+        """sum_i slope_i (F_x)_ii of each example, (N,), for a flat (k,) slope."""
+        slopes = dict(zip(self.parameters, self.split(slope), strict=True))
+        total = torch.zeros(len(self.inputs), dtype=torch.float64, device=self.inputs.device)
+        done = dict.fromkeys(self.parameters, 0)
+        for name, squares in self._squares():
+            part = slice(done[name], done[name] + len(squares))
+            done[name] = part.stop
+            total[part] += squares.flatten(1) @ slopes[name].flatten().to(squares.dtype)
+        return total
 
     def matrix(self) -> Tensor:
         """F_w as a dense (k, k) matrix, float64; for at most 4096 weights."""

@@ -71,10 +71,13 @@ def transfer(
         raise UsageError(
             f"models, targets and seeds have {len(models)}, {len(targets)} and {len(seeds)} entries; pass one or more"
         )
+    names = [str(t) if isinstance(t, str | Path) else t.name for t in targets]
+    if len(set(names)) < len(names):
+        raise UsageError(f"targets has {max(names, key=names.count)!r} twice; name each once")
     table = TransferTable()
     total = len(models) * len(targets) * len(seeds)
     with Progress("transfer", total, progress) as shown:
-        for target in targets:
+        for label, target in zip(names, targets, strict=True):
             for name, model in models.items():
                 data = load_for(model, target, root) if isinstance(target, str | Path) else target
                 for seed in seeds:
@@ -83,7 +86,7 @@ def transfer(
                     table.rows.append(
                         {
                             "model": name,
-                            "target": data.name,
+                            "target": label,
                             "mode": mode,
                             "seed": seed,
                             "accuracy": float(score.clean),
@@ -91,7 +94,7 @@ def transfer(
                             "n": score.n,
                         }
                     )
-                    shown.advance(message=f"{data.name}, {name}: {score.clean}")
+                    shown.advance(message=f"{label}, {name}: {score.clean}")
     return table
 
 

@@ -1,0 +1,102 @@
+"""The commands as a user runs them, on a folder of images of their own."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from waterbed.__main__ import main
+from waterbed.cli import COMMANDS
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two trained runs, standard and robust, on a folder with two classes of 16 x 12 pictures."""
+    import numpy as np
+    from PIL import Image
+
+    place = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 6)):
+        for name, level in (("bright", 150), ("dark", 40)):
+            (place / "data" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(level, level + 60, (12, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / "data" / split / name / f"{i}.jpg")
+    for name, objective in (("standard", "standard"), ("robust", "trades")):
+        words = f"train {place}/data --out {place}/{name} --objective {objective} --model resnet10 --width 2 --size 8"
+        assert main([*words.split(), "--epochs", "2", "--batch-size", "16", "--attack-steps", "2"]) == 0
+    return place
+
+
+def test_evaluate_prints_intervals_for_every_run_and_eps(runs, capsys, tmp_path):
+    out = tmp_path / "e.json"
+    words = f"evaluate {runs}/standard {runs}/robust --eps 0.1 0.5 --steps 2 --out {out}"
+    assert main(words.split()) == 0
+    shown = capsys.readouterr().out
+    assert "standard" in shown
+    assert "robust" in shown
+    content = json.loads(out.read_text())
+    assert list(content["robust"]["robust"]) == ["pgd-2 l2 eps=0.1", "pgd-2 l2 eps=0.5"]
+    assert content["standard"]["clean"]["n"] == 12
+
+
+def test_measure_writes_estimates_with_errors(runs, tmp_path, capsys):
+    out = tmp_path / "m.json"
+    assert main(f"measure {runs}/standard {runs}/robust --num-samples 10 --out {out}".split()) == 0
+    content = json.loads(out.read_text())
+    for run in ("standard", "robust"):
+        estimate = content[run]["weight_log_variance"]
+        assert estimate["n"] == 10
+        assert estimate["stderr"] > 0
+        assert estimate["unit"] == "nats"
+        assert "damping 1e-08" in estimate["method"]
+    assert "input_fisher_trace" in capsys.readouterr().out
+
+
+def test_invert_draws_the_user_s_own_pictures(runs, tmp_path, capsys):
+    pictures = runs / "data/test/bright"
+    words = f"invert {runs}/robust --images {pictures} --out {tmp_path}/i --steps 3 --num-images 2 --num-samples 10"
+    assert main(words.split()) == 0
+    assert (tmp_path / "i/robust.png").read_bytes()[:4] == b"\x89PNG"
+    numbers = json.loads((tmp_path / "i/robust.json").read_text())
+    assert list(numbers) == ["plain", "variational", "effective"]
+    assert len(numbers["plain"]["final_losses"]) == 2
+    assert numbers["effective"]["noise_size"] > 0
+
+
+def test_transfer_and_report(runs, tmp_path, capsys):
+    words = f"transfer {runs}/standard --targets {runs}/data digits --mode linear --seeds 0 1 --epochs 1"
+    assert main([*words.split(), "--out", str(tmp_path / "t.csv")]) == 0
+    assert (tmp_path / "t.csv").read_text().count("\n") == 5
+    assert main(["report", str(runs / "standard"), str(runs / "robust"), "--out", str(tmp_path / "r.html")]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "nothing is fetched from elsewhere"
+    assert page.count("<img") == page.count('alt="Line plot') == 2
+
+
+def test_data_lists_and_describes(runs, capsys):
+    assert main(["data"]) == 0
+    assert "fashion-mini" in capsys.readouterr().out
+    assert main(["data", str(runs / "data"), "--size", "8"]) == 0
+    assert "3 x 8 x 8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"waterbed {command}" in capsys.readouterr().out
+
+
+def test_help_comes_quickly_and_version_too():
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "waterbed", "--help"], capture_output=True, text=True, check=True)
+    # The figure to keep is 1 s; a loaded machine gets some grace, torch alone would take longer.
+    assert time.monotonic() - started < 2
+    assert all(command in done.stdout for command in COMMANDS)
+    assert main(["--version"]) == 0

@@ -1,0 +1,77 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import waterbed as wb
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+
+
+@pytest.fixture
+def batch():
+    return torch.rand(8, 1, 2, 2), torch.randint(3, (8,))
+
+
+def test_adversarial_training_is_cross_entropy_on_attacked_images(model, batch):
+    attack = wb.PGD(eps=0.3, random_start=False)
+    loss, logits = wb.AdversarialTraining(attack)(model, model, *batch)
+    expected = model(attack(model, *batch))
+    assert torch.equal(logits, expected)
+    assert torch.equal(loss, F.cross_entropy(expected, batch[1]))
+
+
+@pytest.mark.parametrize("direction", ["clean-adversarial", "adversarial-clean"])
+def test_trades_kl_in_both_directions(direction):
+    objective = wb.TRADES(wb.PGD(), direction=direction)
+    p, q = torch.tensor([[0.7, 0.2, 0.1]]), torch.tensor([[0.2, 0.5, 0.3]])
+    a, b = (p, q) if direction == "clean-adversarial" else (q, p)
+    assert torch.allclose(objective.kl(p.log(), q.log()), (a * (a / b).log()).sum(1))
+
+
+def test_trades_without_a_ball_is_standard_training(model, batch):
+    loss, _ = wb.TRADES(wb.PGD(eps=0.0), beta=6.0)(model, model, *batch)
+    assert torch.allclose(loss, F.cross_entropy(model(batch[0]), batch[1]))
+
+
+def test_trades_raises_the_kl_itself(model, batch):
+    torch.manual_seed(0)
+    objective = wb.TRADES(wb.PGD(eps=0.3, steps=10), beta=1.0)
+    loss, _ = objective(model, model, *batch)
+    clean = F.log_softmax(model(batch[0]), 1)
+    noise = F.normalize(torch.randn(8, 4), dim=1).view(8, 1, 2, 2) * 0.3
+    random_kl = objective.kl(clean, F.log_softmax(model((batch[0] + noise).clamp(0, 1)), 1)).mean()
+    assert bool(loss > F.cross_entropy(model(batch[0]), batch[1]) + random_kl)
+
+
+@pytest.mark.parametrize("direction", ["clean-adversarial", "adversarial-clean"])
+def test_trades_gradient_is_finite_when_the_softmax_saturates(model, batch, direction):
+    with torch.no_grad():
+        model[1].weight *= 1e4
+    loss, _ = wb.TRADES(wb.PGD(eps=0.5), direction=direction)(model, model, *batch)
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert bool(torch.isfinite(model[1].weight.grad).all())
+
+
+def test_trades_needs_a_random_start():
+    with pytest.raises(wb.UsageError, match="random_start"):
+        wb.TRADES(wb.PGD(random_start=False))
+
+
+def test_gaussian_noise_has_expected_length_eps():
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return torch.zeros(len(x), 2, requires_grad=True)
+
+    x = torch.zeros(500, 3, 8, 8)
+    wb.GaussianNoise(2.0)(Spy(), Spy(), x, torch.zeros(500, dtype=torch.long))
+    assert float(seen[0].flatten(1).norm(dim=1).square().mean()) == pytest.approx(4.0, rel=0.02)

@@ -1,0 +1,169 @@
+import copy
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import waterbed as wb
+from waterbed.runs import Run
+from waterbed.training import Settings, fit
+
+
+def same_weights(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def new_model(seed=0):
+    return wb.create_model("resnet10", 10, width=2, in_channels=1, seed=seed)
+
+
+SHORT = {"epochs": 3, "batch_size": 64, "watch": 0, "progress": False, "precision": "fp32"}
+
+
+def test_learns_and_records(digits, tmp_path):
+    run = wb.fit(new_model(), digits, out=tmp_path / "run", **{**SHORT, "epochs": 8, "lr": 0.2, "watch": 50})
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert float(wb.evaluate(run.model, digits.test).clean) > 40
+    assert {"config.toml", "environment.json", "metrics.jsonl", "weights.safetensors", "weights.json"} <= {
+        p.name for p in (tmp_path / "run").iterdir()
+    }
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 9))
+    again = Run.load(tmp_path / "run")
+    assert same_weights(again.model, run.model)
+    assert again.history == run.history
+    assert again.config["schema" if "schema" in again.config else "seed"] == 0
+
+
+def test_normalisation_comes_from_the_training_data_only_where_there_is_none(digits):
+    model = new_model()
+    wb.fit(model, digits, **{**SHORT, "epochs": 1})
+    pixels = torch.stack([x for x, _ in digits.train])
+    assert torch.allclose(model.mean.flatten(), pixels.mean((0, 2, 3)))
+    assert torch.allclose(model.std.flatten(), pixels.std((0, 2, 3), correction=0), rtol=1e-4)
+    model.set_normalisation([0.1], [0.2])
+    wb.fit(model, digits, **{**SHORT, "epochs": 1})
+    assert model.mean.flatten().tolist() == pytest.approx([0.1])
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_generator(digits):
+    state = torch.get_rng_state()
+    objective = wb.AdversarialTraining(wb.PGD(eps=0.3, steps=1))
+    a, b, c = (fit(new_model(), digits, objective, **SHORT, seed=s).model for s in (0, 0, 1))
+    assert same_weights(a, b)
+    assert not same_weights(a, c)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted_after(batches, objective):
+    calls = iter(range(10**6))
+
+    class Stopping(type(objective)):
+        def __call__(self, *args):
+            if next(calls) == batches:
+                raise Stop
+            return super().__call__(*args)
+
+    return Stopping(objective.attack)
+
+
+def test_a_resumed_run_ends_as_if_it_had_not_stopped(digits, tmp_path):
+    objective = wb.AdversarialTraining(wb.PGD(eps=0.3, steps=1))
+    whole = wb.fit(new_model(), digits, objective, tmp_path / "whole", **SHORT)
+    with pytest.raises(Stop):
+        wb.fit(new_model(), digits, interrupted_after(6, objective), tmp_path / "parts", **SHORT)
+    resumed = wb.fit(new_model(7), digits, objective, tmp_path / "parts", **SHORT)
+    assert same_weights(whole.model, resumed.model)
+    assert [r["loss"] for r in whole.history] == [r["loss"] for r in resumed.history]
+
+
+def test_a_finished_run_is_returned_and_another_config_refused(digits, tmp_path):
+    first = wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
+    again = wb.fit(new_model(5), digits, out=tmp_path / "run", **SHORT)
+    assert same_weights(first.model, again.model)
+    with pytest.raises(wb.UsageError, match=r"lr=0\.1, not 0\.3"):
+        wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT, lr=0.3)
+    with pytest.raises(wb.UsageError, match="resume='never'"):
+        wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT, resume="never")
+    assert all(p.read_bytes() == content for p, content in before.items() if p.name == "weights.safetensors")
+
+
+def test_validation_keeps_the_best_epoch_and_never_sees_the_test_set(digits, tmp_path):
+    untouchable = SimpleNamespace(
+        train=digits.train, test=Forbidden(), classes=digits.classes, num_classes=10, shape=(1, 8, 8), name="d"
+    )
+    run = wb.fit(new_model(), untouchable, out=tmp_path / "run", validation=0.25, **{**SHORT, "epochs": 5})
+    scores = [r["validation_clean"] for r in run.history]
+    order = torch.randperm(256, generator=torch.Generator().manual_seed(0))[:64]
+    held = [digits.train[int(i)] for i in order]
+    assert float(wb.evaluate(run.model, held).clean) == max(scores)
+    assert same_weights(run.model, wb.load_model(tmp_path / "run"))
+
+
+class Forbidden:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise AssertionError("the test set was read")
+
+
+def test_any_object_with_tensor_labels_will_do():
+    class Mine:
+        train = [(torch.rand(1, 6, 6), torch.tensor(i % 2)) for i in range(10)]  # noqa: RUF012
+        test = train
+        classes = ("a", "b")
+        num_classes = 2
+        shape = (1, 6, 6)
+        name = "mine"
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    run = wb.fit(model, Mine, epochs=1, batch_size=4, progress=False)
+    assert len(run.history) == 1
+
+
+def test_only_the_named_modules_train(digits):
+    model = new_model()
+    before = copy.deepcopy(model.state_dict())
+    fit(model, digits, trained=[model.head], **SHORT)
+    moved = {k for k, v in model.state_dict().items() if k in before and not torch.equal(v, before[k])}
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_schedules():
+    def factors(schedule):
+        s = Settings(1, 1, 1.0, 0.9, 0.0, schedule, "none", 0.0, 0, 0)
+        return [s.rate(t / 30) for t in range(30)]
+
+    rise = factors("one-cycle")
+    assert max(rise) == pytest.approx(1)
+    assert rise.index(max(rise)) == 9
+    assert rise[0] == pytest.approx(0.04)
+    assert factors("step") == pytest.approx([1.0] * 10 + [0.1] * 10 + [0.01] * 10)
+    assert factors("cosine")[15] == pytest.approx(0.5)
+    assert set(factors("constant")) == {1.0}
+
+
+def test_divergence_names_epoch_and_batch(digits, tmp_path):
+    with pytest.raises(wb.DivergenceError, match="epoch 1, batch"):
+        wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT, lr=1e30)
+
+
+def test_bf16_trains_too(digits):
+    run = wb.fit(new_model(), digits, wb.TRADES(wb.PGD(eps=0.2, steps=1)), **{**SHORT, "precision": "bf16"})
+    assert all(p.dtype == torch.float32 for p in run.model.parameters())
+    assert run.config["precision"] == "bf16"
+
+
+def test_a_damaged_state_is_named(digits, tmp_path):
+    wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT)
+    (tmp_path / "run/state.pt").write_bytes(b"torn")
+    with pytest.raises(wb.UsageError, match=r"state\.pt.*damaged"):
+        wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT)
