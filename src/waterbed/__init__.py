@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from waterbed.attacks import PGD
-    from waterbed.data import ImageData, load_dataset
+    from waterbed.data import ImageData, load_dataset, stack
     from waterbed.errors import DivergenceError, UsageError
     from waterbed.evaluation import Score, evaluate
     from waterbed.information import Estimate, InputFisher, WeightFisher, WeightNoise
@@ -29,7 +29,7 @@ __version__ = "0.1.0"
 # Where each public name lives; imported on first use, so that ``import waterbed`` loads no torch.
 _HOMES = {
     "attacks": ["PGD"],
-    "data": ["ImageData", "load_dataset"],
+    "data": ["ImageData", "load_dataset", "stack"],
     "errors": ["DivergenceError", "UsageError"],
     "evaluation": ["Score", "evaluate"],
     "information": ["Estimate", "InputFisher", "WeightFisher", "WeightNoise"],
@@ -72,6 +72,7 @@ __all__ = [
     "load_model",
     "report",
     "save_model",
+    "stack",
     "transfer",
     "weight_norm",
 ]

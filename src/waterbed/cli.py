@@ -340,7 +340,7 @@ def _print(columns: Any, rows: Any, title: str) -> None:
 
     table = Table(title=escape(title), title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(escape(str(column)), justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(escape(str(column)), justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     Console().print(table)

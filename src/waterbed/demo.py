@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import Module
 
@@ -19,7 +20,7 @@ from waterbed.information.summary import QUANTITIES, measure
 from waterbed.inversion import Inversion, invert_modes
 from waterbed.models import create_model, weight_norm, write_atomic
 from waterbed.objectives import AdversarialTraining, Standard
-from waterbed.plots import curves, image_grid
+from waterbed.plots import curves, image_grid, save_figure
 from waterbed.reporting import Picture, Section, Table, write_page
 from waterbed.runs import Run, environment, make_folder
 from waterbed.training import fit
@@ -98,7 +99,10 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
         results[name] = _results(runs[name].model, data, inversions[name], config)
     results |= {"environment": environment(), "config": asdict(config), "seconds": time.monotonic() - started}
     write_atomic(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
-    _write_report(out / "report.html", results, runs, inversions, data)
+    grids = {name: inversion_grid(found, data) for name, found in inversions.items()}
+    for name, grid in grids.items():
+        save_figure(grid, out / f"inversion-{name}.png")
+    _write_report(out / "report.html", results, runs, grids, data)
     return results
 
 
@@ -169,7 +173,7 @@ def summary_table(results: dict[str, Any]) -> Table:
     return Table("95 % Wilson intervals in brackets; ± is one standard error over examples.", ["", *names], rows)
 
 
-def inversion_grid(inversions: dict[str, Inversion], data: ImageData) -> Any:
+def inversion_grid(inversions: dict[str, Inversion], data: ImageData) -> Figure:
     """Rows: original, plain, variational, effective; a column an image."""
     some = next(iter(inversions.values()))
     rows = {"original": some.originals, **{mode: i.images for mode, i in inversions.items()}}
@@ -177,7 +181,7 @@ def inversion_grid(inversions: dict[str, Inversion], data: ImageData) -> Any:
 
 
 def _write_report(
-    path: Path, results: dict[str, Any], runs: dict[str, Run], inversions: dict[str, dict[str, Inversion]], data: Any
+    path: Path, results: dict[str, Any], runs: dict[str, Run], grids: dict[str, Figure], data: ImageData
 ) -> None:
     config = results["config"]
     history = {name: [r["train_accuracy"] for r in run.history] for name, run in runs.items()}
@@ -212,7 +216,7 @@ def _write_report(
             ],
             pictures=[
                 Picture(
-                    inversion_grid(inversions[name], data),
+                    grids[name],
                     f"Inversions by the {name} network.",
                     f"Grid of images: originals and three inversions of each by the {name} network.",
                 )
