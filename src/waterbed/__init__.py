@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from waterbed.data import ImageData, load_dataset, stack
     from waterbed.errors import DivergenceError, UsageError
     from waterbed.evaluation import Score, evaluate
-    from waterbed.information import Estimate, InputFisher, WeightFisher, WeightNoise
+    from waterbed.information import (
+        Estimate,
+        FisherBounds,
+        InputFisher,
+        WeightFisher,
+        WeightNoise,
+        dataset_information,
+        effective_information,
+        fisher_bounds,
+        gaussian_curvature_ratio,
+        kl_curvature_ratio,
+        measure,
+    )
     from waterbed.inversion import Inversion, invert
     from waterbed.models import FeatureClassifier, create_model, load_model, save_model, weight_norm
     from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Standard
@@ -32,7 +44,19 @@ _HOMES = {
     "data": ["ImageData", "load_dataset", "stack"],
     "errors": ["DivergenceError", "UsageError"],
     "evaluation": ["Score", "evaluate"],
-    "information": ["Estimate", "InputFisher", "WeightFisher", "WeightNoise"],
+    "information": [
+        "Estimate",
+        "FisherBounds",
+        "InputFisher",
+        "WeightFisher",
+        "WeightNoise",
+        "dataset_information",
+        "effective_information",
+        "fisher_bounds",
+        "gaussian_curvature_ratio",
+        "kl_curvature_ratio",
+        "measure",
+    ],
     "inversion": ["Inversion", "invert"],
     "models": ["FeatureClassifier", "create_model", "load_model", "save_model", "weight_norm"],
     "objectives": ["TRADES", "AdversarialTraining", "GaussianNoise", "Standard"],
@@ -50,6 +74,7 @@ __all__ = [
     "DivergenceError",
     "Estimate",
     "FeatureClassifier",
+    "FisherBounds",
     "GaussianNoise",
     "ImageData",
     "InputFisher",
@@ -63,13 +88,19 @@ __all__ = [
     "WeightNoise",
     "class_emd",
     "create_model",
+    "dataset_information",
+    "effective_information",
     "evaluate",
     "extract_features",
     "finetune",
+    "fisher_bounds",
     "fit",
+    "gaussian_curvature_ratio",
     "invert",
+    "kl_curvature_ratio",
     "load_dataset",
     "load_model",
+    "measure",
     "report",
     "save_model",
     "stack",

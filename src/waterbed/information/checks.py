@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from waterbed.engine import device_of
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, check_choice
 from waterbed.models import probe
 
 
@@ -32,6 +32,40 @@ def check_inputs(model: nn.Module, inputs: Any) -> Tensor:
     return logits
 
 
-def chunks(inputs: Tensor, size: int) -> Iterator[Tensor]:
-    """The inputs in groups of at most ``size``."""
-    return iter(inputs.split(size))
+def choose_parameters(model: nn.Module, params: str | Callable[[str], bool]) -> dict[str, Tensor]:
+    """The chosen parameters by name, in ``model.parameters()`` order."""
+    if not callable(params):
+        check_choice("params", params, ("all", "features"))
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    named = dict(model.named_parameters())
+    shared = [name for name in names if name not in named]
+    if shared:
+        raise UsageError(f"model shares the parameter {shared[0]!r} between layers; give each layer its own")
+    if params == "features":
+        if not hasattr(model, "head"):
+            raise UsageError("params='features' needs model.head; wrap the model in FeatureClassifier")
+        head = {id(p) for p in model.head.parameters()}
+        chosen = {name: p for name, p in named.items() if id(p) not in head}
+    elif params == "all":
+        chosen = named
+    else:
+        chosen = {name: p for name, p in named.items() if params(name)}
+    if not chosen:
+        raise UsageError(f"params={params!r} chooses no parameter; the model has {', '.join(names[:4])}, ...")
+    return chosen
+
+
+def check_targets(targets: Any, labels: str, n: int, classes: int) -> Tensor | None:
+    """The labels of the inputs as int64 (n,), or None; raise where they are missing or wrong."""
+    if targets is None:
+        if labels == "empirical":
+            raise UsageError("labels='empirical' needs targets=, the labels of the inputs")
+        return None
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.shape != (n,):
+        got = f"{targets.dtype} {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
+        raise TypeError(f"targets must be an integer tensor ({n},), not {got}")
+    if int(targets.min()) < 0 or int(targets.max()) >= classes:
+        raise UsageError(
+            f"targets run from {int(targets.min())} to {int(targets.max())}; the model knows 0 .. {classes - 1}"
+        )
+    return targets.long()

@@ -78,3 +78,21 @@ def mean_estimate(samples: Tensor, unit: str, method: str, seed: int | None = No
     n = len(samples)
     stderr = float(samples.std()) / math.sqrt(n) if n > 1 else math.nan
     return Estimate(float(samples.mean()), stderr, unit, n, method, seed)
+
+
+def probe_estimate(samples: Tensor, unit: str, method: str, seed: int) -> Estimate:
+    """Mean over examples and probes of samples (N, P), P >= 2, the two sources of error kept apart.
+
+    The variance of the examples' means contains that of the probes; it is taken out again (not below 0).
+
+    >>> import torch
+    >>> e = probe_estimate(torch.tensor([[1.0, 1.0], [3.0, 3.0]]), "nats", "two probes", 0)
+    >>> e.value, e.stderr, e.probe_stderr
+    (2.0, 1.0, 0.0)
+    """
+    samples = samples.detach().double().cpu()
+    n, probes = samples.shape
+    within = float(samples.var(1).mean()) / probes
+    between = float(samples.mean(1).var()) if n > 1 else math.nan
+    stderr = math.sqrt(max(0.0, between - within) / n) if n > 1 else math.nan
+    return Estimate(float(samples.mean()), stderr, unit, n, method, seed, math.sqrt(within / n))

@@ -6,12 +6,13 @@ V^T do/dw. Fisher matrices are sums of outer products of such rows.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call, jvp, vjp, vmap
 
 from waterbed.errors import UsageError
 
@@ -25,6 +26,15 @@ def input_rows(function: Callable[[Tensor], Tensor], x: Tensor, directions: Dire
         outputs = function(x)
     v = directions(outputs.detach())
     return torch.stack([g[0] for g in _backward(outputs, [x], v)], dim=1)
+
+
+def forward_product(function: Callable, primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
+    """Outputs and J v by forward mode: ``torch.func.jvp``, without the warning of its first use about torch's own
+    deprecated scripting."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=DeprecationWarning)
+        return jvp(function, primals, tangents)
 
 
 def _backward(outputs: Tensor, wanted: list[Tensor], v: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -102,7 +112,7 @@ class WeightRows:
             v = directions(getattr(self.model, self.function)(x))
 
         def outputs(weights: dict[str, Tensor], one: Tensor) -> Tensor:
-            return functional_call(_Method(self.model, self.function), weights, (one[None],))[0]
+            return functional_call(MethodModule(self.model, self.function), weights, (one[None],))[0]
 
         def rows(one: Tensor, v_one: Tensor) -> dict[str, Tensor]:
             _, pull = vjp(lambda w: outputs({f"module.{n}": t for n, t in w.items()}, one), chosen)
@@ -111,7 +121,7 @@ class WeightRows:
         yield from vmap(rows)(x, v).items()
 
 
-class _Method(nn.Module):
+class MethodModule(nn.Module):
     """Makes a method of a module its forward, so that functional_call can reach it."""
 
     def __init__(self, module: nn.Module, method: str) -> None:

@@ -1,21 +1,31 @@
-"""InputFisher: what the representation tells about the input, F_{z|x} (Def. 3.1, eq. 4)."""
+"""InputFisher: what the representation tells about the input, F_{z|x} (Def. 3.1, eqs 4, 5, 9)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
+from torch.func import vjp
 
 from waterbed.errors import UsageError, check_choice, check_count, check_number
-from waterbed.information.checks import check_inputs, chunks
-from waterbed.information.estimate import Estimate, mean_estimate
-from waterbed.information.gradients import input_rows
+from waterbed.information.checks import check_inputs
+from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
+from waterbed.information.estimators import batched_lambda_max
+from waterbed.information.gradients import forward_product, input_rows
 from waterbed.information.likelihood import softmax_root
+from waterbed.information.representation_noise import FORMS, RepresentationNoise, identity
+from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models import frozen
 
-OBSERVATIONS = ("label", "gaussian")
+OBSERVATIONS = ("label", "gaussian", "weight-noise")
+METHODS = ("auto", "exact", "hutchinson")
 LARGEST_MATRIX = 4096
+MOST_EXACT_DIRECTIONS = 256
+CHUNK_VALUES = 2**24
 
 
 class InputFisher:
@@ -26,15 +36,27 @@ class InputFisher:
     - "label": z is the predicted label, S = L_x^T (diag p - p p^T) L_x with L_x = dlogits/dx.
     - "gaussian": z = f(x) seen with noise N(0, sigma^2 I), S = J_x^T J_x / sigma^2 with J_x = dfeatures/dx. It
       scales with the features; see :meth:`relative_trace`.
+    - "weight-noise": z = f_{w+n}(x), n ~ N(0, Sigma*) of ``weight_fisher`` at ``beta`` and ``prior_variance``:
+      S = J_x^T Sigma_z^-1 J_x, Sigma_z = J_w Sigma* J_w^T (eq. 9 in its checked form).
 
-    Both are exact, by one backward pass for each label or feature. S is in nats per squared unit of the input:
-    KL(p(z|x) || p(z|x + d)) ~ 1/2 d^T S d. Measures run in eval mode; the mode is restored.
+    S is in nats per squared unit of the input: KL(p(z|x) || p(z|x + d)) ~ 1/2 d^T S d. Measures run in eval mode; the
+    mode is restored. Results are float64.
 
     Args:
-        model: logits (N, K) from ``model(x)``; "gaussian" also needs ``model.features``.
+        model: logits (N, K) from ``model(x)``; the last two observations also need ``model.features``.
         inputs: (N, ...), of any shape, range and floating type the model takes.
-        observation: "label" or "gaussian".
+        observation: see above.
         sigma: standard deviation of the noise of "gaussian".
+        weight_fisher, beta, prior_variance: of "weight-noise".
+        covariance_term: add 1/2 tr(Sigma_z^-1 d_i Sigma_z Sigma_z^-1 d_j Sigma_z), which the paper drops and which can
+            be the larger one; for small models.
+        form: "inverse" as above, or "printed": (1/beta) J_x^T J_w F_w J_w^T J_x as eq. 9 has it, which is not a Fisher
+            information (scaling z by 3 multiplies it by 81).
+        noise: "exact" or "diagonal" Sigma*; "auto" is exact where it fits into memory.
+        method: "exact" makes one backward pass for each label or feature; "hutchinson" estimates traces from
+            ``num_probes`` random combinations of them (two or more), and lambda_max by Lanczos. "auto" is exact up to
+            256.
+        seed: of the probes.
         chunk_size: examples held at a time; by default chosen from their size.
 
     Raises:
@@ -54,59 +76,135 @@ class InputFisher:
         inputs: Tensor,
         observation: str = "label",
         sigma: float = 1.0,
+        weight_fisher: WeightFisher | None = None,
+        beta: float | None = None,
+        prior_variance: float | None = None,
+        *,
+        covariance_term: bool = False,
+        form: str = "inverse",
+        noise: str = "auto",
+        method: str = "auto",
+        num_probes: int = 10,
+        seed: int = 0,
         chunk_size: int | None = None,
     ) -> None:
         check_choice("observation", observation, OBSERVATIONS)
+        check_choice("form", form, FORMS)
+        check_choice("method", method, METHODS)
         check_number("sigma", sigma, above=0)
+        check_count("num_probes", num_probes, at_least=2)
         if chunk_size is not None:
             check_count("chunk_size", chunk_size)
         outputs = check_inputs(model, inputs)
-        if observation == "gaussian":
+        if observation != "label":
             if not hasattr(model, "features"):
-                raise UsageError("observation='gaussian' needs model.features; wrap the model in FeatureClassifier")
+                raise UsageError(
+                    f"observation={observation!r} needs model.features; wrap the model in FeatureClassifier"
+                )
             with torch.no_grad(), frozen(model):
                 outputs = model.features(inputs[:1])
         self.model, self.inputs, self.observation, self.sigma = model, inputs, observation, sigma
-        self.rank = min(outputs.shape[1], math.prod(inputs.shape[1:]))
-        self.chunk_size = chunk_size or max(1, 2**24 // (outputs.shape[1] * math.prod(inputs.shape[1:])))
-        self.method = f"{observation}, exact"
+        self.size, self.form, self.covariance_term = math.prod(inputs.shape[1:]), form, covariance_term
+        self.seed, self.num_probes = seed, num_probes
+        self.directions = outputs.shape[1]
+        self.method = (
+            ("exact" if self.directions <= MOST_EXACT_DIRECTIONS else "hutchinson") if method == "auto" else method
+        )
+        self.noise: RepresentationNoise | None = None
+        said = observation
+        if observation == "weight-noise":
+            if weight_fisher is None or beta is None or prior_variance is None:
+                raise UsageError("observation='weight-noise' needs weight_fisher=, beta= and prior_variance=")
+            with frozen(model):
+                self.noise = RepresentationNoise(model, weight_fisher, beta, prior_variance, noise)
+            self.method = "exact"
+            said += f" ({self.noise.noise}{', printed form' if form == 'printed' else ''})"
+        elif covariance_term or form == "printed":
+            raise UsageError("covariance_term and form belong to observation='weight-noise'; leave them out")
+        self.said = f"{said}, {self.method}"
+        width = self.size * (self.directions if self.method == "exact" else 1)
+        self.chunk_size = chunk_size or max(1, CHUNK_VALUES // width)
+        self._moving: list[Tensor] = []
 
-    def _roots(self):
-        """M (n, m, D) of each chunk of examples, S = M^T M."""
+    def roots(self) -> Iterator[Tensor]:
+        """M (n, m, D) of each chunk of examples, with S = M^T M; float64."""
+        if self.method != "exact":
+            raise UsageError(
+                f"method={self.method!r} has no exact roots of {self.directions} rows; pass method='exact'"
+            )
+        self._moving = []
         with frozen(self.model) as model:
-            for x in chunks(self.inputs, self.chunk_size):
+            for x in self.inputs.split(self.chunk_size):
                 if self.observation == "label":
-                    rows = input_rows(model, x, softmax_root)
+                    rows = input_rows(model, x, softmax_root).double()
+                elif self.observation == "gaussian":
+                    rows = input_rows(model.features, x, identity).double() / self.sigma
                 else:
-                    rows = input_rows(model.features, x, _identity) / self.sigma
+                    v, moving = self.noise.directions(x, self.form)
+                    self._moving.append(moving)
+                    jacobian = input_rows(model.features, x, identity).double().flatten(2)
+                    rows = v.mT @ jacobian
+                    if self.covariance_term:
+                        rows = torch.cat([rows, self.noise.covariance_rows(x, v)], dim=1)
                 yield rows.flatten(2)
 
+    def moving_features(self) -> Tensor:
+        """How many features of each example move under the weight noise, (N,); the dead ones are left out."""
+        if self.observation != "weight-noise":
+            raise UsageError(f"moving_features needs observation='weight-noise', not {self.observation!r}")
+        for _ in self.roots():
+            pass
+        return torch.cat(self._moving)
+
+    def _probes(self) -> Tensor:
+        """|M^T v|^2 of each example and Rademacher probe v on the output side, (N, P)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        values, start = [], 0
+        signs = torch.randint(0, 2, (len(self.inputs), self.directions, self.num_probes), generator=generator) * 2.0 - 1
+        with frozen(self.model) as model:
+            for x in self.inputs.split(self.chunk_size):
+                v = signs[start : start + len(x)].to(x)
+                start += len(x)
+                if self.observation == "label":
+                    rows = input_rows(model, x, lambda logits, v=v: softmax_root(logits) @ v)
+                else:
+                    rows = input_rows(model.features, x, lambda _, v=v: v) / self.sigma
+                values.append(rows.double().flatten(2).square().sum(2))
+        return torch.cat(values)
+
     def per_example_trace(self) -> Tensor:
-        """tr S(z|x) of each example, (N,), float64."""
-        return torch.cat([m.double().square().sum((1, 2)) for m in self._roots()])
+        """tr S(z|x) of each example, (N,)."""
+        if self.method == "hutchinson":
+            return self._probes().mean(1)
+        return torch.cat([m.square().sum((1, 2)) for m in self.roots()])
 
     def trace(self) -> Estimate:
         """E_x tr S(z|x) = tr F_{z|x}."""
+        if self.method == "hutchinson":
+            return probe_estimate(self._probes(), "nats/pixel^2", f"{self.said}, {self.num_probes} probes", self.seed)
         return self._estimate(self.per_example_trace())
 
     def relative_trace(self) -> Estimate:
-        """tr F_{z|x} / E |z|^2 ("gaussian" only): unchanged when the features are scaled. Ratio of means; its error
+        """tr F_{z|x} / E |z|^2 ("gaussian" only): unchanged when the features are scaled. A ratio of means; its error
         is that of the linearised ratio."""
         if self.observation != "gaussian":
-            raise UsageError(
-                f"relative_trace needs observation='gaussian', not {self.observation!r}; labels have no scale"
-            )
+            raise UsageError(f"relative_trace needs observation='gaussian', not {self.observation!r}; it has no scale")
         with torch.no_grad(), frozen(self.model) as model:
-            size = torch.cat([model.features(x).double().square().sum(1) for x in chunks(self.inputs, self.chunk_size)])
+            size = torch.cat([model.features(x).double().square().sum(1) for x in self.inputs.split(self.chunk_size)])
         trace = self.per_example_trace()
         ratio = trace.mean() / size.mean()
-        return mean_estimate(
-            ratio + (trace - ratio * size) / size.mean(), "1/pixel^2", f"{self.method}, ratio of means"
-        )
+        return mean_estimate(ratio + (trace - ratio * size) / size.mean(), "1/pixel^2", f"{self.said}, ratio of means")
 
     def per_example_lambda_max(self) -> Tensor:
-        """lambda_1(S(z|x)) of each example, (N,), float64: the largest squared singular value of M."""
-        return torch.cat([torch.linalg.svdvals(m.double())[:, 0].square() for m in self._roots()])
+        """lambda_1(S(z|x)) of each example, (N,): the largest squared singular value of M, or 30 Lanczos steps."""
+        if self.method == "hutchinson":
+            with frozen(self.model):
+                parts = [
+                    batched_lambda_max(lambda v, x=x: self._product(x, v), x, seed=self.seed)
+                    for x in self.inputs.split(self.chunk_size)
+                ]
+            return torch.cat(parts)
+        return torch.cat([torch.linalg.svdvals(m)[:, 0].square() for m in self.roots()])
 
     def lambda_max(self, of: str = "examples") -> Estimate:
         """Largest eigenvalue: the mean of lambda_1(S(z|x)) over x (``of="examples"``, eq. 5), or lambda_1 of the
@@ -114,29 +212,102 @@ class InputFisher:
         eigenvector v."""
         check_choice("of", of, ("examples", "mean"))
         if of == "examples":
-            return self._estimate(self.per_example_lambda_max())
-        v = torch.linalg.eigh(self.matrix()).eigenvectors[:, -1]
-        along = torch.cat([(m.double() @ v).square().sum(1) for m in self._roots()])
-        return self._estimate(along, "lambda_1 of the mean matrix")
+            return self._estimate(self.per_example_lambda_max(), "mean of lambda_1")
+        _, vectors = self._top(1)
+        return self._estimate(self._along(vectors[:, -1]), "lambda_1 of the mean matrix")
+
+    def eigenvalues(self, count: int | None = None) -> Tensor:
+        """The ``count`` largest eigenvalues of the mean matrix F_{z|x}, descending; all (inputs of up to 4096 values)
+        if None."""
+        if count is not None:
+            check_count("count", count)
+        if count is None or self.size <= LARGEST_MATRIX:
+            return torch.linalg.eigvalsh(self.matrix()).flip(0)[:count].clamp_min(0)
+        values, _ = self._top(count)
+        return values.flip(0)
+
+    def logdet(self, damping: float = 1e-3, of: str = "examples") -> Estimate:
+        """log det(S + damping I) in nats: the mean over x of that of S(z|x) (``of="examples"``), or that of the mean
+        matrix (``of="mean"``, inputs of up to 4096 values; its error is that of the linearised value)."""
+        check_choice("of", of, ("examples", "mean"))
+        check_number("damping", damping, above=0)
+        if of == "examples":
+            values = [_logdet_dual(m, damping) for m in self.roots()]
+            return self._estimate(torch.cat(values), f"log det of each S, damping {damping:g}", "nats")
+        matrix = self.matrix() + damping * torch.eye(self.size, dtype=torch.float64, device=self.inputs.device)
+        inverse = torch.linalg.inv(matrix)
+        influence = torch.cat([((m @ inverse) * m).sum((1, 2)) for m in self.roots()])
+        shifted = influence - influence.mean() + torch.linalg.slogdet(matrix).logabsdet
+        return self._estimate(shifted, f"log det of the mean matrix, damping {damping:g}", "nats")
 
     def matrix(self) -> Tensor:
-        """F_{z|x}, the mean of S(z|x) over the inputs: (D, D), float64, D the size of one input, at most 4096."""
-        size = math.prod(self.inputs.shape[1:])
-        if size > LARGEST_MATRIX:
+        """F_{z|x}, the mean of S(z|x) over the inputs: (D, D), D the size of one input, at most 4096."""
+        if self.size > LARGEST_MATRIX:
             raise UsageError(
-                f"inputs have {size} values each; matrix() holds a {size} x {size} matrix and stops at "
+                f"inputs have {self.size} values each; matrix() holds a {self.size} x {self.size} matrix and stops at "
                 f"{LARGEST_MATRIX}: use trace() or lambda_max(), or smaller images"
             )
-        total = torch.zeros(size, size, dtype=torch.float64, device=self.inputs.device)
-        for m in self._roots():
-            rows = m.double().flatten(0, 1)
+        total = torch.zeros(self.size, self.size, dtype=torch.float64, device=self.inputs.device)
+        for m in self.roots():
+            rows = m.flatten(0, 1)
             total += rows.mT @ rows
         return total / len(self.inputs)
 
-    def _estimate(self, samples: Tensor, what: str = "") -> Estimate:
-        return mean_estimate(samples, "nats/pixel^2", f"{self.method}{', ' if what else ''}{what}")
+    def _product(self, x: Tensor, v: Tensor) -> Tensor:
+        """S(z|x) v of each example ("label" and "gaussian"), for v of the shape of x."""
+        function = self.model if self.observation == "label" else self.model.features
+        outputs, change = forward_product(function, (x,), (v.to(x.dtype),))
+        _, pull = vjp(function, x)
+        if self.observation == "gaussian":
+            return pull(change)[0] / self.sigma**2
+        root = softmax_root(outputs)
+        return pull((root @ (root.mT @ change[:, :, None]))[:, :, 0])[0]
+
+    def _along(self, v: Tensor) -> Tensor:
+        """v^T S(z|x) v of each example, (N,), for one v (D,)."""
+        if self.method == "exact":
+            return torch.cat([(m @ v).square().sum(1) for m in self.roots()])
+        parts = []
+        with frozen(self.model):
+            for x in self.inputs.split(self.chunk_size):
+                direction = v.view(1, *x.shape[1:]).expand_as(x)
+                parts.append((self._product(x, direction).double() * direction).flatten(1).sum(1))
+        return torch.cat(parts)
+
+    def _top(self, count: int) -> tuple[Tensor, Tensor]:
+        """The largest eigenvalues of the mean matrix, ascending, and their eigenvectors as columns."""
+        if self.method == "exact" and self.size <= LARGEST_MATRIX:
+            values, vectors = torch.linalg.eigh(self.matrix())
+            return values[-count:], vectors[:, -count:]
+        if count >= self.size:
+            raise UsageError(f"count={count} needs all {self.size} eigenvalues; ask for fewer, or smaller images")
+
+        def product(v: np.ndarray) -> np.ndarray:
+            total = torch.zeros(self.size, dtype=torch.float64, device=self.inputs.device)
+            vector = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(total)
+            if self.method == "exact":
+                for m in self.roots():
+                    rows = m.flatten(0, 1)
+                    total += rows.T @ (rows @ vector)
+            else:
+                with frozen(self.model):
+                    for x in self.inputs.split(self.chunk_size):
+                        direction = vector.view(1, *x.shape[1:]).expand_as(x)
+                        total += self._product(x, direction).double().sum(0).flatten()
+            return (total / len(self.inputs)).cpu().numpy()
+
+        start = np.random.default_rng(0).standard_normal(self.size)
+        operator = LinearOperator((self.size,) * 2, matvec=product, rmatvec=product, dtype=np.float64)
+        values, vectors = eigsh(operator, k=count, v0=start)
+        return tuple(torch.from_numpy(a).to(self.inputs.device) for a in (values, vectors))
+
+    def _estimate(self, samples: Tensor, what: str = "", unit: str = "nats/pixel^2") -> Estimate:
+        return mean_estimate(samples, unit, ", ".join(filter(None, (self.said, what))))
 
 
-def _identity(outputs: Tensor) -> Tensor:
-    n, d = outputs.shape
-    return torch.eye(d, dtype=outputs.dtype, device=outputs.device).expand(n, d, d)
+def _logdet_dual(m: Tensor, damping: float) -> Tensor:
+    """log det(M^T M + damping I) of each example, through the smaller of the two Gram matrices."""
+    rows, size = m.shape[1:]
+    gram = m @ m.mT if rows <= size else m.mT @ m
+    eye = torch.eye(min(rows, size), dtype=m.dtype, device=m.device)
+    return torch.linalg.slogdet(gram + damping * eye).logabsdet + (size - len(eye)) * math.log(damping)

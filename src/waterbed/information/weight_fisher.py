@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
 
 from waterbed.errors import UsageError, check_choice, check_count, check_number
-from waterbed.information.checks import check_inputs, chunks
+from waterbed.information import spectrum
+from waterbed.information.checks import check_inputs, check_targets, choose_parameters
 from waterbed.information.estimate import Estimate, mean_estimate
 from waterbed.information.gradients import WeightRows
 from waterbed.information.likelihood import label_scores, sample_labels, softmax_root
@@ -39,7 +44,7 @@ class WeightFisher:
     Args:
         model: logits (N, K) from ``model(x)``.
         inputs: (N, ...), of any shape, range and floating type the model takes.
-        targets: labels (N,), for labels="empirical" only.
+        targets: labels (N,), for labels="empirical" and for :meth:`complexity`.
         labels: "exact" sums over all K labels weighted by p; "sampled" draws one a example from p: the same mean,
             K times cheaper; "empirical" takes ``targets``: another quantity, not an estimate of the first two.
         params: "all", "features" (all but ``model.head``), or a predicate on parameter names.
@@ -78,38 +83,55 @@ class WeightFisher:
         classes = logits.shape[1]
         self.model, self.inputs, self.labels = model, inputs, labels
         self.seed = seed if labels == "sampled" else None
-        self.parameters = _choose(model, params)
+        self.parameters = choose_parameters(model, params)
         self.size = sum(p.numel() for p in self.parameters.values())
-        self._targets = _check_targets(targets, labels, len(inputs), classes)
+        self.targets = check_targets(targets, labels, len(inputs), classes)
         self._uniforms = torch.rand(len(inputs), 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        self._width = classes if labels == "exact" else 1
+        self.width = classes if labels == "exact" else 1
+        self.num_rows = len(inputs) * self.width
         if chunk_size is not None:
             check_count("chunk_size", chunk_size)
-        bytes_each = self._width * self.size * inputs.element_size()
+        bytes_each = self.width * self.size * inputs.element_size()
         self.chunk_size = chunk_size or max(1, min(256, CHUNK_BYTES // bytes_each))
+        self.forward_size = chunk_size or 256
         self.progress = progress
         self._rows = WeightRows(model, list(self.parameters))
         self._cached: _Sums | None = None
+        self._gram: Tensor | None = None
 
-    def rows(self) -> Iterator[list[tuple[str, Tensor]]]:
-        """Of each chunk of examples, ``(name, rows (n, m, *shape))`` weight by weight: F_w is the mean over examples
-        of the sum over m of the rows' outer products."""
-        start = 0
-        total = -(-len(self.inputs) // self.chunk_size)
-        with frozen(self.model):
-            for x in track(
-                chunks(self.inputs, self.chunk_size), f"weight Fisher ({self.labels})", total, self.progress
-            ):
-                part = slice(start, start + len(x))
-                start += len(x)
-                yield self._rows(x, lambda logits, part=part: self._directions(logits, part))
+    def examples(self, size: int) -> Iterator[tuple[Tensor, slice]]:
+        """The inputs in groups of at most ``size``, with their positions."""
+        for start in range(0, len(self.inputs), size):
+            part = slice(start, min(start + size, len(self.inputs)))
+            yield self.inputs[part], part
 
-    def _directions(self, logits: Tensor, part: slice) -> Tensor:
+    def directions(self, logits: Tensor, part: slice) -> Tensor:
+        """V (n, K, m) with V V^T the Fisher matrix of the labels about the logits, for examples ``part``."""
         if self.labels == "exact":
             return softmax_root(logits)
         if self.labels == "empirical":
-            return label_scores(logits, self._targets[part, None].to(logits.device))
+            return label_scores(logits, self.targets[part, None].to(logits.device))
         return label_scores(logits, sample_labels(logits, self._uniforms[part].to(logits.device)))
+
+    def rows(self) -> Iterator[Iterator[tuple[str, Tensor]]]:
+        """Of each chunk of examples, ``(name, rows (n, m, *shape))`` weight by weight: F_w is the mean over examples
+        of the sum over m of the rows' outer products."""
+        total = -(-len(self.inputs) // self.chunk_size)
+        parts = track(self.examples(self.chunk_size), f"weight Fisher ({self.labels})", total, self.progress)
+        with frozen(self.model):
+            for x, part in parts:
+                yield self._rows(x, lambda logits, part=part: self.directions(logits, part))
+
+    def block(self, start: int, stop: int) -> dict[str, Tensor]:
+        """Rows (n m, size) of examples start .. stop by parameter."""
+        with frozen(self.model):
+            pieces: dict[str, list[Tensor]] = {name: [] for name in self.parameters}
+            stop = min(stop, len(self.inputs))
+            for first in range(start, stop, self.chunk_size):
+                part = slice(first, min(first + self.chunk_size, stop))
+                for name, rows in self._rows(self.inputs[part], lambda logits, p=part: self.directions(logits, p)):
+                    pieces[name].append(rows.flatten(2).flatten(0, 1))
+        return {name: torch.cat(parts) for name, parts in pieces.items()}
 
     def _squares(self) -> Iterator[tuple[str, Tensor]]:
         """Of each chunk and weight: ``(name, (F_x)_ii (n, *shape))``, the diagonal of each example's own matrix."""
@@ -155,12 +177,12 @@ class WeightFisher:
         """
         check_number("damping", damping, above=0)
         damped = self.diagonal() + damping
-        influence = self._linear(-1 / (damped * self.size))
+        influence = self.linear(-1 / (damped * self.size))
         value = -damped.log().mean()
         method = f"diagonal, damping {damping:g}"
         return self._estimate(value + influence - influence.mean(), "nats", method)
 
-    def _linear(self, slope: Tensor) -> Tensor:
+    def linear(self, slope: Tensor) -> Tensor:
         """sum_i slope_i (F_x)_ii of each example, (N,), for a flat (k,) slope."""
         slopes = dict(zip(self.parameters, self.split(slope), strict=True))
         total = torch.zeros(len(self.inputs), dtype=torch.float64, device=self.inputs.device)
@@ -185,49 +207,114 @@ class WeightFisher:
             total += rows.mT @ rows
         return total / len(self.inputs)
 
+    def gram(self) -> Tensor:
+        """The dual of F_w, U U^T with F_w = U^T U: (N m, N m), float64, the same non-zero eigenvalues; computed once.
+        For N m up to 5000."""
+        if self._gram is None:
+            spectrum.choose(self, "gram")
+            self._gram = spectrum.gram(self)
+        return self._gram
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """F_w v for v (k,), float64, without any matrix."""
+        return spectrum.matvec(self, vector)
+
+    def linear_operator(self) -> LinearOperator:
+        """F_w as a SciPy LinearOperator (k, k), for the solvers of scipy.sparse.linalg."""
+        return spectrum.linear_operator(self)
+
+    def eigenvalues(self, count: int | None = None, method: str = "auto") -> Tensor:
+        """The ``count`` largest eigenvalues, descending, float64.
+
+        "gram" is exact and gives all that differ from 0 (``count=None``); "lanczos" (SciPy's eigsh) the largest few.
+        """
+        return spectrum.eigenvalues(self, count, method)
+
+    def lambda_max(self, method: str = "auto") -> Estimate:
+        """Largest eigenvalue of F_w; its error over examples is that of v^T F_x v at its eigenvector v."""
+        value = float(self.eigenvalues(1, method)[0])
+        along = spectrum.product(self, spectrum.top_eigenvector(self)[:, None])[:, 0].square()
+        samples = along.reshape(len(self.inputs), self.width).sum(1) * len(self.inputs)
+        error = mean_estimate(samples, "", "").stderr
+        return self.estimate(value, error, "nats/weight^2", f"lambda_1 by {spectrum.choose(self, method)}")
+
+    def logdet(self, damping: float = 1e-3, method: str = "auto", num_probes: int = 10, steps: int = 60) -> Estimate:
+        """log det(F_w + damping I) in nats.
+
+        Without damping it is -infinity for every real network (rank <= N (K - 1)); it grows with N, and networks of
+        different size do not compare. "gram" is exact (N m up to 5000), with the linearised error over examples;
+        "lanczos" is stochastic quadrature, with the error over ``num_probes`` probes; "diagonal" is an upper bound
+        (Hadamard), often hundreds of nats off. "auto" takes gram where it can.
+        """
+        return spectrum.logdet(self, damping, method, num_probes, steps)
+
+    def information(
+        self, beta: float, prior_variance: float, convention: str = "exact", method: str = "auto"
+    ) -> Estimate:
+        """Information in the weights: KL(Q* || P) of eq. 6 at its minimum, in nats.
+
+        P = N(0, lambda^2 I), Q* = N(w, Sigma*), lambda^2 = ``prior_variance``, with F_w for the Hessian (good when the
+        predictions are right). With s_i = lambda_i(F) lambda^2 / beta,
+
+            KL = 1/2 sum_i [log(1 + s_i) - s_i / (1 + s_i)] + |w|^2 / (2 lambda^2).
+
+        ``convention="paper"`` is the KL at the paper's Sigma* = (beta / 2) (F + beta / (2 lambda^2) I)^-1: the exact
+        form at beta / 2. Eq. 12 as printed has -k for -k/2 and is never used. The loss is a mean over examples, so
+        beta = 1 / N is the Bayes posterior.
+        """
+        return spectrum.information(self, beta, prior_variance, convention, method)
+
+    def sample(
+        self, beta: float, prior_variance: float, num_samples: int = 1, seed: int = 0, method: str = "exact"
+    ) -> Tensor:
+        """Draws (num_samples, k) of n ~ N(0, Sigma*), Sigma* = beta (F_w + (beta / lambda^2) I)^-1, float64.
+
+        "exact" solves through the Gram dual (Woodbury; N m up to 5000), no k x k matrix; "diagonal" keeps the
+        diagonal of F_w. Directions that F_w says nothing about keep the variance lambda^2 however small beta is.
+        """
+        return spectrum.sample(self, beta, prior_variance, num_samples, seed, method)
+
+    def complexity(self, beta: float, prior_variance: float, num_samples: int = 20, seed: int = 0) -> Estimate:
+        """C_beta of eq. 6 at Q*: E_Q[L] + beta KL(Q* || P), in nats; needs ``targets``.
+
+        E_Q[L] is the mean cross-entropy on the inputs over ``num_samples`` exact draws of the weights; the error over
+        these draws is the probe error, that over examples belongs to the loss and the KL together.
+        """
+        if self.targets is None:
+            raise UsageError("complexity needs targets=, the labels of the inputs, for its loss")
+        kl = self.information(beta, prior_variance)
+        draws = self.sample(beta, prior_variance, num_samples, seed)
+        losses = torch.stack([self._losses(draw) for draw in draws])
+        over_draws = mean_estimate(losses.mean(1), "", "").stderr
+        over_examples = math.hypot(mean_estimate(losses.mean(0), "", "").stderr, beta * kl.stderr)
+        value = float(losses.mean()) + beta * kl.value
+        return self.estimate(value, over_examples, "nats", f"{num_samples} draws of Q*", over_draws, seed)
+
+    def _losses(self, noise: Tensor) -> Tensor:
+        """Cross-entropy (N,) of each example at w + noise."""
+        parts = zip(self.parameters.items(), self.split(noise), strict=True)
+        weights = {name: p.detach() + part.to(p.dtype) for (name, p), part in parts}
+        with frozen(self.model) as model, torch.no_grad():
+            return torch.cat(
+                [
+                    cross_entropy(
+                        functional_call(model, weights, (x,)), self.targets[part].to(x.device), reduction="none"
+                    )
+                    for x, part in self.examples(self.forward_size)
+                ]
+            ).double()
+
     def split(self, flat: Tensor) -> list[Tensor]:
         """A flat (k,) vector as one tensor a parameter."""
         parts = flat.split([p.numel() for p in self.parameters.values()])
         return [part.reshape(p.shape) for part, p in zip(parts, self.parameters.values(), strict=True)]
 
+    def estimate(
+        self, value: float, stderr: float, unit: str, what: str, probe_stderr: float = 0.0, seed: int | None = None
+    ) -> Estimate:
+        """An :class:`Estimate` that names these labels."""
+        seed = seed if probe_stderr else self.seed
+        return Estimate(value, stderr, unit, len(self.inputs), f"{what}, {self.labels} labels", seed, probe_stderr)
+
     def _estimate(self, samples: Tensor, unit: str, what: str) -> Estimate:
         return mean_estimate(samples, unit, f"{what}, {self.labels} labels", self.seed)
-
-
-def _choose(model: nn.Module, params: str | Callable[[str], bool]) -> dict[str, Tensor]:
-    """The chosen parameters by name, in ``model.parameters()`` order."""
-    if not callable(params):
-        check_choice("params", params, ("all", "features"))
-    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    named = dict(model.named_parameters())
-    shared = [name for name in names if name not in named]
-    if shared:
-        raise UsageError(f"model shares the parameter {shared[0]!r} between layers; give each layer its own")
-    if params == "features":
-        if not hasattr(model, "head"):
-            raise UsageError("params='features' needs model.head; wrap the model in FeatureClassifier")
-        head = {id(p) for p in model.head.parameters()}
-        chosen = {name: p for name, p in named.items() if id(p) not in head}
-    elif params == "all":
-        chosen = named
-    else:
-        chosen = {name: p for name, p in named.items() if params(name)}
-    if not chosen:
-        raise UsageError(f"params={params!r} chooses no parameter; the model has {', '.join(names[:4])}, ...")
-    return chosen
-
-
-def _check_targets(targets: Tensor | None, labels: str, n: int, classes: int) -> Tensor | None:
-    if (targets is None) == (labels == "empirical"):
-        what = "needs targets=, the labels of the inputs" if targets is None else "takes no targets; leave them out"
-        raise UsageError(f"labels={labels!r} {what}")
-    if targets is None:
-        return None
-    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.shape != (n,):
-        got = f"{targets.dtype} {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
-        raise TypeError(f"targets must be an integer tensor ({n},), not {got}")
-    if int(targets.min()) < 0 or int(targets.max()) >= classes:
-        raise UsageError(
-            f"targets run from {int(targets.min())} to {int(targets.max())}; the model knows 0 .. {classes - 1}"
-        )
-    return targets.long()

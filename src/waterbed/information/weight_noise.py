@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from waterbed.errors import check_choice, check_number
 from waterbed.information.weight_fisher import WeightFisher
 
-METHODS = ("diagonal",)
+METHODS = ("diagonal", "exact")
 
 
 class WeightNoise:
     """Draws n ~ N(0, Sigma*) with Sigma* = beta (F_w + (beta / lambda^2) I)^-1, lambda^2 the prior variance.
 
     It is the posterior covariance that minimises loss + beta KL (Def. 3.4, exact form; the paper's beta F_w^-1 is its
-    limit of an infinite prior variance). "diagonal" keeps the diagonal of F_w only. Weights that F_w says nothing
-    about keep the variance lambda^2 however small beta is.
+    limit of an infinite prior variance). "diagonal" keeps the diagonal of F_w only; "exact" draws as
+    :meth:`WeightFisher.sample` does, which costs two passes over the Fisher's examples a draw. Weights that F_w
+    says nothing about keep the variance lambda^2 however small beta is.
 
     Args:
         fisher: of the model that will be inverted.
         beta: information level, > 0; 1 / N is the Bayes posterior.
         prior_variance: lambda^2, > 0.
-        method: "diagonal".
+        method: "diagonal" or "exact".
     """
 
     def __init__(
@@ -34,13 +34,10 @@ class WeightNoise:
         check_number("prior_variance", prior_variance, above=0)
         check_choice("method", method, METHODS)
         self.fisher, self.beta, self.prior_variance, self.method = fisher, beta, prior_variance, method
-        self._deviation = (beta / (fisher.diagonal() + beta / prior_variance)).sqrt()
 
     def draw(self, seed: int) -> Tensor:
         """One flat draw (k,), float64, the same for the same seed."""
-        generator = torch.Generator().manual_seed(seed)
-        normal = torch.randn(self.fisher.size, generator=generator, dtype=torch.float64)
-        return normal.to(self._deviation.device) * self._deviation
+        return self.fisher.sample(self.beta, self.prior_variance, 1, seed, self.method)[0]
 
     def perturbed(self, seed: int) -> dict[str, Tensor]:
         """The weights w + n by name, for ``torch.func.functional_call``; the model itself is not touched."""
@@ -51,6 +48,14 @@ class WeightNoise:
         }
 
     def relative_size(self) -> float:
-        """Root of E |n|^2 over |w|: how large the noise is beside the weights."""
+        """Root of E |n|^2 = tr Sigma* over |w|: how large the noise is beside the weights."""
         weights = sum(float(p.detach().double().square().sum()) for p in self.fisher.parameters.values())
-        return float(self._deviation.square().sum() / weights) ** 0.5
+        damping = self.beta / self.prior_variance
+        if self.method == "diagonal":
+            total = float((self.beta / (self.fisher.diagonal() + damping)).sum())
+        else:  # null directions, the rest of the k, keep the prior variance
+            values = self.fisher.eigenvalues()
+            total = (
+                float((self.beta / (values + damping)).sum()) + (self.fisher.size - len(values)) * self.prior_variance
+            )
+        return (total / weights) ** 0.5

@@ -1,0 +1,152 @@
+"""How good Prop. 3.2's quadratic picture is at a finite eps, for adversarial and for Gaussian noise; Lemma 5.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from waterbed.errors import UsageError, check_count, check_number
+from waterbed.information.checks import check_inputs
+from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
+from waterbed.information.gradients import input_rows
+from waterbed.information.input_fisher import InputFisher
+from waterbed.information.likelihood import softmax_root
+from waterbed.information.representation_noise import identity
+from waterbed.models import frozen
+
+
+def kl_curvature_ratio(
+    model: nn.Module, inputs: Tensor, eps: float, steps: int = 20, chunk_size: int = 256
+) -> Estimate:
+    """max_{|d| = eps} KL(p(y|x + d) || p(y|x)) over (eps^2 / 2) lambda_1(S(z|x)), mean over x: Prop. 3.2 (eq. 5).
+
+    It tends to 1 as eps -> 0, with an error of order eps; at the eps of adversarial training it is far from 1. Label
+    model, inputs not clamped; the maximum is sought by projected gradient ascent on the sphere from +v_1 and -v_1, so
+    the ratio is a lower bound.
+
+    Args:
+        inputs: (N, ...).
+        eps: > 0, in units of the inputs.
+        steps: of the ascent, each 2.5 eps / steps long.
+
+    Raises:
+        UsageError: an input where S(z|x) is 0, so that the ratio is not defined.
+    """
+    check_number("eps", eps, above=0)
+    check_count("steps", steps)
+    check_inputs(model, inputs)
+    ratios = []
+    with frozen(model):
+        for x in inputs.split(chunk_size):
+            rows = input_rows(model, x, softmax_root).double().flatten(2)
+            _, values, directions = torch.linalg.svd(rows, full_matrices=False)
+            top = values[:, 0].square()
+            if not bool((top > 0).all()):
+                raise UsageError("inputs has one where the prediction does not depend on x (S = 0); leave it out")
+            v = directions[:, 0].to(x.dtype).view_as(x)
+            most = torch.maximum(*(_ascend(model, x, sign * v, eps, steps) for sign in (1, -1)))
+            ratios.append(most / (eps**2 / 2 * top))
+    return mean_estimate(torch.cat(ratios), "1", f"largest KL found over its quadratic form, label, eps {eps:g}")
+
+
+def gaussian_curvature_ratio(
+    model: nn.Module, inputs: Tensor, eps: float, num_probes: int = 100, seed: int = 0, chunk_size: int = 256
+) -> Estimate:
+    """E_d KL(p(y|x + d) || p(y|x)) over (eps^2 / 2n) tr S(z|x), d ~ N(0, eps^2 / n I), n = dim x; mean over x.
+
+    The counterpart of :func:`kl_curvature_ratio` for Gaussian noise (sec. 3), from ``num_probes`` draws an input.
+    """
+    check_number("eps", eps, above=0)
+    check_count("num_probes", num_probes, at_least=2)
+    check_inputs(model, inputs)
+    size = inputs[0].numel()
+    expected = eps**2 / (2 * size) * InputFisher(model, inputs, "label").per_example_trace()
+    if not bool((expected > 0).all()):
+        raise UsageError("inputs has one where the prediction does not depend on x (S = 0); leave it out")
+    generator = torch.Generator().manual_seed(seed)
+    draws = []
+    with frozen(model), torch.no_grad():
+        for _ in range(num_probes):
+            noise = torch.randn(inputs.shape, generator=generator, dtype=torch.float64).to(inputs)
+            moved = inputs + eps / size**0.5 * noise
+            parts = zip(inputs.split(chunk_size), moved.split(chunk_size), strict=True)
+            draws.append(torch.cat([_kl(model(b), model(a)) for a, b in parts]))
+    samples = torch.stack(draws, dim=1) / expected[:, None]
+    return probe_estimate(samples, "1", f"mean KL over its quadratic form, label, eps {eps:g}", seed)
+
+
+def _kl(p: Tensor, q: Tensor) -> Tensor:
+    """KL of each example between the softmax of two logits (N, K), float64."""
+    p, q = (F.log_softmax(t.double(), dim=1) for t in (p, q))
+    return (p.exp() * (p - q)).sum(1)
+
+
+def _ascend(model: nn.Module, x: Tensor, direction: Tensor, eps: float, steps: int) -> Tensor:
+    """The largest KL met while ascending on the sphere |d| = eps, (N,)."""
+
+    def unit(d: Tensor) -> Tensor:
+        norms = d.flatten(1).norm(dim=1).clamp_min(torch.finfo(d.dtype).tiny)
+        return d / norms.view(-1, *[1] * (d.ndim - 1))
+
+    with torch.no_grad():
+        clean = model(x)
+    d, best = eps * unit(direction), torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for step in range(steps + 1):
+        d.requires_grad_()
+        with torch.enable_grad():
+            kl = _kl(model(x + d), clean)
+        best = torch.maximum(best, kl.detach())
+        if step < steps:
+            (gradient,) = torch.autograd.grad(kl.sum(), d)
+            d = eps * unit(d.detach() + 2.5 * eps / steps * unit(gradient))
+    return best
+
+
+@dataclass(frozen=True)
+class FisherBounds:
+    """Lemma 5.1 in its two true forms; see :func:`fisher_bounds`.
+
+    Attributes:
+        labels: tr F_{y|x} of the predicted label.
+        labels_bound: 1/2 |A|_2^2 tr F_{z|x} (gaussian, sigma = 1); never below ``labels``.
+        noisy_logits: tr of F_y = J^T A^T (A A^T)^+ A J for y = A (z + noise) + b.
+        features: tr F_{z|x} = tr J^T J; never below ``noisy_logits``.
+    """
+
+    labels: Estimate
+    labels_bound: Estimate
+    noisy_logits: Estimate
+    features: Estimate
+
+
+def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> FisherBounds:
+    """Can a linear head on robust features be fragile? Lemma 5.1, as it is true, with its numbers for this model.
+
+    The lemma as printed (tr F_y <= tr F_z) is false if z and y = A z + b get unit noise each: |A| > 1 breaks it. True
+    are (a) for y = A (z + noise) + b, F_y <= F_z in the Loewner order, and (b) for softmax labels,
+    tr F_{y|x} <= 1/2 |A|_2^2 tr F_{z|x}. Both sides of both are returned.
+
+    Args:
+        model: a FeatureClassifier, such as a fine-tuned one.
+        inputs: (N, ...).
+    """
+    features = InputFisher(model, inputs, "gaussian", method="exact")
+    a = model.head.weight.detach().double()
+    projector = torch.linalg.pinv(a) @ a
+    noisy, full = [], []
+    with frozen(model):
+        for x in inputs.split(chunk_size):
+            j = input_rows(model.features, x, identity).double().flatten(2)
+            full.append(j.square().sum((1, 2)))
+            noisy.append((projector @ j).square().sum((1, 2)))
+    bound = 0.5 * torch.linalg.matrix_norm(a, 2).square() * torch.cat(full)
+    unit = "nats/pixel^2"
+    return FisherBounds(
+        labels=InputFisher(model, inputs, "label", method="exact").trace(),
+        labels_bound=mean_estimate(bound, unit, "1/2 |A|^2 tr F_z, exact"),
+        noisy_logits=mean_estimate(torch.cat(noisy), unit, "y = A (z + noise) + b, exact"),
+        features=mean_estimate(torch.cat(full), unit, features.said),
+    )
