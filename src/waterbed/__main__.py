@@ -7,10 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Union
 
+from waterbed.config import from_config
 from waterbed.errors import DivergenceError, UsageError, check_choice
 
 ABOUT = (
@@ -59,7 +60,7 @@ def parse(args: list[str]) -> Any:
     check_choice("command", args[0], COMMANDS)
     kind = COMMANDS[args[0]]
     rest, config, print_config = _own_options(args[1:])
-    default = _from_config(kind, config) if config else None
+    default = from_config(kind, config) if config else None
     command = _tyro(kind, rest, f"waterbed {args[0]}", default)
     if print_config:
         import tomli_w
@@ -105,35 +106,6 @@ def _own_options(args: list[str]) -> tuple[list[str], Path | None, bool]:
         else:
             rest.append(word)
     return rest, config, print_config
-
-
-def _from_config(kind: type, path: Path) -> Any:
-    """An instance of the command with the values of a TOML file; what the file lacks keeps its default."""
-    import tyro
-
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    try:
-        values = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"--config {str(path)!r} cannot be read ({error.strerror}); name a TOML file") from error
-    except ValueError as error:
-        raise UsageError(f"--config {str(path)!r} is not TOML ({error}); mend it") from error
-    known = {f.name: f for f in fields(kind)}
-    ready: dict[str, Any] = {n: tyro.MISSING for n, f in known.items() if f.default is MISSING}
-    for name, value in values.items():
-        check_choice(f"the key in --config {str(path)!r}", name, known)
-        value = tuple(value) if isinstance(value, list) else value
-        expected = known[name].default
-        value = float(value) if isinstance(expected, float) and type(value) is int else value
-        if expected not in (None, MISSING) and type(value) is not type(expected):
-            raise UsageError(
-                f"--config {str(path)!r} has {name}={value!r}; it must be of type {type(expected).__name__}"
-            )
-        ready[name] = value
-    return kind(**ready)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Train:
 
     def __call__(self) -> None:
         from waterbed import create_model, fit
-        from waterbed.commands import load_with_source, objective
+        from waterbed.commands import FIT_OPTIONS, load_with_source, objective
 
         chosen = objective(self.objective, self.eps, self.norm, self.attack_steps, self.beta)
         data, source = load_with_source(self.data, self.root, self.download, self.size, self.channels)
@@ -121,18 +121,9 @@ class Train:
             data,
             chosen,
             self.out,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            augment=self.augment,
-            validation=self.validation,
             seed=self.seed,
-            precision=self.precision,
-            resume=self.resume,
-            workers=self.workers,
             notes={"source": source},
+            **{name: getattr(self, name) for name in FIT_OPTIONS},
         )
         last = run.history[-1]
         shown = ("loss", "train_accuracy", "validation_clean", "validation_robust", "test_clean", "test_robust")
@@ -186,10 +177,20 @@ class Measure:
 
     runs: Positional[Words]
     """Run folders."""
+    quantities: tuple[str, ...] = ()
+    """What to measure; a wrong name lists them all. By default five cheap ones."""
     num_samples: int = 500
     """Images of each kind."""
     damping: float = 1e-8
-    """Added to the diagonal of F_w in its log-variance."""
+    """Added to F_w in its log-variance and log-determinant."""
+    eps: float = 0.5
+    """Radius of the curvature ratios."""
+    beta: float = 1e-6
+    """Information level, for weight_information and effective_information."""
+    prior_variance: float = 1e-4
+    """Prior variance of the weights, for the same."""
+    input_variance: float = 1.0
+    """Variance of the perturbation of the input, for effective_information."""
     data: str | None = None
     """Data set or folder; by default the one the run was trained on."""
     root: str | None = None
@@ -200,23 +201,73 @@ class Measure:
 
     def __call__(self) -> None:
         from waterbed.commands import open_runs, write_json
-        from waterbed.information.summary import measure
+        from waterbed.information.summary import DEFAULT, measure
         from waterbed.models import weight_norm
 
         results, norms = {}, {}
         for name, run, data in open_runs(self.runs, self.data, self.root):
-            results[name] = measure(run.model, data, self.num_samples, self.seed, self.damping, progress=True)
+            results[name] = measure(
+                run.model,
+                data,
+                self.num_samples,
+                self.seed,
+                self.damping,
+                self.quantities or DEFAULT,
+                progress=True,
+                eps=self.eps,
+                beta=self.beta,
+                prior_variance=self.prior_variance,
+                input_variance=self.input_variance,
+            )
             norms[name] = weight_norm(run.model)
         rows = [
-            [f"{q} [{first.unit}]", *(f"{r[q].value:.4g} ± {r[q].stderr:.2g}" for r in results.values())]
+            [f"{q} [{first.unit}]", *(r[q].short() for r in results.values())]
             for q, first in next(iter(results.values())).items()
         ]
         rows.append(["weight_norm", *(f"{v:.4g}" for v in norms.values())])
-        _print(["quantity", *results], rows, f"± is one standard error over {self.num_samples} images")
+        _print(
+            ["quantity", *results],
+            rows,
+            f"± is one standard error over {self.num_samples} images (and over probes, where there are some)",
+        )
         write_json(
             self.out,
             {n: {**{q: e.to_dict() for q, e in r.items()}, "weight_norm": norms[n]} for n, r in results.items()},
         )
+
+
+@dataclass
+class Sweep:
+    """Train one recipe at several eps and seeds, evaluate and measure every network; one table and one picture."""
+
+    recipe: Positional[str]
+    """TOML file with options of `waterbed train` (data, objective, model, epochs, ...)."""
+    out: str
+    """Folder for the runs, sweep.json and sweep.png; finished runs in it are not repeated."""
+    eps: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
+    """Radii to train at; 0 is standard training."""
+    seeds: int = 1
+    """How many seeds, from 0."""
+    evaluated_eps: tuple[float, ...] = (0.5,)
+    """Radii of the PGD-20 evaluation."""
+    num_samples: int = 500
+    """Images behind each measure."""
+    num_evaluated: int | None = 1000
+    """Test images for the accuracies."""
+
+    def __call__(self) -> None:
+        from waterbed.commands import sweep_recipe
+
+        points = sweep_recipe(self)
+        columns = ["eps", "seed", "clean [%]", *(f"{k} [%]" for k in points[0].robust), "weight norm"]
+        columns += [name.replace("_", " ") for name in points[0].measures]
+        rows = []
+        for p in points:
+            numbers = [f"{p.clean:.1f}", *(f"{v:.1f}" for v in p.robust.values()), f"{p.weight_norms[-1]:.2f}"]
+            rows.append([p.eps, p.seed, *numbers, *(e.short() for e in p.measures.values())])
+        # One column a network: there are more quantities than fit side by side.
+        turned = [list(line) for line in zip(columns, *rows, strict=True)]
+        _print(turned[0], turned[1:], f"Sweep over eps; ± is one standard error; {self.out}/sweep.png")
 
 
 @dataclass
@@ -323,6 +374,7 @@ COMMANDS: dict[str, Any] = {
     "train": Train,
     "evaluate": Evaluate,
     "measure": Measure,
+    "sweep": Sweep,
     "invert": Invert,
     "transfer": Transfer,
     "report": Report,

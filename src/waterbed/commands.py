@@ -10,21 +10,37 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from waterbed.attacks import PGD
+from waterbed.cli import Train
+from waterbed.config import from_config
 from waterbed.data import ImageData, adapt, load_dataset, stack
 from waterbed.data.load import IMAGE_SUFFIXES, read_image
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.information import WeightFisher, WeightNoise
 from waterbed.inversion import MODES, invert
-from waterbed.models import write_atomic
+from waterbed.models import FeatureClassifier, create_model, write_atomic
 from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
 from waterbed.plots import image_grid, save_figure
 from waterbed.reporting import run_names
 from waterbed.runs import Run, make_folder
+from waterbed.sweep import Point, sweep
 from waterbed.transfer_learning.finetune import MODES as TRANSFER_MODES
 
 if TYPE_CHECKING:
-    from waterbed.cli import Invert
+    from waterbed.cli import Invert, Sweep
 
+# Options of ``waterbed train`` that fit takes under the same name.
+FIT_OPTIONS = (
+    "epochs",
+    "batch_size",
+    "lr",
+    "weight_decay",
+    "schedule",
+    "augment",
+    "validation",
+    "precision",
+    "resume",
+    "workers",
+)
 OBJECTIVES = ("standard", "adversarial", "trades", "gaussian-noise")
 
 
@@ -37,6 +53,38 @@ def objective(name: str, eps: float, norm: str, steps: int, beta: float) -> Obje
         return GaussianNoise(eps)
     attack = PGD(eps, norm, steps)
     return AdversarialTraining(attack) if name == "adversarial" else TRADES(attack, beta)
+
+
+def sweep_recipe(options: Sweep) -> list[Point]:
+    """``waterbed sweep``: the recipe's training at every eps and seed."""
+    recipe = from_config(Train, Path(options.recipe))
+    if not isinstance(recipe.data, str):
+        raise UsageError(f'the recipe {options.recipe!r} names no data; add a line such as data = "fashion-mini"')
+    check_count("seeds", options.seeds)
+    check_choice("objective", recipe.objective, OBJECTIVES)
+    data, source = load_with_source(recipe.data, recipe.root, recipe.download, recipe.size, recipe.channels)
+
+    def make_objective(eps: float) -> Objective:
+        return objective(
+            recipe.objective if eps > 0 else "standard", eps, recipe.norm, recipe.attack_steps, recipe.beta
+        )
+
+    def make_model(seed: int) -> FeatureClassifier:
+        return create_model(recipe.model, data.num_classes, recipe.stem, recipe.width, data.shape[0], seed)
+
+    return sweep(
+        data,
+        make_model,
+        make_objective,
+        options.eps,
+        range(options.seeds),
+        options.out,
+        evaluated_eps=options.evaluated_eps,
+        num_samples=options.num_samples,
+        num_evaluated=options.num_evaluated,
+        notes={"source": source},
+        **{name: getattr(recipe, name) for name in FIT_OPTIONS},
+    )
 
 
 def load_with_source(

@@ -16,7 +16,7 @@ from waterbed.attacks import PGD
 from waterbed.data import ImageData, load_dataset, stack
 from waterbed.evaluation import Score, evaluate
 from waterbed.information import WeightFisher, WeightNoise
-from waterbed.information.summary import QUANTITIES, measure
+from waterbed.information.summary import DEFAULT, QUANTITIES, measure
 from waterbed.inversion import Inversion, invert_modes
 from waterbed.models import create_model, weight_norm, write_atomic
 from waterbed.objectives import AdversarialTraining, Standard
@@ -163,7 +163,7 @@ def summary_table(results: dict[str, Any]) -> Table:
         row(f"accuracy under PGD, l2 eps {eps:g} [%]", percent("robust")),
         row("digits, linear probe [%]", lambda r: f"{r['transfer']['digits']:.1f}"),
     ]
-    for key in QUANTITIES:
+    for key in DEFAULT:
         unit = results["standard"][key]["unit"]
         label = key.replace("_", " ")
         rows.append(row(f"{label} [{unit}]", lambda r, k=key: f"{r[k]['value']:.4g} ± {r[k]['stderr']:.2g}"))
@@ -225,7 +225,7 @@ def _write_report(
         ),
         Section(
             "What the measures mean",
-            tables=[Table("Quantities", ["name", "meaning"], [[k, v] for k, v in QUANTITIES.items()])],
+            tables=[Table("Quantities", ["name", "meaning"], [[k, QUANTITIES[k][0]] for k in DEFAULT])],
         ),
     ]
     lead = (

@@ -196,6 +196,17 @@ def test_curvature_ratios_tend_to_one(mlp):
     assert far.n == 6
 
 
+def test_inputs_without_curvature_are_left_out_and_it_is_said():
+    model = nn.Sequential(nn.ReLU(), nn.Linear(2, 3)).double()
+    x = torch.tensor([[1.0, 2.0], [-1.0, -2.0]], dtype=torch.float64)
+    for function in (wb.kl_curvature_ratio, wb.gaussian_curvature_ratio):
+        estimate = function(model, x, 0.1)
+        assert estimate.n == 1
+        assert "1 inputs with S = 0 left out" in estimate.method
+        with pytest.raises(wb.UsageError, match="S = 0"):
+            function(model, -x.abs(), 0.1)
+
+
 def test_curvature_maximum_is_the_maximum(mlp):
     """In two dimensions the sphere can be searched."""
     torch.manual_seed(0)

@@ -57,6 +57,42 @@ def test_measure_writes_estimates_with_errors(runs, tmp_path, capsys):
     assert "input_fisher_trace" in capsys.readouterr().out
 
 
+def test_measure_takes_any_quantity(runs, tmp_path, capsys):
+    names = "kl_curvature_ratio gaussian_curvature_ratio weight_information weight_fisher_logdet effective_information"
+    words = (
+        f"measure {runs}/robust --num-samples 6 --out {tmp_path}/m.json --quantities {names} weight_fisher_lambda_max"
+    )
+    assert main([*words.split(), "input_fisher_relative_trace"]) == 0
+    content = json.loads((tmp_path / "m.json").read_text())["robust"]
+    for name in names.split():
+        assert content[name]["n"] == 6
+        assert content[name]["value"] == content[name]["value"], "not nan"
+    assert main(["measure", f"{runs}/robust", "--quantities", "entropy"]) == 2
+    assert "quantities='entropy' is unknown" in capsys.readouterr().err
+
+
+def test_sweep_is_one_table_and_one_picture(runs, tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'data = "{runs}/data"\nsize = 8\nmodel = "resnet10"\nwidth = 2\n'
+        "epochs = 2\nbatch_size = 16\nattack_steps = 1\n"
+    )
+    words = f"sweep {recipe} --out {tmp_path}/s --eps 0 0.5 --seeds 2 --num-samples 6"
+    assert main(words.split()) == 0
+    points = json.loads((tmp_path / "s/sweep.json").read_text())["points"]
+    assert [(p["eps"], p["seed"]) for p in points] == [(0.0, 0), (0.0, 1), (0.5, 0), (0.5, 1)]
+    assert all(len(p["weight_norms"]) == 2 for p in points)
+    assert (tmp_path / "s/sweep.png").read_bytes()[:4] == b"\x89PNG"
+    first = capsys.readouterr().out
+    assert "weight log variance" in first
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("weights.safetensors")}
+    assert main(words.split()) == 0
+    assert all(p.stat().st_mtime_ns == t for p, t in times.items()), "finished runs are not repeated"
+    recipe.write_text("epochs = 1")
+    assert main(words.split()) == 2
+    assert "names no data" in capsys.readouterr().err
+
+
 def test_invert_draws_the_user_s_own_pictures(runs, tmp_path, capsys):
     pictures = runs / "data/test/bright"
     words = f"invert {runs}/robust --images {pictures} --out {tmp_path}/i --steps 3 --num-images 2 --num-samples 10"

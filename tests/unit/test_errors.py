@@ -88,7 +88,7 @@ COMMAND_LINES = {
     "not a run": ("evaluate {t}/notes", "notes", "run folder"),
     "no run given": ("evaluate", "runs is empty", "name one"),
     "negative radius in evaluate": ("evaluate {run} --eps -0.5", "eps=-0.5", ">= 0"),
-    "too many samples": ("measure {run} --num-samples 0", "num_samples=0", "between 1"),
+    "no samples": ("measure {run} --num-samples 0", "num_samples=0", ">= 1"),
     "unknown inversion mode": ("invert {run} --mode blurry", "mode='blurry'", "effective"),
     "no pictures": ("invert {run} --images {t}/empty --out {t}/o", "has no pictures", "add some"),
     "no inversion steps": ("invert {run} --steps 0 --out {t}/o", "steps=0", ">= 1"),

@@ -33,23 +33,24 @@ def kl_curvature_ratio(
         steps: of the ascent, each 2.5 eps / steps long.
 
     Raises:
-        UsageError: an input where S(z|x) is 0, so that the ratio is not defined.
+        UsageError: S(z|x) is 0 at every input. Where it is 0 at some, these are left out and the method says so.
     """
     check_number("eps", eps, above=0)
     check_count("steps", steps)
     check_inputs(model, inputs)
-    ratios = []
+    ratios, tops = [], []
     with frozen(model):
         for x in inputs.split(chunk_size):
             rows = input_rows(model, x, softmax_root).double().flatten(2)
             _, values, directions = torch.linalg.svd(rows, full_matrices=False)
             top = values[:, 0].square()
-            if not bool((top > 0).all()):
-                raise UsageError("inputs has one where the prediction does not depend on x (S = 0); leave it out")
             v = directions[:, 0].to(x.dtype).view_as(x)
             most = torch.maximum(*(_ascend(model, x, sign * v, eps, steps) for sign in (1, -1)))
             ratios.append(most / (eps**2 / 2 * top))
-    return mean_estimate(torch.cat(ratios), "1", f"largest KL found over its quadratic form, label, eps {eps:g}")
+            tops.append(top)
+    kept, said = _defined(torch.cat(tops))
+    what = f"largest KL found over its quadratic form, label, eps {eps:g}{said}"
+    return mean_estimate(torch.cat(ratios)[kept], "1", what)
 
 
 def gaussian_curvature_ratio(
@@ -64,8 +65,7 @@ def gaussian_curvature_ratio(
     check_inputs(model, inputs)
     size = inputs[0].numel()
     expected = eps**2 / (2 * size) * InputFisher(model, inputs, "label").per_example_trace()
-    if not bool((expected > 0).all()):
-        raise UsageError("inputs has one where the prediction does not depend on x (S = 0); leave it out")
+    kept, said = _defined(expected)
     generator = torch.Generator().manual_seed(seed)
     draws = []
     with frozen(model), torch.no_grad():
@@ -74,8 +74,17 @@ def gaussian_curvature_ratio(
             moved = inputs + eps / size**0.5 * noise
             parts = zip(inputs.split(chunk_size), moved.split(chunk_size), strict=True)
             draws.append(torch.cat([_kl(model(b), model(a)) for a, b in parts]))
-    samples = torch.stack(draws, dim=1) / expected[:, None]
-    return probe_estimate(samples, "1", f"mean KL over its quadratic form, label, eps {eps:g}", seed)
+    samples = torch.stack(draws, dim=1)[kept] / expected[kept, None]
+    return probe_estimate(samples, "1", f"mean KL over its quadratic form, label, eps {eps:g}{said}", seed)
+
+
+def _defined(curvatures: Tensor) -> tuple[Tensor, str]:
+    """Which inputs have a ratio (S is not 0 there), and what the method says of the others."""
+    kept = curvatures > 0
+    if not bool(kept.any()):
+        raise UsageError("inputs has none where the prediction depends on x (S = 0 at all); pass others")
+    left_out = int((~kept).sum())
+    return kept, f", {left_out} inputs with S = 0 left out" if left_out else ""
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:

@@ -44,8 +44,16 @@ class Estimate:
         return self.value
 
     def __str__(self) -> str:
+        return f"{self.short()} {self.unit} (n = {self.n}, {self.method})"
+
+    def short(self) -> str:
+        """Value and errors alone, for tables.
+
+        >>> Estimate(2.0, 0.1, "nats", n=100, method="exact").short()
+        '2 ± 0.1'
+        """
         probes = f" ± {self.probe_stderr:.2g} (probes)" if self.probe_stderr else ""
-        return f"{self.value:.4g} ± {self.stderr:.2g}{probes} {self.unit} (n = {self.n}, {self.method})"
+        return f"{self.value:.4g} ± {self.stderr:.2g}{probes}"
 
     def interval(self, level: float = 0.95, over: str = "both") -> tuple[float, float]:
         """Normal confidence interval from the error over "examples", "probes" or "both".

@@ -118,6 +118,7 @@ class InputFisher:
             with frozen(model):
                 self.noise = RepresentationNoise(model, weight_fisher, beta, prior_variance, noise)
             self.method = "exact"
+            chunk_size = chunk_size or max(1, CHUNK_VALUES // (self.directions * self.noise.size))
             said += f" ({self.noise.noise}{', printed form' if form == 'printed' else ''})"
         elif covariance_term or form == "printed":
             raise UsageError("covariance_term and form belong to observation='weight-noise'; leave them out")

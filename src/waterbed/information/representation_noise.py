@@ -41,7 +41,7 @@ class RepresentationNoise:
         self.names = [name for name, p in fisher.parameters.items() if id(p) not in head]
         if not self.names:
             raise UsageError("weight_fisher has no weight of the feature extractor; pass params='features'")
-        size = sum(fisher.parameters[name].numel() for name in self.names)
+        self.size = size = sum(fisher.parameters[name].numel() for name in self.names)
         fits = 8 * fisher.num_rows * size <= LARGEST_ROWS
         self.noise = ("exact" if fits else "diagonal") if noise == "auto" else noise
         if self.noise == "exact" and not fits:
