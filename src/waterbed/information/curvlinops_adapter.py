@@ -72,13 +72,14 @@ def ekfac(
     """EKFAC approximation of F_w.
 
     George, Laurent, Bouthillier, Ballas and Vincent (2018), "Fast approximate natural gradient descent in a
-    Kronecker-factored eigenbasis". It is exact for one linear layer without bias and inputs of one direction.
+    Kronecker-factored eigenbasis". It is exact for one linear layer without bias and one example.
 
     Args:
-        model: logits (N, K) from ``model(x)``; the chosen weights belong to Linear or ungrouped Conv2d layers.
+        model: logits (N, K) from ``model(x)``, measured in eval mode.
         inputs: (N, ...).
         labels: "exact" sums over all K labels; "sampled" draws one a example.
-        params: "all", "features", or a predicate on parameter names. BatchNorm's own weights must be left out.
+        params: "linear" takes the weights of all Linear and ungrouped Conv2d layers, the only ones that have factors;
+            "all", "features" or a predicate on parameter names must choose none but these.
         seed: of the sampled labels.
         chunk_size: examples in one pass.
 
@@ -88,8 +89,8 @@ def ekfac(
     curvlinops = _curvlinops()
     check_choice("labels", labels, FISHER_TYPES)
     check_count("chunk_size", chunk_size)
-    classes = check_inputs(model, inputs).shape[1]
-    chosen = choose_parameters(model, params)
+    check_inputs(model, inputs)
+    chosen = choose_parameters(model, _factored(model) if params == "linear" else params)
     _check_layers(model, chosen)
     targets = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)  # their number matters, not their value
     data = list(zip(inputs.detach().split(chunk_size), targets.split(chunk_size), strict=True))
@@ -112,7 +113,6 @@ def ekfac(
         finally:
             for parameter, flag in required:
                 parameter.requires_grad_(flag)
-    assert classes >= 2
     return EKFAC(operator, list(chosen), len(inputs), labels, seed if labels == "sampled" else None)
 
 
@@ -184,15 +184,31 @@ def _curvlinops() -> ModuleType:
     return curvlinops
 
 
+def _has_factors(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+
+
+def _owners(model: nn.Module) -> dict[str, nn.Module]:
+    """The layer of each parameter, by the parameter's name."""
+    return {
+        f"{prefix}.{name}".lstrip("."): module
+        for prefix, module in model.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+    }
+
+
+def _factored(model: nn.Module) -> Callable[[str], bool]:
+    """A predicate for the parameters that have Kronecker factors."""
+    names = {name for name, module in _owners(model).items() if _has_factors(module)}
+    return lambda name: name in names
+
+
 def _check_layers(model: nn.Module, chosen: dict[str, Tensor]) -> None:
     """Raise unless every chosen weight belongs to a layer that has Kronecker factors."""
-    for prefix, module in model.named_modules():
-        own = [f"{prefix}.{name}".lstrip(".") for name, _ in module.named_parameters(recurse=False)]
-        own = [name for name in own if name in chosen]
-        if not own or isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
-            continue
-        kind = "grouped Conv2d" if isinstance(module, nn.Conv2d) else type(module).__name__
-        raise UsageError(
-            f"params chooses {own[0]!r} of a {kind} layer, which has no Kronecker factors; leave its weights out with "
-            "params=lambda name: ..., or use WeightFisher, which takes every layer exactly"
-        )
+    for name, module in _owners(model).items():
+        if name in chosen and not _has_factors(module):
+            kind = "grouped Conv2d" if isinstance(module, nn.Conv2d) else type(module).__name__
+            raise UsageError(
+                f"params chooses {name!r} of a {kind} layer, which has no Kronecker factors; pass params='linear' to "
+                "leave such weights out, or use WeightFisher, which takes every layer exactly"
+            )
