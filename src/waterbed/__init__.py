@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from waterbed.reporting import report
     from waterbed.runs import Run
     from waterbed.training import fit
-    from waterbed.transfer_learning import TransferTable, class_emd, extract_features, finetune, transfer
+    from waterbed.transfer_learning import (
+        DatasetDistance,
+        TransferTable,
+        class_emd,
+        dataset_distance,
+        extract_features,
+        finetune,
+        logme,
+        transfer,
+    )
 
 __version__ = "0.1.0"
 
@@ -63,7 +72,16 @@ _HOMES = {
     "reporting": ["report"],
     "runs": ["Run"],
     "training": ["fit"],
-    "transfer_learning": ["TransferTable", "class_emd", "extract_features", "finetune", "transfer"],
+    "transfer_learning": [
+        "DatasetDistance",
+        "TransferTable",
+        "class_emd",
+        "dataset_distance",
+        "extract_features",
+        "finetune",
+        "logme",
+        "transfer",
+    ],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -71,6 +89,7 @@ __all__ = [
     "PGD",
     "TRADES",
     "AdversarialTraining",
+    "DatasetDistance",
     "DivergenceError",
     "Estimate",
     "FeatureClassifier",
@@ -88,6 +107,7 @@ __all__ = [
     "WeightNoise",
     "class_emd",
     "create_model",
+    "dataset_distance",
     "dataset_information",
     "effective_information",
     "evaluate",
@@ -100,6 +120,7 @@ __all__ = [
     "kl_curvature_ratio",
     "load_dataset",
     "load_model",
+    "logme",
     "measure",
     "report",
     "save_model",

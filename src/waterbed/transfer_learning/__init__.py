@@ -1,7 +1,18 @@
-"""Transfer: fine-tuning, tables over targets, distance between tasks."""
+"""Transfer: fine-tuning, tables over targets, distance between tasks, scores of backbones."""
 
-from waterbed.transfer_learning.distance import class_emd
+from waterbed.transfer_learning.distance import DatasetDistance, class_emd, dataset_distance
 from waterbed.transfer_learning.finetune import extract_features, finetune
+from waterbed.transfer_learning.scores import logme
 from waterbed.transfer_learning.table import TransferTable, load_for, transfer
 
-__all__ = ["TransferTable", "class_emd", "extract_features", "finetune", "load_for", "transfer"]
+__all__ = [
+    "DatasetDistance",
+    "TransferTable",
+    "class_emd",
+    "dataset_distance",
+    "extract_features",
+    "finetune",
+    "load_for",
+    "logme",
+    "transfer",
+]
