@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 from waterbed.config import from_config
-from waterbed.errors import DivergenceError, UsageError, check_choice
+from waterbed.errors import DivergenceError, UsageError, UsageTypeError, check_choice
 
 ABOUT = (
     "Train robust representations, measure the information they keep, invert them, find where they transfer. "
@@ -28,8 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(args)
         if command is not None:
             command()
-    except UsageError as error:
+    except (UsageError, UsageTypeError) as error:
         return _complain(str(error), 2)
+    except BrokenPipeError:  # the reader of our output has left, as in "| head"
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
     except OSError as error:
         return _complain(f"{error.filename or 'a file'!s}: {error.strerror or error}; check path, rights and space", 2)
     except DivergenceError as error:

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waterbed.errors import check_choice, check_count, check_number
-from waterbed.models import frozen
+from waterbed.data.images import check_images, check_labels
+from waterbed.errors import UsageError, check_choice, check_count, check_number
+from waterbed.models import frozen, probe
 
 # Loss of each example, (N, K) logits -> (N,).
 PerExampleLoss = Callable[[Tensor], Tensor]
@@ -54,6 +55,10 @@ class PGD:
         check_count("restarts", self.restarts)
         if self.step_size is not None:
             check_number("step_size", self.step_size, above=0)
+        if self.restarts > 1 and not self.random_start:
+            raise UsageError(
+                f"restarts={self.restarts} with random_start=False repeats one run; pass random_start=True"
+            )
 
     @property
     def name(self) -> str:
@@ -63,6 +68,16 @@ class PGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images for ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,)."""
+        check_images(x, "x")
+        check_labels(y, torch.iinfo(torch.int64).max, "y")
+        try:
+            return self._worst(model, x, y)
+        except (RuntimeError, IndexError):
+            classes = probe(model, x, "x").shape[1]  # says so if it is the shape
+            check_labels(y, classes, "y")
+            raise
+
+    def _worst(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with frozen(model):
             best = self._run(model, x, lambda logits: _cross_entropy(logits, y))
             if self.restarts == 1:

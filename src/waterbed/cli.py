@@ -1,6 +1,6 @@
 """The command line: one dataclass and one thin function for each command.
 
-Options have the library's names and defaults. torch is imported only when a command runs.
+Options have the library's names; --help shows their defaults. torch is imported only when a command runs.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Train:
             notes={"source": source},
             **{name: getattr(self, name) for name in FIT_OPTIONS},
         )
-        last = run.history[-1]
+        last = run.kept
         shown = ("loss", "train_accuracy", "validation_clean", "validation_robust", "test_clean", "test_robust")
         values = ", ".join(f"{k.replace('_', ' ')} {last[k]:.4g}" for k in shown if k in last)
         print(f"{self.out}: epoch {last['epoch']}: {values}")
@@ -157,16 +157,17 @@ class Evaluate:
 
     def __call__(self) -> None:
         from waterbed import PGD, evaluate
-        from waterbed.commands import open_runs, write_json
+        from waterbed.commands import check_writable, open_runs, write_json
 
         attacks = [PGD(eps, self.norm, self.steps, restarts=self.restarts) for eps in self.eps]
+        check_writable(self.out)
         scores = {}
         for name, run, data in open_runs(self.runs, self.data, self.root):
             scores[name] = evaluate(
                 run.model, data.test, attacks, num_samples=self.num_samples, seed=self.seed, progress=True
             )
-        columns = ["run", "clean", *(a.name for a in attacks), "images"]
-        rows = [[n, s.clean, *s.robust.values(), s.n] for n, s in scores.items()]
+        columns = ["run", "clean", *(a.name for a in attacks), "clean, mean per class", "images"]
+        rows = [[n, s.clean, *s.robust.values(), f"{s.mean_per_class:.2f} %", s.n] for n, s in scores.items()]
         _print(columns, rows, "Accuracy on test images, with 95 % intervals")
         write_json(self.out, {name: score.to_dict() for name, score in scores.items()})
 
@@ -197,13 +198,14 @@ class Measure:
     """Where named data sets lie."""
     seed: int = 0
     out: str = "measures.json"
-    """A JSON file for the results."""
+    """A JSON file for the results; runs that are already in it are kept."""
 
     def __call__(self) -> None:
-        from waterbed.commands import open_runs, write_json
+        from waterbed.commands import add_to_json, check_writable, open_runs
         from waterbed.information.summary import DEFAULT, measure
         from waterbed.models import weight_norm
 
+        check_writable(self.out)
         results, norms = {}, {}
         for name, run, data in open_runs(self.runs, self.data, self.root):
             results[name] = measure(
@@ -225,12 +227,13 @@ class Measure:
             for q, first in next(iter(results.values())).items()
         ]
         rows.append(["weight_norm", *(f"{v:.4g}" for v in norms.values())])
+        images = " or ".join(map(str, sorted({e.n for r in results.values() for e in r.values()})))
         _print(
             ["quantity", *results],
             rows,
-            f"± is one standard error over {self.num_samples} images (and over probes, where there are some)",
+            f"± is one standard error over {images} images (and over probes, if any)",
         )
-        write_json(
+        add_to_json(
             self.out,
             {n: {**{q: e.to_dict() for q, e in r.items()}, "weight_norm": norms[n]} for n, r in results.items()},
         )
@@ -335,8 +338,9 @@ class Transfer:
 
     def __call__(self) -> None:
         from waterbed import transfer
-        from waterbed.commands import transfer_mode, unique_runs, write_text
+        from waterbed.commands import check_writable, transfer_mode, unique_runs, write_text
 
+        check_writable(self.out)
         table = transfer(
             {name: run.model for name, run in unique_runs(self.runs)},
             self.targets,

@@ -12,8 +12,9 @@ from torch import Tensor
 from waterbed.attacks import PGD
 from waterbed.cli import Train
 from waterbed.config import from_config
-from waterbed.data import ImageData, adapt, load_dataset, stack
+from waterbed.data import CATALOG, ImageData, adapt, load_dataset, stack
 from waterbed.data.load import IMAGE_SUFFIXES, read_image
+from waterbed.engine import Engine
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.information import WeightFisher, WeightNoise
 from waterbed.inversion import MODES, invert
@@ -21,7 +22,7 @@ from waterbed.models import FeatureClassifier, create_model, write_atomic
 from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
 from waterbed.plots import image_grid, save_figure
 from waterbed.reporting import run_names
-from waterbed.runs import Run, make_folder
+from waterbed.runs import Run, make_folder, to_json
 from waterbed.sweep import Point, sweep
 from waterbed.transfer_learning.finetune import MODES as TRANSFER_MODES
 
@@ -93,7 +94,8 @@ def load_with_source(
     """The data, and what the run folder records so that later commands find them again."""
     data = load_dataset(name_or_folder, root, download, size, channels)
     folder = Path(name_or_folder).expanduser()
-    source: dict[str, Any] = {"name_or_folder": str(folder.resolve()) if folder.is_dir() else name_or_folder}
+    named = name_or_folder in CATALOG
+    source: dict[str, Any] = {"name_or_folder": name_or_folder if named else str(folder.resolve())}
     if root is not None:
         source["root"] = str(Path(root).resolve())
     return data, source
@@ -113,17 +115,42 @@ def open_runs(paths: Sequence[str], data: str | None, root: str | None) -> Itera
         source = run.config.get("source", {"name_or_folder": run.config["data"]["name"]})
         channels, height, width = run.config["data"]["shape"]
         size = height if height == width else None
-        loaded = load_dataset(
-            data or source["name_or_folder"], root or source.get("root"), size=size, channels=channels
-        )
-        if loaded.shape != tuple(run.config["data"]["shape"]) or loaded.num_classes != len(
-            run.config["data"]["classes"]
-        ):
-            raise UsageError(
-                f"data={loaded.name!r} has {loaded.num_classes} classes of shape {loaded.shape}; the run {name!r} was "
-                f"trained on {len(run.config['data']['classes'])} of {tuple(run.config['data']['shape'])}"
+        try:
+            loaded = load_dataset(
+                data or source["name_or_folder"], root or source.get("root"), size=size, channels=channels
             )
+        except UsageError as error:
+            hint = "" if data else f"; or name the data of run {name!r} with --data"
+            raise UsageError(f"{error}{hint}") from error
+        wanted, got = tuple(run.config["data"]["classes"]), tuple(map(str, loaded.classes))
+        if loaded.shape != tuple(run.config["data"]["shape"]) or got != wanted:
+            raise UsageError(
+                f"data={loaded.name!r} has classes {_listed(got)} of shape {loaded.shape}; the run {name!r} was "
+                f"trained on {_listed(wanted)} of {tuple(run.config['data']['shape'])}: use such data, or transfer"
+            )
+        run.model.to(Engine().device)
         yield name, run, loaded
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """The first few of them."""
+    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+
+
+def check_writable(path: str | Path | None) -> None:
+    """Raise before the work, not after it, if a result could not be written."""
+    if path is not None:
+        make_folder(Path(path).expanduser().parent)
+
+
+def add_to_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write JSON beside what an earlier call left under other keys."""
+    path = Path(path).expanduser()
+    try:
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        write_json(path, {**before, **content})
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"out={str(path)!r} exists and holds something else; choose another") from error
 
 
 def transfer_mode(mode: str) -> int | str:
@@ -198,7 +225,7 @@ def _pictures(folder: str, shape: tuple[int, int, int], count: int) -> Tensor:
 
 def write_json(path: str | Path | None, content: Any) -> None:
     """Write JSON; nothing if there is no path."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, to_json(content))
 
 
 def write_text(path: str | Path | None, content: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from waterbed.models import create_model, weight_norm, write_atomic
 from waterbed.objectives import AdversarialTraining, Standard
 from waterbed.plots import curves, image_grid, save_figure
 from waterbed.reporting import Picture, Section, Table, write_page
-from waterbed.runs import Run, environment, make_folder
+from waterbed.runs import Run, environment, make_folder, to_json
 from waterbed.training import fit
 from waterbed.transfer_learning import transfer
 
@@ -97,8 +96,9 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
         _say(progress, f"{name}: evaluating, measuring, inverting, transferring")
         inversions[name] = _inversions(runs[name].model, data, config)
         results[name] = _results(runs[name].model, data, inversions[name], config)
+        results[name]["precision"] = runs[name].config["precision"]
     results |= {"environment": environment(), "config": asdict(config), "seconds": time.monotonic() - started}
-    write_atomic(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    write_atomic(out / "results.json", to_json(results).encode())
     grids = {name: inversion_grid(found, data) for name, found in inversions.items()}
     for name, grid in grids.items():
         save_figure(grid, out / f"inversion-{name}.png")
@@ -109,9 +109,11 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
 def _results(model: Module, data: ImageData, inversions: dict[str, Inversion], c: Config) -> dict[str, Any]:
     """What results.json says about one network."""
     attack = PGD(c.eps, steps=c.evaluation_steps)
+    some = next(iter(inversions.values()))
     score: Score = evaluate(model, data.test, [attack], num_samples=c.evaluated, seed=c.seed)
     robust = score.robust[attack.name]
     measures = measure(model, data, c.measured, c.seed)
+    size = float(model.features(some.originals).detach().square().sum(1).mean())
     table = transfer({"": model}, ["digits"], "linear", seeds=[c.seed], epochs=c.transfer_epochs, lr=c.transfer_lr)
     return {
         "clean_accuracy": float(score.clean),
@@ -119,10 +121,15 @@ def _results(model: Module, data: ImageData, inversions: dict[str, Inversion], c
         "robust_accuracy": float(robust),
         "robust_interval": [robust.low, robust.high],
         "attack": attack.name,
+        "evaluated": score.n,
+        "mean_per_class_accuracy": score.mean_per_class,
         **{name: estimate.to_dict() for name, estimate in measures.items()},
         "weight_norm": weight_norm(model),
         "transfer": {row["target"]: row["accuracy"] for row in table.rows},
+        "transfer_interval": {row["target"]: [row["low"], row["high"]] for row in table.rows},
+        "transfer_evaluated": {row["target"]: row["n"] for row in table.rows},
         "inversion": {mode: float(i.final_clean_losses.mean()) for mode, i in inversions.items()},
+        "inversion_relative": {mode: float(i.final_clean_losses.mean()) / size for mode, i in inversions.items()},
         "inversion_noise": inversions["variational"].noise_size,
     }
 
@@ -158,19 +165,32 @@ def summary_table(results: dict[str, Any]) -> Table:
     def percent(key: str) -> Any:
         return lambda r: f"{r[f'{key}_accuracy']:.1f} [{r[f'{key}_interval'][0]:.1f}, {r[f'{key}_interval'][1]:.1f}]"
 
+    def digits(r: dict[str, Any]) -> str:
+        low, high = r["transfer_interval"]["digits"]
+        return f"{r['transfer']['digits']:.1f} [{low:.1f}, {high:.1f}]"
+
+    first = results["standard"]
     rows = [
         row("clean accuracy [%]", percent("clean")),
-        row(f"accuracy under PGD, l2 eps {eps:g} [%]", percent("robust")),
-        row("digits, linear probe [%]", lambda r: f"{r['transfer']['digits']:.1f}"),
+        row(f"accuracy under {first['attack']} [%]", percent("robust")),
+        row("clean accuracy, mean per class [%]", lambda r: f"{r['mean_per_class_accuracy']:.1f}"),
+        row("accuracy on digits, linear probe [%]", digits),
     ]
     for key in DEFAULT:
-        unit = results["standard"][key]["unit"]
-        label = key.replace("_", " ")
-        rows.append(row(f"{label} [{unit}]", lambda r, k=key: f"{r[k]['value']:.4g} ± {r[k]['stderr']:.2g}"))
+        label = f"{key.replace('_', ' ')} [{first[key]['unit']}]"
+        rows.append(row(label, lambda r, k=key: f"{r[k]['value']:.4g} ± {r[k]['stderr']:.2g}"))
     rows.append(row("weight norm", lambda r: f"{r['weight_norm']:.2f}"))
-    for mode in results["standard"]["inversion"]:
-        rows.append(row(f"inversion loss, {mode}", lambda r, m=mode: f"{r['inversion'][m]:.4g}"))
-    return Table("95 % Wilson intervals in brackets; ± is one standard error over examples.", ["", *names], rows)
+    for mode in first["inversion_relative"]:
+        label = f"inversion, {mode}: squared distance / squared length of features [%]"
+        rows.append(row(label, lambda r, m=mode: f"{100 * r['inversion_relative'][m]:.2f}"))
+    config = results["config"]
+    caption = (
+        f"Accuracies on {first['evaluated']} test images ({first['transfer_evaluated']['digits']} of digits) with 95 % "
+        f"Wilson intervals; measures on {first['weight_log_variance']['n']} images, ± one standard error over them; "
+        f"inversions of {config['inverted']} images by {config['inversion_optimizer']}, {config['inversion_steps']} "
+        f"steps. Trained in {first['precision']}."
+    )
+    return Table(caption, ["", *names], rows)
 
 
 def inversion_grid(inversions: dict[str, Inversion], data: ImageData) -> Figure:
@@ -206,7 +226,7 @@ def _write_report(
         Section(
             "What the classifier keeps",
             [
-                "Each row is found by gradient descent on pixels, from noise, until the features match those of the "
+                "Each row is found by descent on the pixels (Adam), from noise, until the features match those of the "
                 "original. Plain: no noise. Variational: noise on the weights, drawn once. Effective: drawn anew at "
                 "every step. The inversion loss in the table is on the clean network, for all three.",
                 *(

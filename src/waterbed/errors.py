@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -13,6 +14,10 @@ class UsageError(ValueError):
 
     The command line prints it as one line and exits with code 2.
     """
+
+
+class UsageTypeError(TypeError):
+    """The same for an argument of a wrong type."""
 
 
 class DivergenceError(RuntimeError):
@@ -46,8 +51,8 @@ def check_number(argument: str, value: Any, *, above: float | None = None, at_le
     """
     bound = "" if above is None else f" > {above:g}"
     bound = bound if at_least is None else f" >= {at_least:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{argument}={value!r} must be a number{bound}, not {type(value).__name__}")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise UsageTypeError(f"{argument}={value!r} must be a number{bound}, not {type(value).__name__}")
     finite = math.isfinite(value)
     if not finite or (above is not None and value <= above) or (at_least is not None and value < at_least):
         raise UsageError(f"{argument}={value!r} must be a finite number{bound}; pass such a value")
@@ -61,7 +66,7 @@ def check_count(argument: str, value: Any, at_least: int = 1) -> None:
         ...
     waterbed.errors.UsageError: steps=0 must be a whole number >= 1; pass such a value
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{argument}={value!r} must be a whole number >= {at_least}")
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageTypeError(f"{argument}={value!r} must be a whole number >= {at_least}")
     if value < at_least:
         raise UsageError(f"{argument}={value!r} must be a whole number >= {at_least}; pass such a value")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from waterbed.attacks import PGD
 from waterbed.data.images import batches
 from waterbed.engine import device_of, seeded
-from waterbed.errors import UsageError, check_count
+from waterbed.errors import UsageError, UsageTypeError, check_count
 from waterbed.models import evaluating, probe
 from waterbed.progress import Progress
 
@@ -101,6 +101,10 @@ def evaluate(
         UsageError: images that do not fit, labels out of range, weights that are not finite.
     """
     check_count("batch_size", batch_size)
+    if isinstance(attacks, PGD) or not all(isinstance(attack, PGD) for attack in attacks):
+        raise UsageTypeError(f"attacks={attacks!r} must be a list of PGD; write attacks=[PGD(eps=0.5)]")
+    if hasattr(dataset, "test") or not hasattr(dataset, "__len__"):
+        raise UsageTypeError(f"dataset={type(dataset).__name__} must be a map-style data set, such as data.test")
     names = [attack.name for attack in attacks]
     if len(set(names)) < len(names):
         raise UsageError(f"attacks has two named {max(names, key=names.count)!r}; make them differ, or pass one")

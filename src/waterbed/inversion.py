@@ -208,7 +208,8 @@ def _descend(
         diverged = diverged | ~finite
         better = finite & (loss < best_loss)
         best, best_loss = _where(better, images, best), torch.where(better, loss, best_loss)
-        active = active & finite & (loss > threshold)
+        reached = loss if problem.squared else loss.square()
+        active = active & finite & (reached > threshold)
         images = _where(active, (images - step_of(gradient)).clamp(0, 1), images)
         shown.advance(message=f"loss {float(loss[finite].mean()):.4g}" if bool(finite.any()) else "diverged")
         if not bool(active.any()):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waterbed.attacks import PGD
-from waterbed.errors import UsageError, check_choice, check_number
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_number
 from waterbed.models import evaluating
 
 Forward = Callable[[Tensor], Tensor]
@@ -90,6 +90,8 @@ class TRADES:
         check_choice("direction", self.direction, ("clean-adversarial", "adversarial-clean"))
         if not self.attack.random_start:
             raise UsageError("attack.random_start=False leaves TRADES at a point of zero gradient; pass True")
+        if self.attack.restarts > 1:
+            raise UsageError(f"attack.restarts={self.attack.restarts}; TRADES makes one run: pass restarts=1")
 
     def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with evaluating(model), torch.no_grad():
@@ -138,7 +140,7 @@ class GaussianNoise:
 
 def _check_attack(attack: Any) -> None:
     if not isinstance(attack, PGD):
-        raise TypeError(f"attack={attack!r} must be a PGD, such as PGD(eps=1.0)")
+        raise UsageTypeError(f"attack={attack!r} must be a PGD, such as PGD(eps=1.0)")
 
 
 def _attack_config(attack: PGD) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Progress:
     """
 
     def __init__(self, description: str, total: int, enabled: bool = True) -> None:
-        self.description, self.total, self.done = description, total, 0
+        self.description, self.total, self.done, self._skipped = description, total, 0, 0
         self._started = self._printed = time.monotonic()
         self._enabled = enabled and total > 0
         self._bar: RichProgress | None = None
@@ -52,14 +52,21 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
+    def skip(self, steps: int) -> None:
+        """Count ``steps`` that an earlier start has done; they say nothing about the time left."""
+        self._skipped += steps
+        self.done += steps
+        if self._bar is not None:
+            self._bar.reset(self._task, total=self.total - steps)
+
     def advance(self, steps: int = 1, message: str = "") -> None:
         """Count ``steps`` more; ``message`` stands at the end of the bar or the line."""
         self.done += steps
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, message=message)
+            self._bar.update(self._task, completed=self.done - self._skipped, message=message)
         elif self._enabled and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
-            left = (self._printed - self._started) * (self.total - self.done) / self.done
+            left = (self._printed - self._started) * (self.total - self.done) / max(1, self.done - self._skipped)
             line = f"{self.description}: {self.done}/{self.total}, ETA {left:.0f} s  {message}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from dataclasses import dataclass, field
@@ -40,7 +41,13 @@ class Run:
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Run:
         """Read a run folder; ``model`` is an instance to load a user's own network into."""
         folder = RunFolder(path)
-        return cls(load_model(path, "run", model), folder.history(), Path(path), folder.config())
+        return cls(load_model(path, "run", model), folder.history(), folder.path, folder.config())
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The record of the epoch whose weights the model has: the best on the held-out images, else the last."""
+        key = "validation_robust" if any("validation_robust" in r for r in self.history) else "validation_clean"
+        return max(self.history, key=lambda r: (r.get(key, r["epoch"]), -r["epoch"] if key in r else 0), default={})
 
 
 class RunFolder:
@@ -57,9 +64,19 @@ class RunFolder:
         """Make the folder with config and environment; refuses one that holds anything else."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UsageError(f"out={str(self.path)!r} exists and is not a run folder; choose another out=")
+        self.replace(config)
+
+    def replace(self, config: dict[str, Any]) -> None:
+        """Config and environment of a run that has no epoch yet."""
+        try:
+            text = tomli_w.dumps({"schema": SCHEMA, **config})
+        except TypeError as error:
+            raise UsageError(
+                f"the run's config cannot be written as TOML ({error}); mend data, model or notes"
+            ) from error
         make_folder(self.path)
-        write_atomic(self.path / "environment.json", (json.dumps(environment(), indent=2) + "\n").encode())
-        write_atomic(self.path / "config.toml", tomli_w.dumps({"schema": SCHEMA, **config}).encode())
+        write_atomic(self.path / "config.toml", text.encode())
+        write_atomic(self.path / "environment.json", to_json(environment()).encode())
 
     def config(self) -> dict[str, Any]:
         """The recorded config without its schema; :class:`UsageError` if damaged or of another schema."""
@@ -78,7 +95,8 @@ class RunFolder:
 
     def check_same(self, config: dict[str, Any]) -> None:
         """Raise unless the folder's run was started with this config; the first difference is named."""
-        recorded = self.config()
+        # Where the data lie may change; what they are may not.
+        recorded, config = (_leaves({k: v for k, v in c.items() if k != "source"}) for c in (self.config(), config))
         for key in sorted({*recorded, *config}):
             if recorded.get(key) != config.get(key):
                 raise UsageError(
@@ -89,7 +107,10 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, one an epoch."""
         file = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        try:
+            return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{str(file)!r} is damaged ({type(error).__name__}); restore it or train again") from error
 
     def save(self, state: dict[str, Any], history: list[dict[str, Any]], weights: nn.Module | None) -> None:
         """Weights (if they are the ones to keep), metrics and training state after an epoch.
@@ -133,8 +154,41 @@ def open_run(
         return folder, None
     if resume == "never":
         raise UsageError(f"out={str(out)!r} already holds a run and resume='never'; choose another out=")
+    folder.config()  # refuses another schema before anything is written
+    state = folder.state()
+    trained = any((folder.path / name).is_file() for name in ("metrics.jsonl", "weights.safetensors"))
+    if state is None and not trained:  # stopped before its first epoch: nothing is lost by another config
+        if write:
+            folder.replace(config)
+        return folder, None
     folder.check_same(config)
-    return folder, folder.state()
+    if state is None:
+        raise UsageError(f"out={str(out)!r} has weights but no state.pt to go on from; choose another out=")
+    return folder, state
+
+
+def _leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config with dotted keys, as TOML gives it back."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _leaves(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def to_json(content: Any) -> str:
+    """JSON with null for what is not finite, which JSON cannot say."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(v) for v in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(clean(content), indent=2, allow_nan=False) + "\n"
 
 
 def make_folder(path: str | Path, argument: str = "out") -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from waterbed.information.summary import measure
 from waterbed.models import write_atomic
 from waterbed.objectives import Objective
 from waterbed.plots import save_figure
-from waterbed.runs import environment, make_folder
+from waterbed.runs import environment, make_folder, to_json
 from waterbed.training import fit
 
 
@@ -95,7 +94,7 @@ def sweep(
                 )
             )
             content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": run.config}
-            write_atomic(out / "sweep.json", (json.dumps(content, indent=2) + "\n").encode())
+            write_atomic(out / "sweep.json", to_json(content).encode())
     save_figure(sweep_figure(points), out / "sweep.png")
     return points
 

@@ -16,8 +16,8 @@ from torch.utils.data import Subset
 
 from waterbed.data.augment import AUGMENTATIONS, augmentation
 from waterbed.data.images import batches, check_data
-from waterbed.engine import Engine, seeded
-from waterbed.errors import DivergenceError, UsageError, check_choice, check_count, check_number
+from waterbed.engine import Engine, device_of, seeded
+from waterbed.errors import DivergenceError, UsageError, UsageTypeError, check_choice, check_count, check_number
 from waterbed.evaluation import evaluate
 from waterbed.models import FeatureClassifier, probe, weight_norm
 from waterbed.objectives import Objective, Standard
@@ -54,8 +54,8 @@ def fit(
     """Train ``model`` in place and return the :class:`Run`.
 
     Args:
-        model: a :class:`FeatureClassifier` (its mean and std are set from the training images if it has none) or
-            any module from images in [0, 1] to logits.
+        model: a :class:`FeatureClassifier` (its mean and std are set from the training images if it has
+            none and all of it is trained) or any module from images in [0, 1] to logits.
         data: what ``load_dataset`` returns, or any object with train, test, classes, num_classes, shape, name.
         objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
             ``GaussianNoise(eps)``.
@@ -81,17 +81,23 @@ def fit(
     """
     settings = Settings(epochs, batch_size, lr, momentum, weight_decay, schedule, augment, validation, watch, seed)
     objective = Standard() if objective is None else objective
+    if isinstance(objective, type) or not callable(objective) or not hasattr(objective, "config"):
+        raise UsageTypeError(
+            f"objective={objective!r} must be an objective, such as Standard() or TRADES(PGD(eps=1.0))"
+        )
     check_data(data)
     train, held_out = _split(len(data.train), validation, seed)
     engine = Engine(precision)
     model.to(engine.device)
-    if isinstance(model, FeatureClassifier) and model.mean is None:
+    if isinstance(model, FeatureClassifier) and model.mean is None and trained is None:
         model.set_normalisation(*_channel_statistics(data, train))
     _check_fits(model, data)
     config = {**_config(model, data, objective, settings, engine), **(notes or {})}
     folder, saved = open_run(out, config, resume, engine.is_main)
 
-    steps = max(1, len(train) // (batch_size * engine.processes))
+    steps = math.ceil(len(train) / (batch_size * engine.processes))
+    # Batches of one size, so that none is tiny and no image is left out.
+    batch = math.ceil(len(train) / (steps * engine.processes))
     job = _Job(model, trained, settings, steps, best=-math.inf)
     augmented = augmentation(augment, data)
     forward = engine.wrap(model)
@@ -99,12 +105,12 @@ def fit(
     with seeded(seed + engine.rank, engine.device), shown:
         if saved is not None:
             job.restore(saved)
-            shown.advance(job.epoch * steps)
+            shown.skip(job.epoch * steps)
         for epoch in range(job.epoch, epochs):
             meter = _Meter()
             job.train_mode()
-            order = _order(train, settings, epoch, steps, engine)
-            for x, y in batches(data.train, batch_size, order=order, num_classes=data.num_classes, workers=workers):
+            order = _order(train, settings, epoch, engine)
+            for x, y in batches(data.train, batch, order=order, num_classes=data.num_classes, workers=workers):
                 x, y = augmented(x.to(engine.device)), y.to(engine.device)
                 with engine.autocast():
                     loss, logits = objective(model, forward, x, y)
@@ -139,7 +145,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs)
-        check_count("batch_size", self.batch_size)
+        check_count("batch_size", self.batch_size, at_least=2)
         check_number("lr", self.lr, above=0)
         check_number("momentum", self.momentum, at_least=0)
         check_number("weight_decay", self.weight_decay, at_least=0)
@@ -175,6 +181,8 @@ class _Job:
         self.model, self.settings, self.best = model, settings, best
         self.trained = [model] if trained is None else list(trained)
         parameters = [p for module in self.trained for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise UsageError("model has no parameter that requires a gradient; call model.requires_grad_(True)")
         self.optimizer = torch.optim.SGD(
             parameters,
             settings.lr,
@@ -235,7 +243,11 @@ class _Job:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo of :meth:`snapshot`."""
-        self.model.load_state_dict(state["model"])
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"out= holds a run of another network ({reason}); choose another out=") from error
         self.best_weights, self.best, self.history = state["best_weights"], state["best"], state["history"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
@@ -275,16 +287,17 @@ def _config(model: nn.Module, data: Any, objective: Objective, settings: Setting
         k: float(v) if k in ("lr", "momentum", "weight_decay", "validation") else v for k, v in asdict(settings).items()
     }
     if isinstance(model, FeatureClassifier):
-        model.input_shape = tuple(data.shape)
+        model.input_shape = tuple(int(v) for v in data.shape)
     return {
         "data": {
-            "name": data.name,
-            "shape": list(data.shape),
+            "name": str(data.name),
+            "shape": [int(v) for v in data.shape],
             "classes": [str(c) for c in data.classes],
             "train": len(data.train),
             "test": len(data.test),
         },
-        "model": getattr(model, "architecture", None) or {"class": type(model).__name__},
+        "model": getattr(model, "architecture", None)
+        or {"class": type(model).__name__, "weights": sum(p.numel() for p in model.parameters())},
         "objective": objective.config(),
         **numbers,
         "precision": engine.precision,
@@ -301,11 +314,11 @@ def _split(total: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held:].sort().values, order[:held].sort().values
 
 
-def _order(train: Tensor, settings: Settings, epoch: int, steps: int, engine: Engine) -> Tensor:
-    """This process's indices of one epoch, from seed and epoch alone; whole batches only, if there is one."""
+def _order(train: Tensor, settings: Settings, epoch: int, engine: Engine) -> Tensor:
+    """This process's indices of one epoch, from seed and epoch alone; as many for every process."""
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     order = train[torch.randperm(len(train), generator=generator)]
-    return order[: steps * settings.batch_size * engine.processes][engine.rank :: engine.processes]
+    return order[: len(order) // engine.processes * engine.processes][engine.rank :: engine.processes]
 
 
 def _watch(model: nn.Module, data: Any, held_out: Tensor, objective: Objective, s: Settings) -> dict[str, float]:
@@ -336,7 +349,7 @@ def _channel_statistics(data: Any, train: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check_fits(model: nn.Module, data: Any) -> None:
     """One image through the model: shapes and the number of classes agree."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     logits = probe(model, torch.zeros(1, *data.shape, device=device), f"data {data.name!r} images")
     if logits.ndim != 2 or logits.shape[1] != data.num_classes:
         raise UsageError(

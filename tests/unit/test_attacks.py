@@ -96,9 +96,22 @@ def test_no_weight_gradient_is_computed(tiny):
     assert not any(seen)
 
 
+def test_pixels_and_labels_are_checked(tiny):
+    x = torch.rand(2, 1, 8, 8)
+    for images, labels, match in (
+        (255 * x, torch.arange(2), "divide 8-bit"),
+        (x, torch.tensor([0, 10]), "0 .. 9"),
+        (x, torch.tensor([-1, 1]), "-1"),
+    ):
+        with pytest.raises(wb.UsageError, match=match):
+            wb.PGD()(tiny, images, labels)
+    with pytest.raises(wb.UsageError, match="random_start"):
+        wb.PGD(random_start=False, restarts=2)
+
+
 def test_mode_comes_back_after_a_failure(tiny):
     tiny.train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(wb.UsageError, match="3, 8, 8"):
         wb.PGD()(tiny, torch.rand(2, 3, 8, 8), torch.arange(2))
     assert tiny.training
     assert tiny.head.weight.requires_grad

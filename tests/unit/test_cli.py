@@ -130,9 +130,11 @@ def test_help_of_every_command(command, capsys):
 
 
 def test_help_comes_quickly_and_version_too():
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "waterbed", "--help"], capture_output=True, text=True, check=True)
-    # The figure to keep is 1 s; a loaded machine gets some grace, torch alone would take longer.
-    assert time.monotonic() - started < 2
+    seconds = []
+    for _ in range(3):  # the machine may be busy once, hardly three times
+        started = time.monotonic()
+        done = subprocess.run([sys.executable, "-m", "waterbed", "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 1
     assert all(command in done.stdout for command in COMMANDS)
     assert main(["--version"]) == 0

@@ -37,6 +37,25 @@ def test_folder_of_images(folder):
     assert float(grey.train[0][0].mean()) == pytest.approx(luma.mean() / 255, abs=0.01)
 
 
+def test_sixteen_bit_and_turned_pictures(folder):
+    ramp = np.linspace(0, 65535, 144).astype(np.uint16).reshape(12, 12)
+    for path in folder.rglob("*.png"):
+        Image.fromarray(ramp).save(path)
+    data = wb.load_dataset(folder)
+    assert data.shape == (1, 12, 12)
+    assert torch.allclose(data.train[0][0][0], torch.from_numpy(ramp / 65535).float(), atol=1 / 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    picture = np.zeros((8, 20), np.uint8)
+    picture[:, :10] = 255
+    for path in folder.rglob("*.png"):
+        Image.fromarray(picture).save(path, exif=exif)
+    turned = wb.load_dataset(folder).train[0][0][0]
+    assert turned.shape == (20, 8)
+    assert bool((turned[:10] == 1).all())
+    assert bool((turned[10:] == 0).all())
+
+
 def test_large_folder_is_decoded_on_demand_with_the_same_pixels(folder, monkeypatch):
     held = wb.load_dataset(folder, size=8)
     monkeypatch.setattr("waterbed.data.load.IN_MEMORY_BYTES", 0)
@@ -91,6 +110,8 @@ def test_take_draws_a_part_in_order():
     data = wb.load_dataset("digits").take(50, 1000, seed=3)
     assert len(data.train) == 50
     assert len(data.test) == 360
+    with pytest.raises(wb.UsageError, match="train=-5"):
+        data.take(-5, 10)
 
 
 def test_batches_check_labels_and_pixels():

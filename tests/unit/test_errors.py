@@ -54,6 +54,7 @@ def wrong(tmp_path, folder, trained):
     (foreign / "config.toml").write_text("schema = 99\n")
     (tmp_path / "broken.toml").write_text("lr = = 1")
     (tmp_path / "unknown.toml").write_text("learning = 1")
+    (tmp_path / "sizes.toml").write_text('size = "64"')
     (tmp_path / "mistyped.toml").write_text('lr = "fast"')
     return tmp_path
 
@@ -97,6 +98,9 @@ COMMAND_LINES = {
     "config that is not TOML": ("train digits --out {t}/o --config {t}/broken.toml", "broken.toml", "TOML"),
     "unknown key in config": ("train digits --out {t}/o --config {t}/unknown.toml", "'learning'", "lr"),
     "wrong type in config": ("train digits --out {t}/o --config {t}/mistyped.toml", "lr='fast'", "float"),
+    "wrong type of a size in config": ("train digits --config {t}/sizes.toml --out {t}/o", "size='64'", "int"),
+    "batches of one": ("train digits --batch-size 1 --out {t}/o", "batch_size=1", ">= 2"),
+    "huge images": ("train digits --size 100000 --out {t}/o", "size=100000", "smaller"),
     "missing config": ("train digits --out {t}/o --config {t}/none.toml", "none.toml", "name a TOML file"),
 }
 
@@ -121,6 +125,13 @@ def test_command_line(case, wrong, trained, capsys):
 
 def test_there_are_at_least_thirty():
     assert len(COMMAND_LINES) + len(LIBRARY) >= 30
+
+
+def test_a_model_of_other_classes_is_not_evaluated(trained, folder, capsys):
+    assert main(["evaluate", str(trained), "--data", str(folder)]) == 2
+    assert "bright, dark" in capsys.readouterr().err
+    assert main(["evaluate", str(trained), "--data", "fashion-mini"]) == 2
+    assert "T-shirt" in capsys.readouterr().err
 
 
 def images(*shape):
@@ -165,6 +176,15 @@ LIBRARY = {
     "no images": (lambda: wb.invert(small(), images(0, 1, 8, 8)), "(0, 1, 8, 8)", "non-empty"),
     "NaN weights": (lambda: wb.InputFisher(nan_model(), images(2, 1, 8, 8)), "head.weight", "load or train"),
     "NaN weights in evaluate": (lambda: wb.evaluate(nan_model(), data_with(1).test), "head.weight", "load or train"),
+    "batch norm without statistics": (
+        lambda: wb.InputFisher(
+            nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2)),
+            images(3, 1, 2, 2),
+        ),
+        "without running statistics",
+        "track_running_stats=True",
+    ),
+    "restarts in TRADES": (lambda: wb.TRADES(wb.PGD(restarts=3)), "restarts=3", "restarts=1"),
     "NaN inputs": (lambda: wb.WeightFisher(small(), torch.full((1, 1, 8, 8), float("inf"))), "inputs", "remove"),
     "inputs of another shape": (lambda: wb.InputFisher(small(), images(2, 5)), "(2, 5)", "shape"),
     "one-dimensional inputs": (lambda: wb.InputFisher(small(), images(5)), "(5,)", "one row an example"),
@@ -223,6 +243,9 @@ TYPES = {
     "attack of another kind": (lambda: wb.AdversarialTraining(3), "attack=3"),
     "head that is none": (lambda: wb.FeatureClassifier(nn.Flatten(), nn.ReLU()), "ReLU"),
     "data of another kind": (lambda: wb.fit(small(), [1, 2]), "load_dataset"),
+    "attacks that are one": (lambda: wb.evaluate(small(), data_with(1).test, attacks=wb.PGD()), "attacks=[PGD"),
+    "data for a data set": (lambda: wb.evaluate(small(), wb.load_dataset("digits")), "data.test"),
+    "nothing to load": (lambda: wb.load_dataset(None), "name_or_folder=None"),
     "model of another kind": (lambda: wb.finetune(nn.Linear(2, 2), data_with(1)), "FeatureClassifier"),
 }
 

@@ -125,6 +125,13 @@ def test_tolerance_stops_each_image_and_repeats_the_last_row(orthonormal, images
     assert found.losses.shape == (300, 3)
 
 
+def test_tolerance_is_of_the_squared_distance_whatever_is_descended(orthonormal, images):
+    found = wb.invert(orthonormal, images, steps=300, lr=0.02, tolerance=1e-2, squared=False)
+    ratio = found.final_losses.square() / orthonormal.features(images).detach().square().sum(1)
+    assert bool((ratio <= 1e-2).all())
+    assert float(ratio.max()) > 5e-3
+
+
 def test_a_diverging_image_keeps_its_best_iterate(images):
     class Cliff(nn.Module):
         """Finite up to a mean pixel of 0.6, infinite beyond."""

@@ -75,6 +75,16 @@ def test_own_module_is_loaded_into_an_instance(tmp_path):
     assert torch.equal(again.head.weight, model.head.weight)
 
 
+def test_a_file_that_is_no_card_is_not_overwritten(tiny, tmp_path):
+    (tmp_path / "net.json").write_text('{"my": "notes"}')
+    with pytest.raises(wb.UsageError, match="no card of weights"):
+        wb.save_model(tiny, tmp_path / "net.safetensors")
+    assert (tmp_path / "net.json").read_text() == '{"my": "notes"}'
+    (tmp_path / "file").write_text("")
+    with pytest.raises(wb.UsageError, match="cannot write"):
+        wb.save_model(tiny, tmp_path / "file" / "net.safetensors")
+
+
 def test_damaged_weights_and_foreign_cards_are_refused(tiny, tmp_path):
     path = tmp_path / "net.safetensors"
     wb.save_model(tiny, path)
@@ -82,6 +92,9 @@ def test_damaged_weights_and_foreign_cards_are_refused(tiny, tmp_path):
     card.write_text(card.read_text().replace('"schema": 1', '"schema": 9'))
     with pytest.raises(wb.UsageError, match="schema 9"):
         wb.load_model(path)
+    with pytest.raises(wb.UsageError, match="schema 9"):
+        wb.save_model(tiny, path)
+    card.unlink()
     wb.save_model(tiny, path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(wb.UsageError, match="cannot be read"):

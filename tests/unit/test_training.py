@@ -34,7 +34,8 @@ def test_learns_and_records(digits, tmp_path):
     again = Run.load(tmp_path / "run")
     assert same_weights(again.model, run.model)
     assert again.history == run.history
-    assert again.config["schema" if "schema" in again.config else "seed"] == 0
+    assert (tmp_path / "run/config.toml").read_text().startswith("schema = 1\n")
+    assert again.config == run.config
 
 
 def test_normalisation_comes_from_the_training_data_only_where_there_is_none(digits):
@@ -139,7 +140,7 @@ def test_only_the_named_modules_train(digits):
 
 def test_schedules():
     def factors(schedule):
-        s = Settings(1, 1, 1.0, 0.9, 0.0, schedule, "none", 0.0, 0, 0)
+        s = Settings(1, 2, 1.0, 0.9, 0.0, schedule, "none", 0.0, 0, 0)
         return [s.rate(t / 30) for t in range(30)]
 
     rise = factors("one-cycle")
@@ -149,6 +150,64 @@ def test_schedules():
     assert factors("step") == pytest.approx([1.0] * 10 + [0.1] * 10 + [0.01] * 10)
     assert factors("cosine")[15] == pytest.approx(0.5)
     assert set(factors("constant")) == {1.0}
+
+
+def test_every_image_is_seen_and_batches_are_of_one_size(digits):
+    seen = []
+
+    class Counting(wb.Standard):
+        def __call__(self, model, forward, x, y):
+            seen.append(len(x))
+            return super().__call__(model, forward, x, y)
+
+    wb.fit(new_model(), digits, Counting(), **{**SHORT, "epochs": 1, "batch_size": 100})
+    assert seen == [86, 86, 84]
+
+
+def test_a_start_that_failed_can_be_repeated_with_other_settings(digits, tmp_path):
+    with pytest.raises(wb.DivergenceError):
+        wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT, lr=1e30)
+    assert wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT, lr=0.1).config["lr"] == 0.1
+
+
+def test_weights_without_their_state_are_not_overwritten(digits, tmp_path):
+    wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT)
+    (tmp_path / "run/state.pt").unlink()
+    before = (tmp_path / "run/weights.safetensors").read_bytes()
+    with pytest.raises(wb.UsageError, match="no state"):
+        wb.fit(new_model(3), digits, out=tmp_path / "run", **SHORT)
+    assert (tmp_path / "run/weights.safetensors").read_bytes() == before
+
+
+def test_another_module_in_the_same_folder_is_refused(digits, tmp_path):
+    def own(width):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, 10))
+
+    wb.fit(own(8), digits, out=tmp_path / "run", **SHORT)
+    with pytest.raises(wb.UsageError, match=r"model\.weights="):
+        wb.fit(own(9), digits, out=tmp_path / "run", **SHORT)
+
+
+def test_config_that_toml_cannot_hold_leaves_no_folder(digits, tmp_path):
+    with pytest.raises(wb.UsageError, match="TOML"):
+        wb.fit(new_model(), digits, out=tmp_path / "run", notes={"author": None}, **SHORT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tied_weights_are_saved(digits, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 10))
+    model[3].weight = model[1].weight
+    wb.fit(model, digits, out=tmp_path / "run", **SHORT)
+    assert (tmp_path / "run/weights.safetensors").is_file()
+
+
+def test_objective_of_a_wrong_kind(digits):
+    for wrong in ("adversarial", wb.Standard):
+        with pytest.raises(TypeError, match="must be an objective"):
+            wb.fit(new_model(), digits, wrong, **SHORT)
+    frozen = new_model().requires_grad_(False)
+    with pytest.raises(wb.UsageError, match="requires a gradient"):
+        wb.fit(frozen, digits, **SHORT)
 
 
 def test_divergence_names_epoch_and_batch(digits, tmp_path):

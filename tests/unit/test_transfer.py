@@ -66,7 +66,7 @@ def test_without_batch_norm_the_other_norms_are_trained_and_it_is_said(digits):
     )
     model = wb.FeatureClassifier(backbone, nn.Linear(8, 5))
     run = wb.finetune(model, digits, 0, **SHORT)
-    assert run.config["finetune"] == {"mode": "0", "trained": ["backbone.5", "head"]}
+    assert run.config["finetune"]["trained"] == ["backbone.5", "head"]
     bare = wb.FeatureClassifier(nn.Flatten(), nn.Linear(64, 5))
     with pytest.raises(wb.UsageError, match="has none"):
         wb.finetune(bare, digits, 0, **SHORT)
@@ -80,6 +80,24 @@ def test_finetuned_run_is_read_back(source, digits, tmp_path):
     assert torch.equal(again(x), run.model(x))
 
 
+def test_a_source_without_normalisation_stays_without(digits):
+    source = wb.create_model("resnet10", 10, width=2, in_channels=1, seed=0)
+    assert wb.finetune(source, digits, "linear", **SHORT).model.mean is None
+
+
+def test_another_source_in_the_same_folder_is_refused(source, digits, tmp_path):
+    wb.finetune(source, digits, "linear", tmp_path / "run", **SHORT)
+    other = wb.create_model("resnet18", 10, width=2, in_channels=1, seed=9)
+    with pytest.raises(wb.UsageError, match=r"finetune\.source"):
+        wb.finetune(other, digits, "linear", tmp_path / "run", **SHORT)
+
+
+def test_wrong_kinds(source, digits):
+    for models, targets in (([source], [digits]), ({"a": source}, "digits")):
+        with pytest.raises(TypeError, match="models must be a dict"):
+            wb.transfer(models, targets)
+
+
 def test_table(source, digits):
     source.input_shape = (1, 12, 12)
     table = wb.transfer(
@@ -87,7 +105,7 @@ def test_table(source, digits):
     )
     frame = table.to_frame()
     assert len(frame) == 8
-    assert set(frame.columns) == {"model", "target", "mode", "seed", "accuracy", "mean_per_class", "n"}
+    assert set(frame.columns) == {"model", "target", "mode", "seed", "accuracy", "low", "high", "mean_per_class", "n"}
     assert sorted(set(frame["n"])) == [100, 360]
     summary = table.summary()
     row = summary.iloc[0]

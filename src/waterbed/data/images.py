@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms.v2 import functional as tvf
 
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, UsageTypeError, check_count
+
+GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class ImageData:
 
     def take(self, train: int, test: int, seed: int = 0) -> ImageData:
         """The task with only so many images (all, where that is more), drawn with ``seed``, in their order."""
+
+        check_count("train", train)
+        check_count("test", test)
 
         def part(dataset: Dataset, count: int) -> Dataset:
             if count >= len(dataset):
@@ -102,8 +108,11 @@ def read_image(path: Path, channels: int | None = None) -> Tensor:
     """One file as uint8 (C, H, W), C = 3 unless ``channels`` is 1 or the file is grey."""
     try:
         with Image.open(path) as image:
-            grey = channels == 1 or (channels is None and image.mode in ("1", "L", "I;16"))
-            return tvf.pil_to_tensor(image.convert("L" if grey else "RGB"))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them at 255
+                upright = Image.fromarray((np.asarray(upright).clip(0, 65535) / 257).round().astype(np.uint8))
+            grey = channels == 1 or (channels is None and upright.mode in GREY_MODES)
+            return tvf.pil_to_tensor(upright.convert("L" if grey else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise UsageError(f"the image {str(path)!r} cannot be opened ({error.strerror})") from error
@@ -185,7 +194,7 @@ def check_images(images: Any, argument: str) -> None:
     """Raise unless ``images`` is a float tensor (N, C, H, W), finite and within [0, 1]."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"{argument} must be a float tensor (N, C, H, W) in [0, 1], not {got}")
+        raise UsageTypeError(f"{argument} must be a float tensor (N, C, H, W) in [0, 1], not {got}")
     if images.ndim != 4 or images.numel() == 0:
         raise UsageError(f"{argument} has shape {tuple(images.shape)}; pass a non-empty (N, C, H, W)")
     low, high = (float(v) for v in images.aminmax())
@@ -198,7 +207,7 @@ def check_labels(labels: Any, num_classes: int, argument: str) -> None:
     """Raise unless ``labels`` are whole numbers from 0 to ``num_classes - 1``."""
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
         got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"{argument} must have integer labels (N,), not {got}")
+        raise UsageTypeError(f"{argument} must have integer labels (N,), not {got}")
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
         raise UsageError(
             f"{argument} has labels from {int(labels.min())} to {int(labels.max())}; with "
@@ -210,7 +219,7 @@ def check_data(data: Any) -> None:
     """Raise unless ``data`` has train, test, classes, num_classes, shape and name, and two classes or more."""
     missing = [a for a in ("train", "test", "classes", "num_classes", "shape", "name") if not hasattr(data, a)]
     if missing:
-        raise TypeError(
+        raise UsageTypeError(
             f"data={type(data).__name__} lacks {', '.join(missing)}; pass what load_dataset returns or an object "
             "with train, test, classes, num_classes, shape and name"
         )

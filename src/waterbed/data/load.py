@@ -16,12 +16,13 @@ from torch.utils.data import Dataset
 
 from waterbed.data.catalog import CATALOG, Source
 from waterbed.data.idx import find_idx, read_idx_folder
-from waterbed.data.images import FolderImages, ImageData, TensorImages, adapt, read_image
-from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.data.images import GREY_MODES, FolderImages, ImageData, TensorImages, adapt, read_image
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.progress import track
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 IN_MEMORY_BYTES = 2**31
+LARGEST_SIDE = 4096
 
 
 def load_dataset(
@@ -36,7 +37,8 @@ def load_dataset(
     Args:
         name_or_folder: "fashion-mini" or "digits" (embedded, offline); "cifar10", "cifar100", "mnist",
             "fashion-mnist" or "svhn" (read from ``root``); or a folder with ``train/<class>/*`` and
-            ``test/<class>/*``, or with the four idx files of MNIST, gzipped or not.
+            ``test/<class>/*``, or with the four idx files of MNIST, gzipped or not. A name comes first: for a
+            folder that is called like one, write ``./digits``.
         root: where named sets lie; by default the environment variable WATERBED_DATA, else
             ``~/.cache/waterbed/data``.
         download: fetch a named set that is missing (torchvision does it).
@@ -56,8 +58,12 @@ def load_dataset(
     """
     if size is not None:
         check_count("size", size, at_least=4)
+        if size > LARGEST_SIDE:
+            raise UsageError(f"size={size} is more than {LARGEST_SIDE} pixels; pass a smaller one")
     if channels is not None:
         check_choice("channels", channels, (1, 3))
+    if not isinstance(name_or_folder, str | Path):
+        raise UsageTypeError(f"name_or_folder={name_or_folder!r} must be a name or a path")
     name = str(name_or_folder)
     if name in _EMBEDDED:
         (train, test), classes = _EMBEDDED[name]()
@@ -77,9 +83,9 @@ def load_dataset(
 
 def _root(root: str | Path | None) -> Path:
     if root is not None:
-        if not Path(root).is_dir():
+        if not Path(root).expanduser().is_dir():
             raise UsageError(f"root={str(root)!r} is not a folder; make it, or name the one with the data")
-        return Path(root)
+        return Path(root).expanduser()
     return Path(os.environ.get("WATERBED_DATA", Path.home() / ".cache" / "waterbed" / "data"))
 
 
@@ -221,8 +227,9 @@ def _probe(paths: list[Path], size: int | None, channels: int | None) -> tuple[i
     for path in paths:
         try:
             with Image.open(path) as image:
-                grey = grey and image.mode in ("1", "L", "I;16")
-                shapes.add((image.height, image.width))
+                grey = grey and image.mode in GREY_MODES
+                turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientation on its side
+                shapes.add((image.width, image.height) if turned else (image.height, image.width))
         except OSError:
             read_image(path)  # says what is wrong with it
             raise

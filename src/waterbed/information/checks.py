@@ -9,27 +9,33 @@ import torch
 from torch import Tensor, nn
 
 from waterbed.engine import device_of
-from waterbed.errors import UsageError, check_choice
+from waterbed.errors import UsageError, UsageTypeError, check_choice
 from waterbed.models import probe
 
 
-def check_inputs(model: nn.Module, inputs: Any) -> Tensor:
-    """Raise unless ``inputs`` is a finite float tensor (N, ...) the model takes; returns the logits of the first."""
+def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
+    """Raise unless ``inputs`` is a finite float tensor (N, ...) the model takes; returns it on the model's device, and
+    the logits of the first."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model={type(model).__name__} must be an nn.Module")
+        raise UsageTypeError(f"model={type(model).__name__} must be an nn.Module")
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         got = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise TypeError(f"inputs must be a float tensor (N, ...), not {got}")
+        raise UsageTypeError(f"inputs must be a float tensor (N, ...), not {got}")
     if inputs.ndim < 2 or len(inputs) == 0:
         raise UsageError(f"inputs has shape {tuple(inputs.shape)}; pass one row an example, and at least one")
     if not bool(torch.isfinite(inputs).all()):
         raise UsageError("inputs has values that are NaN or infinite; remove them")
-    if inputs.device != device_of(model):
-        raise UsageError(f"inputs are on {inputs.device}, the model on {device_of(model)}; move one of them")
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise UsageError(
+                f"model has a batch norm without running statistics, {name!r}: what it does to one example depends on "
+                "the others, so no measure is defined; use track_running_stats=True"
+            )
+    inputs = inputs.to(device_of(model))
     logits = probe(model, inputs, "inputs")
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise UsageError(f"model gives outputs of shape {tuple(logits.shape)}; measures need logits (N, K), K >= 2")
-    return logits
+    return inputs, logits
 
 
 def choose_parameters(model: nn.Module, params: str | Callable[[str], bool]) -> dict[str, Tensor]:
@@ -63,7 +69,7 @@ def check_targets(targets: Any, labels: str, n: int, classes: int) -> Tensor | N
         return None
     if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.shape != (n,):
         got = f"{targets.dtype} {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
-        raise TypeError(f"targets must be an integer tensor ({n},), not {got}")
+        raise UsageTypeError(f"targets must be an integer tensor ({n},), not {got}")
     if int(targets.min()) < 0 or int(targets.max()) >= classes:
         raise UsageError(
             f"targets run from {int(targets.min())} to {int(targets.max())}; the model knows 0 .. {classes - 1}"

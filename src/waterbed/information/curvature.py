@@ -37,7 +37,7 @@ def kl_curvature_ratio(
     """
     check_number("eps", eps, above=0)
     check_count("steps", steps)
-    check_inputs(model, inputs)
+    inputs, _ = check_inputs(model, inputs)
     ratios, tops = [], []
     with frozen(model):
         for x in inputs.split(chunk_size):
@@ -62,7 +62,7 @@ def gaussian_curvature_ratio(
     """
     check_number("eps", eps, above=0)
     check_count("num_probes", num_probes, at_least=2)
-    check_inputs(model, inputs)
+    inputs, _ = check_inputs(model, inputs)
     size = inputs[0].numel()
     expected = eps**2 / (2 * size) * InputFisher(model, inputs, "label").per_example_trace()
     kept, said = _defined(expected)
@@ -143,6 +143,7 @@ def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> Fis
         inputs: (N, ...).
     """
     features = InputFisher(model, inputs, "gaussian", method="exact")
+    inputs = features.inputs
     a = model.head.weight.detach().double()
     projector = torch.linalg.pinv(a) @ a
     noisy, full = [], []

@@ -95,7 +95,7 @@ class InputFisher:
         check_count("num_probes", num_probes, at_least=2)
         if chunk_size is not None:
             check_count("chunk_size", chunk_size)
-        outputs = check_inputs(model, inputs)
+        inputs, outputs = check_inputs(model, inputs)
         if observation != "label":
             if not hasattr(model, "features"):
                 raise UsageError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from waterbed.errors import UsageError, check_choice, check_number
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_number
 from waterbed.information.gradients import MethodModule, WeightRows
 from waterbed.information.weight_fisher import WeightFisher
 
@@ -31,7 +31,7 @@ class RepresentationNoise:
         self, model: nn.Module, fisher: WeightFisher, beta: float, prior_variance: float, noise: str = "auto"
     ) -> None:
         if not isinstance(fisher, WeightFisher):
-            raise TypeError(f"weight_fisher={type(fisher).__name__} must be a WeightFisher of the model")
+            raise UsageTypeError(f"weight_fisher={type(fisher).__name__} must be a WeightFisher of the model")
         if fisher.model is not model:
             raise UsageError("weight_fisher belongs to another model; build it from this one")
         check_number("beta", beta, above=0)

@@ -79,7 +79,7 @@ class WeightFisher:
         progress: bool = False,
     ) -> None:
         check_choice("labels", labels, LABELS)
-        logits = check_inputs(model, inputs)
+        inputs, logits = check_inputs(model, inputs)
         classes = logits.shape[1]
         self.model, self.inputs, self.labels = model, inputs, labels
         self.seed = seed if labels == "sampled" else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from waterbed.errors import check_choice, check_number
+from waterbed.errors import UsageTypeError, check_choice, check_number
 from waterbed.information.weight_fisher import WeightFisher
 
 METHODS = ("diagonal", "exact")
@@ -29,7 +29,7 @@ class WeightNoise:
         self, fisher: WeightFisher, beta: float = 1e-8, prior_variance: float = 1e-3, method: str = "diagonal"
     ) -> None:
         if not isinstance(fisher, WeightFisher):
-            raise TypeError(f"fisher={type(fisher).__name__} must be a WeightFisher of the model")
+            raise UsageTypeError(f"fisher={type(fisher).__name__} must be a WeightFisher of the model")
         check_number("beta", beta, above=0)
         check_number("prior_variance", prior_variance, above=0)
         check_choice("method", method, METHODS)

@@ -30,7 +30,8 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_file():
+            temporary.unlink()
         raise UsageError(f"cannot write {str(path)!r} ({error.strerror}); make room or choose another out=") from error
 
 
@@ -43,7 +44,10 @@ def save_model(model: nn.Module, path: str | Path, extra: dict[str, Any] | None 
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UsageError(f"path={str(path)!r} must end in .safetensors")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    beside = path.with_suffix(".json")
+    if beside.exists():
+        read_card(beside, "would be overwritten, but it is no card of weights: choose another path")
     card = {
         "schema": SCHEMA,
         "architecture": getattr(model, "architecture", None),
@@ -103,15 +107,13 @@ def load_model(path_or_name: str | Path, source: str = "auto", model: nn.Module 
     return model.eval()
 
 
-def read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path, otherwise: str = "is missing or damaged: it must lie beside the weights") -> dict[str, Any]:
     """The JSON card beside a weights file; :class:`UsageError` if it is missing, damaged or of another schema."""
     try:
         card = json.loads(path.read_text())
         schema = card["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"the card {str(path)!r} is missing or damaged ({type(error).__name__}); it must lie beside the weights"
-        ) from error
+        raise UsageError(f"the card {str(path)!r} {otherwise} ({type(error).__name__})") from error
     if schema != SCHEMA:
         raise UsageError(f"the card {str(path)!r} has schema {schema!r}, this version reads {SCHEMA}; update waterbed")
     return card

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, UsageTypeError
 
 
 class FeatureClassifier(nn.Module):
@@ -39,7 +39,7 @@ class FeatureClassifier(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Linear):
-            raise TypeError(
+            raise UsageTypeError(
                 f"backbone and head are {type(backbone).__name__} and {type(head).__name__}; "
                 "pass an nn.Module and an nn.Linear"
             )

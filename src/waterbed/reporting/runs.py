@@ -37,10 +37,10 @@ def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") ->
     settings = Table(
         "Settings", ["setting", *names], [[key, *(_setting(r, key) for r in loaded)] for key in _keys(loaded)]
     )
-    last = [run.history[-1] if run.history else {} for run in loaded]
+    last = [run.kept for run in loaded]
     keys = [k for k in ("epoch", "loss", "weight_norm", *WATCHED) if any(k in record for record in last)]
     results = Table(
-        "After the last epoch (accuracies in percent)",
+        "At the epoch that was kept (accuracies in percent)",
         ["", *names],
         [[WATCHED.get(k, k.replace("_", " ")), *(_number(record.get(k)) for record in last)] for k in keys],
     )

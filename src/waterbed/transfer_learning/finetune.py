@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from waterbed.data.images import batches, check_data
 from waterbed.engine import device_of, seeded
-from waterbed.errors import UsageError, check_choice
+from waterbed.errors import UsageError, UsageTypeError, check_choice
 from waterbed.models import FeatureClassifier, evaluating, probe
 from waterbed.objectives import Standard
 from waterbed.progress import track
@@ -59,7 +60,9 @@ def finetune(
     check_choice("mode", mode, MODES)
     check_data(data)
     if not isinstance(model, FeatureClassifier):
-        raise TypeError(f"model={type(model).__name__} must be a FeatureClassifier; wrap the backbone and head in one")
+        raise UsageTypeError(
+            f"model={type(model).__name__} must be a FeatureClassifier; wrap the backbone and head in one"
+        )
     tuned = copy.deepcopy(model)
     with seeded(seed):
         head = nn.Linear(model.head.in_features, data.num_classes, bias=model.head.bias is not None)
@@ -85,11 +88,25 @@ def finetune(
         watch=watch,
         seed=seed,
         trained=modules,
-        notes={"finetune": {"mode": str(mode), "trained": ["everything" if name == "" else name for name in names]}},
+        notes={
+            "finetune": {
+                "mode": str(mode),
+                "source": _fingerprint(model.backbone),
+                "trained": ["everything" if name == "" else name for name in names],
+            }
+        },
         **settings,
     )
     tuned.requires_grad_(True)
     return run
+
+
+def _fingerprint(module: nn.Module) -> str:
+    """A short hash of all weights: a run folder belongs to one source network."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def trained_modules(model: FeatureClassifier, mode: int | str, shape: tuple[int, ...]) -> list[str]:

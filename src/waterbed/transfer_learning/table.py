@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from torch import nn
 
 from waterbed.data import load_dataset
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, UsageTypeError
 from waterbed.evaluation import evaluate
 from waterbed.models import FeatureClassifier
 from waterbed.progress import Progress
@@ -27,7 +27,7 @@ class TransferTable:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns model, target, mode, seed, accuracy, mean_per_class, n."""
+        """Columns model, target, mode, seed, accuracy with its Wilson interval (low, high), mean_per_class, n."""
         return pd.DataFrame(self.rows)
 
     def summary(self) -> pd.DataFrame:
@@ -67,6 +67,11 @@ def transfer(
     Raises:
         UsageError: no models, targets or seeds; targets that cannot be loaded.
     """
+    if not isinstance(models, Mapping) or isinstance(targets, str):
+        raise UsageTypeError(
+            "models must be a dict of name -> model, and targets a list; write {'robust': model}, ['digits']"
+        )
+    seeds = [int(seed) for seed in seeds]
     if not models or not targets or not seeds:
         raise UsageError(
             f"models, targets and seeds have {len(models)}, {len(targets)} and {len(seeds)} entries; pass one or more"
@@ -74,12 +79,18 @@ def transfer(
     names = [str(t) if isinstance(t, str | Path) else t.name for t in targets]
     if len(set(names)) < len(names):
         raise UsageError(f"targets has {max(names, key=names.count)!r} twice; name each once")
+    # Everything is loaded before anything is trained, so that a wrong name costs nothing.
+    loaded = {
+        (label, name): load_for(model, target, root) if isinstance(target, str | Path) else target
+        for label, target in zip(names, targets, strict=True)
+        for name, model in models.items()
+    }
     table = TransferTable()
     total = len(models) * len(targets) * len(seeds)
     with Progress("transfer", total, progress) as shown:
-        for label, target in zip(names, targets, strict=True):
+        for label in names:
             for name, model in models.items():
-                data = load_for(model, target, root) if isinstance(target, str | Path) else target
+                data = loaded[label, name]
                 for seed in seeds:
                     run = finetune(model, data, mode, seed=seed, progress=False, **settings)
                     score = evaluate(run.model, data.test)
@@ -90,6 +101,8 @@ def transfer(
                             "mode": mode,
                             "seed": seed,
                             "accuracy": float(score.clean),
+                            "low": score.clean.low,
+                            "high": score.clean.high,
                             "mean_per_class": score.mean_per_class,
                             "n": score.n,
                         }
