@@ -157,7 +157,6 @@ def _one_of_each(data: ImageData, count: int) -> Tensor:
 def summary_table(results: dict[str, Any]) -> Table:
     """The demo's numbers side by side."""
     names = ("standard", "robust")
-    eps = results["config"]["eps"]
 
     def row(label: str, show: Any) -> list[str]:
         return [label, *(show(results[name]) for name in names)]

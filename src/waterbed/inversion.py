@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from waterbed.data.images import check_images
+from waterbed.descent import OPTIMIZERS, Step, gradient, stable_rates, where
 from waterbed.engine import device_of, seeded
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information import WeightNoise
@@ -19,8 +19,6 @@ from waterbed.models import FeatureClassifier, frozen, probe
 from waterbed.progress import Progress
 
 MODES = ("plain", "variational", "effective")
-OPTIMIZERS = ("sgd", "normalized", "adam")
-PILOT_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ def invert(
         start = start.expand(len(target), *shape).contiguous()
         rates = torch.full((len(target),), lr or 0.0, device=device, dtype=target.dtype)
         if lr is None:
-            rates = _stable_rates(problem, start, optimizer)
+            problem.prepare(0)
+            rates = stable_rates(problem.loss, start, optimizer)
         with Progress(f"inverting ({mode})", steps, progress) as shown:
             return _descend(problem, start, rates, optimizer, steps, tolerance, shown)
 
@@ -191,7 +190,7 @@ class _Features(nn.Module):
 def _descend(
     problem: _Problem, start: Tensor, rates: Tensor, optimizer: str, steps: int, tolerance: float, shown: Progress
 ) -> Inversion:
-    step_of = _Step(optimizer, rates)
+    step_of = Step(optimizer, rates)
     images, best = start, start
     best_loss = torch.full_like(rates, torch.inf)
     threshold = tolerance * problem.target.square().sum(1)
@@ -200,21 +199,21 @@ def _descend(
     losses, clean_losses = [], []
     for step in range(steps):
         problem.prepare(step)
-        loss, gradient = _gradient(problem.loss, images)
+        loss, slope = gradient(problem.loss, images)
         clean = loss if problem.mode == "plain" else problem.clean_loss(images)
         losses.append(loss)
         clean_losses.append(clean)
-        finite = torch.isfinite(loss) & torch.isfinite(gradient).flatten(1).all(1)
+        finite = torch.isfinite(loss) & torch.isfinite(slope).flatten(1).all(1)
         diverged = diverged | ~finite
         better = finite & (loss < best_loss)
-        best, best_loss = _where(better, images, best), torch.where(better, loss, best_loss)
+        best, best_loss = where(better, images, best), torch.where(better, loss, best_loss)
         reached = loss if problem.squared else loss.square()
         active = active & finite & (reached > threshold)
-        images = _where(active, (images - step_of(gradient)).clamp(0, 1), images)
+        images = where(active, (images - step_of(slope)).clamp(0, 1), images)
         shown.advance(message=f"loss {float(loss[finite].mean()):.4g}" if bool(finite.any()) else "diverged")
         if not bool(active.any()):
             break
-    images = _where(diverged, best, images)
+    images = where(diverged, best, images)
     final = problem.loss(images).detach()
     pad = [losses[-1]] * (steps - len(losses)), [clean_losses[-1]] * (steps - len(losses))
     return Inversion(
@@ -230,63 +229,6 @@ def _descend(
         noise_size=0.0 if problem.mode == "plain" else problem.noise.relative_size(),
         seed=problem.seed,
     )
-
-
-class _Step:
-    """The update of each image for its gradient; every image has its own step size and its own moments."""
-
-    def __init__(self, optimizer: str, rates: Tensor) -> None:
-        self.optimizer, self.rates = optimizer, rates[:, None, None, None]
-        self.count, self.mean, self.square = 0, 0.0, 0.0
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        if self.optimizer == "sgd":
-            return self.rates * gradient
-        if self.optimizer == "normalized":
-            norm = gradient.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
-            return self.rates * gradient / norm[:, None, None, None]
-        self.count += 1
-        self.mean = 0.9 * self.mean + 0.1 * gradient
-        self.square = 0.999 * self.square + 0.001 * gradient.square()
-        mean, square = self.mean / (1 - 0.9**self.count), self.square / (1 - 0.999**self.count)
-        return self.rates * mean / (square.sqrt() + 1e-8)
-
-
-def _stable_rates(problem: _Problem, start: Tensor, optimizer: str) -> Tensor:
-    """A step size for each image: half the one that, of a grid, brings its loss lowest in 20 steps.
-
-    For sgd the grid surrounds loss / |gradient|^2, the step that would reach loss 0 were the loss linear; where the
-    loss is quadratic with largest curvature c it is at least 1 / (2 c), so the grid holds stable steps.
-    """
-    problem.prepare(0)
-    loss, gradient = _gradient(problem.loss, start)
-    if optimizer == "sgd":
-        scale = loss / gradient.square().flatten(1).sum(1).clamp_min(torch.finfo(loss.dtype).tiny)
-        grid = [4.0**k for k in range(-6, 2)]
-    else:
-        scale = torch.ones_like(loss) if optimizer == "adam" else loss.new_full(loss.shape, start[0].numel() ** 0.5)
-        grid = [4.0**k for k in range(-8, 0)]
-    rates = torch.cat([scale * factor for factor in grid])
-    images = start.repeat(len(grid), 1, 1, 1)
-    step_of = _Step(optimizer, rates)
-    for _ in range(PILOT_STEPS):
-        _, gradient = _gradient(lambda r: problem.loss(r, len(grid)), images)
-        images = (images - step_of(gradient)).clamp(0, 1)
-    with torch.no_grad():
-        reached = problem.loss(images, len(grid)).nan_to_num(torch.inf, torch.inf).view(len(grid), -1)
-    return 0.5 * rates.view(len(grid), -1).gather(0, reached.argmin(0, keepdim=True))[0]
-
-
-def _gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-    images = images.detach().requires_grad_()
-    with torch.enable_grad():
-        loss = function(images)
-    (gradient,) = torch.autograd.grad(loss.sum(), images)
-    return loss.detach(), gradient
-
-
-def _where(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return torch.where(chosen[:, None, None, None], a, b)
 
 
 def _target(

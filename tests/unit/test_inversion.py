@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import waterbed as wb
-from waterbed.inversion import OPTIMIZERS
+from waterbed.descent import OPTIMIZERS
 
 
 @pytest.fixture

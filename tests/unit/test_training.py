@@ -8,7 +8,8 @@ from torch import nn
 
 import waterbed as wb
 from waterbed.runs import Run
-from waterbed.training import Settings, fit
+from waterbed.training import fit
+from waterbed.training_state import Settings
 
 
 def same_weights(a, b):

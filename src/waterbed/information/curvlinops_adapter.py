@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from waterbed.engine import seeded
-from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.information.checks import check_inputs, choose_parameters
 from waterbed.information.estimate import Estimate
 from waterbed.information.weight_fisher import WeightFisher
@@ -89,7 +89,7 @@ def ekfac(
     curvlinops = _curvlinops()
     check_choice("labels", labels, FISHER_TYPES)
     check_count("chunk_size", chunk_size)
-    check_inputs(model, inputs)
+    inputs, _ = check_inputs(model, inputs)
     chosen = choose_parameters(model, _factored(model) if params == "linear" else params)
     _check_layers(model, chosen)
     targets = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)  # their number matters, not their value
@@ -136,19 +136,19 @@ def xtrace(fisher: WeightFisher, num_matvecs: int = 20, seed: int = 0, *, repeat
     """
     curvlinops = _curvlinops()
     if not isinstance(fisher, WeightFisher):
-        raise TypeError(f"fisher={type(fisher).__name__} must be a WeightFisher")
+        raise UsageTypeError(f"fisher={type(fisher).__name__} must be a WeightFisher")
     check_count("num_matvecs", num_matvecs, at_least=2)
     check_count("repeats", repeats)
     # The rows of each example sum to zero over exact labels: K - 1 of them are independent.
-    classes = check_inputs(fisher.model, fisher.inputs).shape[1]
-    rank = min(fisher.size, len(fisher.inputs) * (classes - 1 if fisher.labels == "exact" else 1))
+    _, logits = check_inputs(fisher.model, fisher.inputs)
+    rank = min(fisher.size, len(fisher.inputs) * (logits.shape[1] - 1 if fisher.labels == "exact" else 1))
     limit = min(2 * rank, fisher.size - 1)
     if num_matvecs % 2 or num_matvecs > limit:
         raise UsageError(
             f"num_matvecs={num_matvecs} must be even and at most {limit} for this F_w (rank <= {rank}); pass fewer, or "
             "take the exact fisher.trace()"
         )
-    with seeded(seed):
+    with seeded(seed, fisher.inputs.device):
         draws = torch.stack([curvlinops.xtrace(_Products(fisher), num_matvecs) for _ in range(repeats)])
     if not bool(torch.isfinite(draws).all()):
         raise UsageError(

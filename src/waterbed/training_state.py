@@ -1,0 +1,172 @@
+"""What changes during a training: settings, optimiser, history, the weights to keep, and their snapshot."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from waterbed.data.augment import AUGMENTATIONS
+from waterbed.errors import DivergenceError, UsageError, check_choice, check_count, check_number
+from waterbed.models import weight_norm
+
+SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The checked numbers of one training."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    augment: str
+    validation: float
+    watch: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_count("epochs", self.epochs)
+        check_count("batch_size", self.batch_size, at_least=2)
+        check_number("lr", self.lr, above=0)
+        check_number("momentum", self.momentum, at_least=0)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("augment", self.augment, AUGMENTATIONS)
+        check_number("validation", self.validation, at_least=0)
+        check_count("watch", self.watch, at_least=0)
+        check_count("seed", self.seed, at_least=0)
+        for name, value in (("momentum", self.momentum), ("validation", self.validation)):
+            if value >= 1:
+                raise UsageError(f"{name}={value!r} must be below 1; pass such a value")
+
+    def rate(self, done: float) -> float:
+        """Factor on ``lr`` after a fraction ``done`` of all steps."""
+        if self.schedule == "one-cycle":
+            return 0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 0.1 ** int(3 * done + 1e-9) if self.schedule == "step" else 1.0
+
+
+class Job:
+    """What changes during a training, and its snapshot after an epoch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        trained: Iterable[nn.Module] | None,
+        settings: Settings,
+        steps: int,
+        best: float,
+    ) -> None:
+        self.model, self.settings, self.best = model, settings, best
+        self.trained = [model] if trained is None else list(trained)
+        parameters = [p for module in self.trained for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise UsageError("model has no parameter that requires a gradient; call model.requires_grad_(True)")
+        self.optimizer = torch.optim.SGD(
+            parameters,
+            settings.lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
+        )
+        total = steps * settings.epochs
+        self.scheduler = LambdaLR(self.optimizer, lambda t: settings.rate(t / total))
+        self.history: list[dict[str, Any]] = []
+        self.best_weights: dict[str, Tensor] | None = None
+        self.started = time.monotonic()
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+    def train_mode(self) -> None:
+        """Train mode for what is trained, eval mode for the rest."""
+        self.model.eval()
+        for module in self.trained:
+            module.train()
+
+    def end_epoch(self, record: dict[str, Any]) -> bool:
+        """Add the epoch's record; true if its weights are the ones to keep."""
+        seconds, self.started = time.monotonic() - self.started, time.monotonic()
+        rate = self.scheduler.get_last_lr()[0]
+        norm = weight_norm(self.model)
+        self.history.append({"epoch": self.epoch + 1, **record, "weight_norm": norm, "lr": rate, "seconds": seconds})
+        if self.settings.validation == 0:
+            return True
+        score = record.get("validation_robust", record["validation_clean"])
+        if score <= self.best:
+            return False
+        self.best = score
+        self.best_weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+        return True
+
+    def finish(self) -> None:
+        """The kept weights into the model, which is left in eval mode."""
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+        self.model.eval()
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that a later start needs to go on as if nothing had happened."""
+        return {
+            "model": self.model.state_dict(),
+            "best_weights": self.best_weights,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "history": self.history,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Undo of :meth:`snapshot`."""
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"out= holds a run of another network ({reason}); choose another out=") from error
+        self.best_weights, self.best, self.history = state["best_weights"], state["best"], state["history"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"])
+
+
+class Meter:
+    """Mean loss and accuracy over an epoch; stops a training whose loss is not finite."""
+
+    def __init__(self) -> None:
+        self.loss, self.correct, self.seen, self.batches = 0.0, 0, 0, 0
+
+    def add(self, loss: Tensor, logits: Tensor, y: Tensor, epoch: int) -> None:
+        value = float(loss.detach())
+        self.batches += 1
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"the loss is {value} in epoch {epoch + 1}, batch {self.batches}; pass a lower lr (the epochs "
+                "already saved are kept)"
+            )
+        self.loss += value * len(y)
+        self.correct += int((logits.argmax(1) == y).sum())
+        self.seen += len(y)
+
+    def record(self) -> dict[str, float]:
+        return {"loss": self.loss / self.seen, "train_accuracy": 100 * self.correct / self.seen}
+
+    def __str__(self) -> str:
+        return f"loss {self.loss / self.seen:.3f}, accuracy {100 * self.correct / self.seen:.1f} %"
