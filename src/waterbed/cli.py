@@ -396,7 +396,9 @@ def _print(columns: Any, rows: Any, title: str) -> None:
 
     table = Table(title=escape(title), title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(escape(str(column)), justify="left" if i == 0 else "right", no_wrap=i == 0)
+        # Numbers and names stay whole; what is longer than that wraps.
+        short = max((len(str(row[i])) for row in rows), default=0) <= 24
+        table.add_column(escape(str(column)), justify="left" if i == 0 else "right", no_wrap=short)
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     Console().print(table)

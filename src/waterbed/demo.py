@@ -180,7 +180,7 @@ def summary_table(results: dict[str, Any]) -> Table:
         rows.append(row(label, lambda r, k=key: f"{r[k]['value']:.4g} ± {r[k]['stderr']:.2g}"))
     rows.append(row("weight norm", lambda r: f"{r['weight_norm']:.2f}"))
     for mode in first["inversion_relative"]:
-        label = f"inversion, {mode}: squared distance / squared length of features [%]"
+        label = f"inversion loss, {mode} [% of the features' square]"
         rows.append(row(label, lambda r, m=mode: f"{100 * r['inversion_relative'][m]:.2f}"))
     config = results["config"]
     caption = (

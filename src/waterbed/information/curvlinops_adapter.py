@@ -3,7 +3,7 @@
     pip install 'waterbed[curvature]'
 
 Both serve where the exact measures of :class:`WeightFisher` cost too much: many classes, or products with F_w inside a
-solver. The exact trace costs one backward pass a class and is the better choice below some fifty classes.
+solver. The exact trace costs one backward pass a class.
 """
 
 from __future__ import annotations
