@@ -396,9 +396,14 @@ def _print(columns: Any, rows: Any, title: str) -> None:
 
     table = Table(title=escape(title), title_justify="left")
     for i, column in enumerate(columns):
-        # Numbers and names stay whole; what is longer than that wraps.
-        short = max((len(str(row[i])) for row in rows), default=0) <= 24
-        table.add_column(escape(str(column)), justify="left" if i == 0 else "right", no_wrap=short)
+        # Names and short numbers stay whole; what is longer wraps.
+        longest = max((len(str(row[i])) for row in rows), default=0)
+        table.add_column(
+            escape(str(column)),
+            justify="left" if i == 0 else "right",
+            min_width=min(longest, 24) if i == 0 else None,
+            no_wrap=i > 0 and longest <= 18,
+        )
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     Console().print(table)
