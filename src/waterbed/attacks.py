@@ -130,7 +130,7 @@ def _as(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _l2_norm(x: Tensor) -> Tensor:
-    return _as(x.flatten(1).norm(dim=1), x)
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 def _l2_project(delta: Tensor, eps: float) -> Tensor:
@@ -140,7 +140,7 @@ def _l2_project(delta: Tensor, eps: float) -> Tensor:
 def _l2_direction(gradient: Tensor) -> Tensor:
     """Unit vectors; zero where the gradient is. Dividing by the largest entry first keeps tiny ones exact."""
     tiny = torch.finfo(gradient.dtype).tiny
-    gradient = gradient / _as(gradient.flatten(1).abs().amax(1), gradient).clamp_min(tiny)
+    gradient = gradient / gradient.abs().amax(tuple(range(1, gradient.ndim)), keepdim=True).clamp_min(tiny)
     return gradient / _l2_norm(gradient).clamp_min(tiny)
 
 

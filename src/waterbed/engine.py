@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import torch
+import torch.distributed
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from waterbed.errors import UsageError, check_choice
 
+T = TypeVar("T")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -34,6 +37,15 @@ class Engine:
         """Forward passes inside run in bfloat16 where that was chosen; weights stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What convolutions compute in; None for the weights' own type."""
+        return torch.bfloat16 if self.precision == "bf16" else None
+
+    def place(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) with the channels of a pixel side by side in memory, as convolutions read them."""
+        return images.contiguous(memory_format=torch.channels_last)
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model as the training step calls it: gradients are averaged over processes."""
         return self.accelerator.prepare_model(model)
@@ -50,6 +62,52 @@ def _auto_precision(device: torch.device) -> str:
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
         return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
     return "fp32"
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of work that several processes do together; all of it where there is one process.
+
+    >>> share([1, 2, 3])
+    [1, 2, 3]
+    """
+    rank, processes = _place_among_processes()
+    return items[rank::processes]
+
+
+def slices(total: int, size: int) -> Sequence[slice]:
+    """``total`` examples in parts of at most ``size``, of which this process gets its share."""
+    _, processes = _place_among_processes()
+    size = max(1, min(size, -(-total // processes)))
+    return share([slice(start, min(start + size, total)) for start in range(0, total, size)])
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over processes, each of which must call this.
+
+    >>> summed(torch.ones(2))
+    tensor([1., 1.])
+    """
+    if _place_among_processes()[1] > 1:
+        tensor = tensor.clone()
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def _place_among_processes() -> tuple[int, int]:
+    """Rank and number of processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+@contextmanager
+def channels_last(model: nn.Module) -> Iterator[None]:
+    """Convolutions inside keep their weights as images with channels last; the usual order comes back at the end."""
+    model.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        model.to(memory_format=torch.contiguous_format)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,8 @@ class Progress:
     def __init__(self, description: str, total: int, enabled: bool = True) -> None:
         self.description, self.total, self.done, self._skipped = description, total, 0, 0
         self._started = self._printed = time.monotonic()
-        self._enabled = enabled and total > 0
+        # Of several processes (torchrun names them in RANK) one reports.
+        self._enabled = enabled and total > 0 and os.environ.get("RANK", "0") == "0"
         self._bar: RichProgress | None = None
         if self._enabled and sys.stderr.isatty():
             self._bar = RichProgress(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from torch.utils.data import Subset
 
 from waterbed.data.augment import augmentation
 from waterbed.data.images import batches, check_data
-from waterbed.engine import Engine, device_of, seeded
+from waterbed.engine import Engine, channels_last, device_of, seeded
 from waterbed.errors import UsageError, UsageTypeError
 from waterbed.evaluation import evaluate
-from waterbed.models import FeatureClassifier, probe
-from waterbed.objectives import Objective, Standard
+from waterbed.models import FeatureClassifier, folded, probe
+from waterbed.objectives import TRADES, AdversarialTraining, Objective, Standard
 from waterbed.progress import Progress
 from waterbed.runs import Run, open_run
 from waterbed.training_state import Job, Meter, Settings
@@ -94,13 +94,12 @@ def fit(
     folder, saved = open_run(out, config, resume, engine.is_main)
 
     steps = math.ceil(len(train) / (batch_size * engine.processes))
-    # Batches of one size, so that none is tiny and no image is left out.
-    batch = math.ceil(len(train) / (steps * engine.processes))
     job = Job(model, trained, settings, steps, best=-math.inf)
     augmented = augmentation(augment, data)
     forward = engine.wrap(model)
     shown = Progress("training", epochs * steps, progress and engine.is_main)
-    with seeded(seed + engine.rank, engine.device), shown:
+    attacked = _attacked(model, objective, data, engine)
+    with seeded(seed + engine.rank, engine.device), channels_last(model), shown:
         if saved is not None:
             job.restore(saved)
             shown.skip(job.epoch * steps)
@@ -108,10 +107,12 @@ def fit(
             meter = Meter()
             job.train_mode()
             order = _order(train, settings, epoch, engine)
-            for x, y in batches(data.train, batch, order=order, num_classes=data.num_classes, workers=workers):
-                x, y = augmented(x.to(engine.device)), y.to(engine.device)
+            for x, y in batches(
+                data.train, batch_size, order=order, parts=steps, num_classes=data.num_classes, workers=workers
+            ):
+                x, y = engine.place(augmented(x.to(engine.device))), y.to(engine.device)
                 with engine.autocast():
-                    loss, logits = objective(model, forward, x, y)
+                    loss, logits = objective(attacked(), forward, x, y)
                 meter.add(loss, logits, y, epoch)
                 job.optimizer.zero_grad()
                 engine.accelerator.backward(loss)
@@ -124,6 +125,14 @@ def fit(
                 folder.save(job.snapshot(), job.history, weights=model if improved else None)
     job.finish()
     return Run(model, job.history, folder.path if folder else None, config)
+
+
+def _attacked(model: nn.Module, objective: Objective, data: Any, engine: Engine) -> Callable[[], nn.Module]:
+    """The network that our own objectives attack, with the weights of the moment; a user's own gets the model."""
+    if type(objective) not in (AdversarialTraining, TRADES):
+        return lambda: model
+    images = torch.rand(2, *data.shape, generator=torch.Generator().manual_seed(0))
+    return folded(model, images.to(engine.device, next(model.parameters()).dtype), engine.dtype)
 
 
 def _config(model: nn.Module, data: Any, objective: Objective, settings: Settings, engine: Engine) -> dict[str, Any]:

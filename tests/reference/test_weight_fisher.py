@@ -87,7 +87,7 @@ def test_layers_and_vmap_agree_on_a_residual_network():
     def v(logits):
         return torch.eye(5, dtype=torch.float64).expand(len(logits), 5, 5)
 
-    a, b = (dict(WeightRows(model, names, method=m)(x, v)) for m in ("layers", "vmap"))
+    a, b = (dict(WeightRows(model, names, x[:1], method=m)(x, v)) for m in ("layers", "vmap"))
     assert a.keys() == b.keys() == set(names)
     assert all(torch.allclose(a[n], b[n], rtol=1e-9, atol=1e-12) for n in names)
 
@@ -233,3 +233,51 @@ def test_noise_has_the_covariance_of_the_damped_diagonal(case):
     assert noise.relative_size() == pytest.approx(float(expected.sum().sqrt() / w.norm()))
     perturbed = torch.cat([p.flatten() for p in noise.perturbed(5).values()])
     assert torch.allclose(perturbed - w, noise.draw(5))
+
+
+class Unusual(nn.Module):
+    """Weights used in more ways than through their layers: ``how`` says which."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.first, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        z = self.first(input=x) if self.how == "by keyword" else self.first(x)
+        if self.how == "also directly":
+            z = z + x @ self.first.weight.T.sin()
+        if self.how == "penalty in the head":
+            return self.head(z) * self.head.weight.square().sum()
+        return self.head(self.first(z)) if self.how == "called twice" else self.head(z.tanh())
+
+
+@pytest.mark.parametrize("how", ["by keyword", "also directly", "penalty in the head", "called twice"])
+def test_weights_used_in_unusual_ways(how):
+    torch.manual_seed(0)
+    model, x = Unusual(how).double(), torch.randn(5, 4, dtype=torch.float64)
+    f = wb.WeightFisher(model, x)
+    assert torch.allclose(f.matrix(), dense(model, x).mean(0), rtol=1e-9, atol=1e-14)
+    assert torch.allclose(f.diagonal(), f.matrix().diagonal(), rtol=1e-9)
+    if how in ("also directly", "penalty in the head"):
+        with pytest.raises(wb.UsageError, match="method='vmap'"):
+            WeightRows(model, list(f.parameters), x[:1], method="layers")
+
+
+def test_gradients_are_asked_for_where_there_can_be_none():
+    model, x = nn.Linear(4, 3), torch.randn(5, 4)
+    with torch.inference_mode(), pytest.raises(wb.UsageError, match="inference_mode"):
+        wb.WeightFisher(model, x)
+    with torch.inference_mode():
+        inputs = torch.randn(5, 4)
+    assert float(wb.WeightFisher(model, inputs).trace()) > 0
+    with torch.no_grad():
+        assert float(wb.WeightFisher(model, x).trace()) > 0
+
+
+def test_the_chunk_holds_what_backward_passes_keep():
+    """Large images in a small network: it is the activations that fill the memory, not the rows."""
+    model = wb.create_model("resnet10", 10, width=2, in_channels=3, seed=0)
+    small, large = (wb.WeightFisher(model, torch.rand(2, 3, side, side)) for side in (16, 128))
+    assert small.chunk_size > 4 * large.chunk_size
+    assert large.chunk_size >= 1

@@ -149,21 +149,23 @@ def batches(
     batch_size: int,
     *,
     order: Tensor | None = None,
+    parts: int | None = None,
     num_classes: int | None = None,
     workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Checked batches ``(x, y)``: float32 (B, C, H, W) in [0, 1] and int64 (B,).
 
-    ``order`` holds the indices to visit, in order (all of them by default). Labels may be ints or
-    0-d tensors. Raises :class:`UsageError` for images that are not finite or outside [0, 1] and for
+    ``order`` holds the indices to visit, in order (all of them by default); ``parts`` makes that many batches
+    whose sizes differ by one at most, instead of batches of ``batch_size`` and a rest. Labels may be ints or 0-d
+    tensors. Raises :class:`UsageError` for images that are not finite or outside [0, 1] and for
     labels outside 0 .. num_classes - 1.
     """
+    order = torch.arange(len(dataset)) if order is None else order
+    chosen = order.split(batch_size) if parts is None else order.tensor_split(parts)
     if hasattr(dataset, "batch"):
-        order = torch.arange(len(dataset)) if order is None else order
-        drawn = (dataset.batch(indices) for indices in order.split(batch_size))
+        drawn = (dataset.batch(indices) for indices in chosen)
     else:
-        sampler = None if order is None else order.tolist()
-        drawn = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers)
+        drawn = DataLoader(dataset, batch_sampler=[indices.tolist() for indices in chosen], num_workers=workers)
     for x, y in drawn:
         check_images(x, "data")
         if num_classes is not None:

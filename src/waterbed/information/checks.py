@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from waterbed.engine import device_of
+from waterbed.engine import device_of, summed
 from waterbed.errors import UsageError, UsageTypeError, check_choice
 from waterbed.models import probe
 
@@ -25,6 +25,9 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
         raise UsageError(f"inputs has shape {tuple(inputs.shape)}; pass one row an example, and at least one")
     if not bool(torch.isfinite(inputs).all()):
         raise UsageError("inputs has values that are NaN or infinite; remove them")
+    if torch.is_inference_mode_enabled() or any(p.is_inference() for p in model.parameters()):
+        raise UsageError("measures need gradients, which torch.inference_mode() forbids; leave it (no_grad will do)")
+    inputs = inputs.clone() if inputs.is_inference() else inputs
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise UsageError(
@@ -36,6 +39,16 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise UsageError(f"model gives outputs of shape {tuple(logits.shape)}; measures need logits (N, K), K >= 2")
     return inputs, logits
+
+
+def per_example(
+    total: int, pieces: Iterable[tuple[slice, Tensor]], like: Tensor, shape: tuple[int, ...] = ()
+) -> Tensor:
+    """One float64 tensor (total, *shape) from the pieces that the processes have, each at its slice."""
+    values = torch.zeros(total, *shape, dtype=torch.float64, device=like.device)
+    for part, piece in pieces:
+        values[part] = piece.double()
+    return summed(values)
 
 
 def choose_parameters(model: nn.Module, params: str | Callable[[str], bool]) -> dict[str, Tensor]:

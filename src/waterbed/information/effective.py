@@ -44,12 +44,12 @@ def effective_information(
     check_number("input_variance", input_variance, above=0)
     fisher = InputFisher(model, inputs, "weight-noise", 1.0, weight_fisher, beta, prior_variance, noise=noise)
     if form == "perturbation":
-        values = torch.cat([_log_det_one_plus(m, input_variance) for m in fisher.roots()])
+        values = fisher.of_roots(lambda m: _log_det_one_plus(m, input_variance))
         return mean_estimate(0.5 * values, "nats", f"effective information, {fisher.said}, s^2 = {input_variance:g}")
     if input_entropy is None:
         raise UsageError("form='eq8' needs input_entropy=, the entropy H(x) of the inputs in nats")
     check_number("input_entropy", input_entropy)
-    logdets = torch.cat([_log_det_full(m) for m in fisher.roots()])
+    logdets = fisher.of_roots(_log_det_full)
     if not bool(torch.isfinite(logdets).all()):
         raise UsageError(
             f"form='eq8' is -infinity: S(z|x) is singular ({fisher.size} input values, at most "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import vjp
 
+from waterbed.engine import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
-from waterbed.information.checks import check_inputs
+from waterbed.information.checks import check_inputs, per_example
 from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
 from waterbed.information.estimators import batched_lambda_max
 from waterbed.information.gradients import forward_product, input_rows
@@ -106,7 +107,7 @@ class InputFisher:
         self.model, self.inputs, self.observation, self.sigma = model, inputs, observation, sigma
         self.size, self.form, self.covariance_term = math.prod(inputs.shape[1:]), form, covariance_term
         self.seed, self.num_probes = seed, num_probes
-        self.directions = outputs.shape[1]
+        self.directions = outputs.shape[1] - (observation == "label")  # the label's Fisher matrix has rank K - 1
         self.method = (
             ("exact" if self.directions <= MOST_EXACT_DIRECTIONS else "hutchinson") if method == "auto" else method
         )
@@ -125,29 +126,30 @@ class InputFisher:
         self.said = f"{said}, {self.method}"
         width = self.size * (self.directions if self.method == "exact" else 1)
         self.chunk_size = chunk_size or max(1, CHUNK_VALUES // width)
-        self._moving: list[Tensor] = []
+        self._moving: list[tuple[slice, Tensor]] = []
 
-    def roots(self) -> Iterator[Tensor]:
-        """M (n, m, D) of each chunk of examples, with S = M^T M; float64."""
+    def roots(self) -> Iterator[tuple[slice, Tensor]]:
+        """Of each chunk of examples: its place, and M (n, m, D) with S = M^T M, float64."""
         if self.method != "exact":
             raise UsageError(
                 f"method={self.method!r} has no exact roots of {self.directions} rows; pass method='exact'"
             )
         self._moving = []
         with frozen(self.model) as model:
-            for x in self.inputs.split(self.chunk_size):
+            for part in slices(len(self.inputs), self.chunk_size):
+                x = self.inputs[part]
                 if self.observation == "label":
                     rows = input_rows(model, x, softmax_root).double()
                 elif self.observation == "gaussian":
                     rows = input_rows(model.features, x, identity).double() / self.sigma
                 else:
                     v, moving = self.noise.directions(x, self.form)
-                    self._moving.append(moving)
+                    self._moving.append((part, moving))
                     jacobian = input_rows(model.features, x, identity).double().flatten(2)
                     rows = v.mT @ jacobian
                     if self.covariance_term:
                         rows = torch.cat([rows, self.noise.covariance_rows(x, v)], dim=1)
-                yield rows.flatten(2)
+                yield part, rows.flatten(2)
 
     def moving_features(self) -> Tensor:
         """How many features of each example move under the weight noise, (N,); the dead ones are left out."""
@@ -155,29 +157,39 @@ class InputFisher:
             raise UsageError(f"moving_features needs observation='weight-noise', not {self.observation!r}")
         for _ in self.roots():
             pass
-        return torch.cat(self._moving)
+        return per_example(len(self.inputs), self._moving, self.inputs).long()
+
+    def of_roots(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A number of each example from its M: ``function`` of (n, m, D) gives (n,); float64 (N,)."""
+        return per_example(len(self.inputs), ((part, function(m)) for part, m in self.roots()), self.inputs)
+
+    def _of_inputs(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A number of each example, (N,) float64, from the inputs."""
+        with frozen(self.model):
+            parts = slices(len(self.inputs), self.chunk_size)
+            return per_example(len(self.inputs), ((p, function(self.inputs[p])) for p in parts), self.inputs)
 
     def _probes(self) -> Tensor:
         """|M^T v|^2 of each example and Rademacher probe v on the output side, (N, P)."""
         generator = torch.Generator().manual_seed(self.seed)
-        values, start = [], 0
+        values = []
         signs = torch.randint(0, 2, (len(self.inputs), self.directions, self.num_probes), generator=generator) * 2.0 - 1
         with frozen(self.model) as model:
-            for x in self.inputs.split(self.chunk_size):
-                v = signs[start : start + len(x)].to(x)
-                start += len(x)
+            for part in slices(len(self.inputs), self.chunk_size):
+                x = self.inputs[part]
+                v = signs[part].to(x)
                 if self.observation == "label":
                     rows = input_rows(model, x, lambda logits, v=v: softmax_root(logits) @ v)
                 else:
                     rows = input_rows(model.features, x, lambda _, v=v: v) / self.sigma
-                values.append(rows.double().flatten(2).square().sum(2))
-        return torch.cat(values)
+                values.append((part, rows.double().flatten(2).square().sum(2)))
+        return per_example(len(self.inputs), values, self.inputs, (self.num_probes,))
 
     def per_example_trace(self) -> Tensor:
         """tr S(z|x) of each example, (N,)."""
         if self.method == "hutchinson":
             return self._probes().mean(1)
-        return torch.cat([m.square().sum((1, 2)) for m in self.roots()])
+        return self.of_roots(lambda m: m.square().sum((1, 2)))
 
     def trace(self) -> Estimate:
         """E_x tr S(z|x) = tr F_{z|x}."""
@@ -190,8 +202,8 @@ class InputFisher:
         is that of the linearised ratio."""
         if self.observation != "gaussian":
             raise UsageError(f"relative_trace needs observation='gaussian', not {self.observation!r}; it has no scale")
-        with torch.no_grad(), frozen(self.model) as model:
-            size = torch.cat([model.features(x).double().square().sum(1) for x in self.inputs.split(self.chunk_size)])
+        with torch.no_grad():
+            size = self._of_inputs(lambda x: self.model.features(x).double().square().sum(1))
         trace = self.per_example_trace()
         ratio = trace.mean() / size.mean()
         return mean_estimate(ratio + (trace - ratio * size) / size.mean(), "1/pixel^2", f"{self.said}, ratio of means")
@@ -199,13 +211,8 @@ class InputFisher:
     def per_example_lambda_max(self) -> Tensor:
         """lambda_1(S(z|x)) of each example, (N,): the largest squared singular value of M, or 30 Lanczos steps."""
         if self.method == "hutchinson":
-            with frozen(self.model):
-                parts = [
-                    batched_lambda_max(lambda v, x=x: self._product(x, v), x, seed=self.seed)
-                    for x in self.inputs.split(self.chunk_size)
-                ]
-            return torch.cat(parts)
-        return torch.cat([torch.linalg.svdvals(m)[:, 0].square() for m in self.roots()])
+            return self._of_inputs(lambda x: batched_lambda_max(lambda v: self._product(x, v), x, seed=self.seed))
+        return self.of_roots(lambda m: torch.linalg.svdvals(m)[:, 0].square())
 
     def lambda_max(self, of: str = "examples") -> Estimate:
         """Largest eigenvalue: the mean of lambda_1(S(z|x)) over x (``of="examples"``, eq. 5), or lambda_1 of the
@@ -233,11 +240,11 @@ class InputFisher:
         check_choice("of", of, ("examples", "mean"))
         check_number("damping", damping, above=0)
         if of == "examples":
-            values = [_logdet_dual(m, damping) for m in self.roots()]
-            return self._estimate(torch.cat(values), f"log det of each S, damping {damping:g}", "nats")
+            values = self.of_roots(lambda m: _logdet_dual(m, damping))
+            return self._estimate(values, f"log det of each S, damping {damping:g}", "nats")
         matrix = self.matrix() + damping * torch.eye(self.size, dtype=torch.float64, device=self.inputs.device)
         inverse = torch.linalg.inv(matrix)
-        influence = torch.cat([((m @ inverse) * m).sum((1, 2)) for m in self.roots()])
+        influence = self.of_roots(lambda m: ((m @ inverse) * m).sum((1, 2)))
         shifted = influence - influence.mean() + torch.linalg.slogdet(matrix).logabsdet
         return self._estimate(shifted, f"log det of the mean matrix, damping {damping:g}", "nats")
 
@@ -249,10 +256,10 @@ class InputFisher:
                 f"{LARGEST_MATRIX}: use trace() or lambda_max(), or smaller images"
             )
         total = torch.zeros(self.size, self.size, dtype=torch.float64, device=self.inputs.device)
-        for m in self.roots():
+        for _, m in self.roots():
             rows = m.flatten(0, 1)
             total += rows.mT @ rows
-        return total / len(self.inputs)
+        return summed(total) / len(self.inputs)
 
     def _product(self, x: Tensor, v: Tensor) -> Tensor:
         """S(z|x) v of each example ("label" and "gaussian"), for v of the shape of x."""
@@ -267,13 +274,13 @@ class InputFisher:
     def _along(self, v: Tensor) -> Tensor:
         """v^T S(z|x) v of each example, (N,), for one v (D,)."""
         if self.method == "exact":
-            return torch.cat([(m @ v).square().sum(1) for m in self.roots()])
-        parts = []
-        with frozen(self.model):
-            for x in self.inputs.split(self.chunk_size):
-                direction = v.view(1, *x.shape[1:]).expand_as(x)
-                parts.append((self._product(x, direction).double() * direction).flatten(1).sum(1))
-        return torch.cat(parts)
+            return self.of_roots(lambda m: (m @ v).square().sum(1))
+
+        def along(x: Tensor) -> Tensor:
+            direction = v.view(1, *x.shape[1:]).expand_as(x)
+            return (self._product(x, direction).double() * direction).flatten(1).sum(1)
+
+        return self._of_inputs(along)
 
     def _top(self, count: int) -> tuple[Tensor, Tensor]:
         """The largest eigenvalues of the mean matrix, ascending, and their eigenvectors as columns."""
@@ -287,15 +294,16 @@ class InputFisher:
             total = torch.zeros(self.size, dtype=torch.float64, device=self.inputs.device)
             vector = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(total)
             if self.method == "exact":
-                for m in self.roots():
+                for _, m in self.roots():
                     rows = m.flatten(0, 1)
                     total += rows.T @ (rows @ vector)
             else:
                 with frozen(self.model):
-                    for x in self.inputs.split(self.chunk_size):
+                    for part in slices(len(self.inputs), self.chunk_size):
+                        x = self.inputs[part]
                         direction = vector.view(1, *x.shape[1:]).expand_as(x)
                         total += self._product(x, direction).double().sum(0).flatten()
-            return (total / len(self.inputs)).cpu().numpy()
+            return (summed(total) / len(self.inputs)).cpu().numpy()
 
         start = np.random.default_rng(0).standard_normal(self.size)
         operator = LinearOperator((self.size,) * 2, matvec=product, rmatvec=product, dtype=np.float64)

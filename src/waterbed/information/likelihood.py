@@ -8,17 +8,21 @@ from torch import Tensor
 
 
 def softmax_root(logits: Tensor) -> Tensor:
-    """R (N, K, K) with R R^T = diag(p) - p p^T, the Fisher matrix of the label about the logits (N, K).
+    """R (N, K, K - 1) with R R^T = diag(p) - p p^T, the Fisher matrix of the label about the logits (N, K).
 
-    R = diag(sqrt p) - p sqrt(p)^T.
+    That matrix has rank K - 1. R = diag(s) Q, s = sqrt p, Q an orthonormal basis of the complement of s: the
+    reflection that takes s to -e_1, without its first column. It divides by nothing small, so saturated softmaxes are
+    no special case.
 
     >>> p = torch.tensor([[0.25, 0.75]])
     >>> r = softmax_root(p.log())
     >>> torch.allclose(r @ r.mT, torch.diag_embed(p) - p[:, :, None] * p[:, None, :])
     True
     """
-    p = F.softmax(logits.detach(), dim=1)
-    return torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
+    s = F.softmax(logits.detach(), dim=1).sqrt()
+    normal = torch.cat([s[:, :1] + 1, s[:, 1:]], dim=1)
+    identity = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)[:, 1:]
+    return s[:, :, None] * (identity - normal[:, :, None] * (s[:, 1:] / (1 + s[:, :1]))[:, None, :])
 
 
 def label_scores(logits: Tensor, labels: Tensor) -> Tensor:

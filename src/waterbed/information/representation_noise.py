@@ -50,7 +50,7 @@ class RepresentationNoise:
                 "the WeightFisher from fewer inputs or with labels='sampled'"
             )
         self.model, self.beta, self.prior_variance = model, beta, prior_variance
-        self._weight_rows = WeightRows(model, self.names, "features")
+        self._weight_rows = WeightRows(model, self.names, fisher.inputs[:1], "features")
         if self.noise == "exact":
             block = fisher.block(0, len(fisher.inputs))
             u = torch.cat([block[name] for name in self.names], dim=1).double() / math.sqrt(len(fisher.inputs))

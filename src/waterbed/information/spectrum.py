@@ -16,6 +16,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import functional_call, vjp
 
+from waterbed.engine import share, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information.estimate import Estimate
 from waterbed.information.estimators import trace_of_function
@@ -50,20 +51,18 @@ def gram(fisher: WeightFisher) -> Tensor:
     examples = max(1, BLOCK_BYTES // bytes_each)
     blocks = range(0, len(fisher.inputs), examples)
     total = torch.zeros(fisher.num_rows, fisher.num_rows, dtype=torch.float64, device=fisher.inputs.device)
-    steps = len(blocks) * (len(blocks) + 1) // 2
-    with Progress("Gram matrix of the weight Fisher", steps, fisher.progress) as shown:
-        for i in blocks:
+    mine = share([(i, [j for j in blocks if j >= i]) for i in blocks])
+    with Progress("Gram matrix of the weight Fisher", sum(len(js) for _, js in mine), fisher.progress) as shown:
+        for i, js in mine:
             left = fisher.block(i, i + examples)
-            for j in blocks:
-                if j < i:
-                    continue
+            for j in js:
                 right = left if i == j else fisher.block(j, j + examples)
                 a, b = i * fisher.width, j * fisher.width
                 product = sum((x @ right[name].T).double() for name, x in left.items())
                 total[a : a + len(product), b : b + product.shape[1]] = product
                 total[b : b + product.shape[1], a : a + len(product)] = product.T
                 shown.advance()
-    return total / len(fisher.inputs)
+    return summed(total) / len(fisher.inputs)
 
 
 def matvec(fisher: WeightFisher, vector: Tensor) -> Tensor:
@@ -86,7 +85,7 @@ def matvec(fisher: WeightFisher, vector: Tensor) -> Tensor:
             _, pull = vjp(outputs, primal)
             (back,) = pull((v @ (v.mT @ change[:, :, None]))[:, :, 0])
             total += torch.cat([back[name].double().flatten() for name in primal])
-    return total / len(fisher.inputs)
+    return summed(total) / len(fisher.inputs)
 
 
 def linear_operator(fisher: WeightFisher) -> LinearOperator:
@@ -137,7 +136,7 @@ def transposed_product(fisher: WeightFisher, columns: Tensor) -> Tensor:
     }
     for name, rows, part in _flat_rows(fisher):
         sums[name] += rows.T.double() @ columns[part]
-    return torch.cat(list(sums.values())) / math.sqrt(len(fisher.inputs))
+    return summed(torch.cat(list(sums.values()))) / math.sqrt(len(fisher.inputs))
 
 
 def product(fisher: WeightFisher, columns: Tensor) -> Tensor:
@@ -149,18 +148,13 @@ def product(fisher: WeightFisher, columns: Tensor) -> Tensor:
     for name, rows, part in _flat_rows(fisher):
         start = int(offsets[name])
         total[part] += rows.double() @ columns[start : start + rows.shape[1]]
-    return total / math.sqrt(len(fisher.inputs))
+    return summed(total) / math.sqrt(len(fisher.inputs))
 
 
 def _flat_rows(fisher: WeightFisher) -> Iterator[tuple[str, Tensor, slice]]:
     """Of each chunk and parameter: its name, unscaled rows (n m, size) and where they stand among the N m."""
-    done = dict.fromkeys(fisher.parameters, 0)
-    for chunk in fisher.rows():
-        for name, rows in chunk:
-            flat = rows.flatten(2).flatten(0, 1)
-            part = slice(done[name], done[name] + len(flat))
-            done[name] = part.stop
-            yield name, flat, part
+    for name, rows, part in fisher.rows():
+        yield name, rows.flatten(2).flatten(0, 1), slice(part.start * fisher.width, part.stop * fisher.width)
 
 
 def spectral_sum(

@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from waterbed.engine import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information import spectrum
-from waterbed.information.checks import check_inputs, check_targets, choose_parameters
+from waterbed.information.checks import check_inputs, check_targets, choose_parameters, per_example
 from waterbed.information.estimate import Estimate, mean_estimate
-from waterbed.information.gradients import WeightRows
+from waterbed.information.gradients import Directions, WeightRows
 from waterbed.information.likelihood import label_scores, sample_labels, softmax_root
 from waterbed.models import frozen
 from waterbed.progress import track
 
 LABELS = ("exact", "sampled", "empirical")
 LARGEST_MATRIX = 4096
-CHUNK_BYTES = 2**28
+CHUNK_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ class WeightFisher:
             K times cheaper; "empirical" takes ``targets``: another quantity, not an estimate of the first two.
         params: "all", "features" (all but ``model.head``), or a predicate on parameter names.
         seed: of the sampled labels.
-        chunk_size: examples held at a time; by default 256 MiB worth of gradients.
+        chunk_size: examples held at a time; by default what fits in 512 MiB.
         progress: show a bar.
 
+    Under several processes each does its share of the examples, so all must make the same calls.
     Flat weights are in ``model.parameters()`` order, row-major. Results are float64.
 
     Raises:
@@ -87,22 +89,24 @@ class WeightFisher:
         self.size = sum(p.numel() for p in self.parameters.values())
         self.targets = check_targets(targets, labels, len(inputs), classes)
         self._uniforms = torch.rand(len(inputs), 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        self.width = classes if labels == "exact" else 1
+        self.width = classes - 1 if labels == "exact" else 1
         self.num_rows = len(inputs) * self.width
         if chunk_size is not None:
             check_count("chunk_size", chunk_size)
-        bytes_each = self.width * self.size * inputs.element_size()
-        self.chunk_size = chunk_size or max(1, min(256, CHUNK_BYTES // bytes_each))
-        self.forward_size = chunk_size or 256
         self.progress = progress
-        self._rows = WeightRows(model, list(self.parameters))
+        self._rows = WeightRows(model, list(self.parameters), inputs[:1])
+        # An example's rows of all weights at once; and what backward passes keep, with which squares make do.
+        rows = self.width * self.size * inputs.element_size()
+        kept = (self.width + 2) * self._rows.activations(inputs[:1]) * inputs.element_size()
+        self.chunk_size = chunk_size or _chunk(rows + kept)
+        self._squares_size = chunk_size or _chunk(kept + (rows if self._rows.method == "vmap" else 0))
+        self.forward_size = chunk_size or 256
         self._cached: _Sums | None = None
         self._gram: Tensor | None = None
 
     def examples(self, size: int) -> Iterator[tuple[Tensor, slice]]:
-        """The inputs in groups of at most ``size``, with their positions."""
-        for start in range(0, len(self.inputs), size):
-            part = slice(start, min(start + size, len(self.inputs)))
+        """The inputs in groups of at most ``size``, with their positions; of several processes each gets its own."""
+        for part in slices(len(self.inputs), size):
             yield self.inputs[part], part
 
     def directions(self, logits: Tensor, part: slice) -> Tensor:
@@ -113,14 +117,19 @@ class WeightFisher:
             return label_scores(logits, self.targets[part, None].to(logits.device))
         return label_scores(logits, sample_labels(logits, self._uniforms[part].to(logits.device)))
 
-    def rows(self) -> Iterator[Iterator[tuple[str, Tensor]]]:
-        """Of each chunk of examples, ``(name, rows (n, m, *shape))`` weight by weight: F_w is the mean over examples
-        of the sum over m of the rows' outer products."""
-        total = -(-len(self.inputs) // self.chunk_size)
-        parts = track(self.examples(self.chunk_size), f"weight Fisher ({self.labels})", total, self.progress)
+    def rows(self) -> Iterator[tuple[str, Tensor, slice]]:
+        """Of each chunk of examples ``part``, weight by weight, ``(name, rows (n, m, *shape), part)``: F_w is the mean
+        over examples of the sum over m of the rows' outer products."""
+        for x, directions, part in self._chunks(self.chunk_size):
+            for name, rows in self._rows(x, directions):
+                yield name, rows, part
+
+    def _chunks(self, size: int) -> Iterator[tuple[Tensor, Directions, slice]]:
+        total = len(slices(len(self.inputs), size))
+        parts = track(self.examples(size), f"weight Fisher ({self.labels})", total, self.progress)
         with frozen(self.model):
             for x, part in parts:
-                yield self._rows(x, lambda logits, part=part: self.directions(logits, part))
+                yield x, lambda logits, part=part: self.directions(logits, part), part
 
     def block(self, start: int, stop: int) -> dict[str, Tensor]:
         """Rows (n m, size) of examples start .. stop by parameter."""
@@ -133,11 +142,11 @@ class WeightFisher:
                     pieces[name].append(rows.flatten(2).flatten(0, 1))
         return {name: torch.cat(parts) for name, parts in pieces.items()}
 
-    def _squares(self) -> Iterator[tuple[str, Tensor]]:
-        """Of each chunk and weight: ``(name, (F_x)_ii (n, *shape))``, the diagonal of each example's own matrix."""
-        for chunk in self.rows():
-            for name, rows in chunk:
-                yield name, rows.square_().sum(1)
+    def _squares(self) -> Iterator[tuple[str, Tensor, slice]]:
+        """Of each chunk and weight: ``(name, (F_x)_ii (n, *shape), part)``, the diagonal of each example's matrix."""
+        for x, directions, part in self._chunks(self._squares_size):
+            for name, squares in self._rows.squares(x, directions):
+                yield name, squares, part
 
     def _sums(self) -> _Sums:
         """Diagonal, and per-example traces, in one pass that is made once."""
@@ -145,15 +154,13 @@ class WeightFisher:
             zeros = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in self.parameters.items()}
             traces = torch.zeros(2, len(self.inputs), dtype=torch.float64, device=self.inputs.device)
             weights = {n: p.detach().square().flatten() for n, p in self.parameters.items()}
-            done = dict.fromkeys(self.parameters, 0)
-            for name, squares in self._squares():
-                part = slice(done[name], done[name] + len(squares))
-                done[name] = part.stop
+            for name, squares, part in self._squares():
                 flat = squares.flatten(1)
                 zeros[name] += squares.sum(0)
                 traces[0, part] += flat.sum(1)
                 traces[1, part] += flat @ weights[name]
-            diagonal = torch.cat([z.flatten() for z in zeros.values()]) / len(self.inputs)
+            diagonal = summed(torch.cat([z.flatten() for z in zeros.values()])) / len(self.inputs)
+            traces = summed(traces)
             self._cached = _Sums(diagonal, traces[0], traces[1])
         return self._cached
 
@@ -186,12 +193,9 @@ class WeightFisher:
         """sum_i slope_i (F_x)_ii of each example, (N,), for a flat (k,) slope."""
         slopes = dict(zip(self.parameters, self.split(slope), strict=True))
         total = torch.zeros(len(self.inputs), dtype=torch.float64, device=self.inputs.device)
-        done = dict.fromkeys(self.parameters, 0)
-        for name, squares in self._squares():
-            part = slice(done[name], done[name] + len(squares))
-            done[name] = part.stop
+        for name, squares, part in self._squares():
             total[part] += squares.flatten(1) @ slopes[name].flatten().to(squares.dtype)
-        return total
+        return summed(total)
 
     def matrix(self) -> Tensor:
         """F_w as a dense (k, k) matrix, float64; for at most 4096 weights."""
@@ -201,11 +205,11 @@ class WeightFisher:
                 "choose fewer with params="
             )
         total = torch.zeros(self.size, self.size, dtype=torch.float64, device=self.inputs.device)
-        for chunk in self.rows():
-            by_name = dict(chunk)
+        for x, directions, _ in self._chunks(self.chunk_size):
+            by_name = dict(self._rows(x, directions))
             rows = torch.cat([by_name[name].flatten(2) for name in self.parameters], dim=2).flatten(0, 1).double()
             total += rows.mT @ rows
-        return total / len(self.inputs)
+        return summed(total) / len(self.inputs)
 
     def gram(self) -> Tensor:
         """The dual of F_w, U U^T with F_w = U^T U: (N m, N m), float64, the same non-zero eigenvalues; computed once.
@@ -295,14 +299,16 @@ class WeightFisher:
         parts = zip(self.parameters.items(), self.split(noise), strict=True)
         weights = {name: p.detach() + part.to(p.dtype) for (name, p), part in parts}
         with frozen(self.model) as model, torch.no_grad():
-            return torch.cat(
-                [
+            losses = (
+                (
+                    part,
                     cross_entropy(
                         functional_call(model, weights, (x,)), self.targets[part].to(x.device), reduction="none"
-                    )
-                    for x, part in self.examples(self.forward_size)
-                ]
-            ).double()
+                    ),
+                )
+                for x, part in self.examples(self.forward_size)
+            )
+            return per_example(len(self.inputs), losses, self.inputs)
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """A flat (k,) vector as one tensor a parameter."""
@@ -318,3 +324,8 @@ class WeightFisher:
 
     def _estimate(self, samples: Tensor, unit: str, what: str) -> Estimate:
         return mean_estimate(samples, unit, f"{what}, {self.labels} labels", self.seed)
+
+
+def _chunk(bytes_each: int) -> int:
+    """How many examples at a time the memory set aside allows."""
+    return max(1, min(256, CHUNK_BYTES // bytes_each))

@@ -10,6 +10,7 @@ from waterbed.models.classifier import (
     weight_norm,
 )
 from waterbed.models.create import RESNETS, create_model
+from waterbed.models.folding import folded
 
 __all__ = [
     "RESNETS",
@@ -17,6 +18,7 @@ __all__ = [
     "check_weights",
     "create_model",
     "evaluating",
+    "folded",
     "frozen",
     "load_model",
     "probe",
