@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         kl_curvature_ratio,
         measure,
     )
-    from waterbed.inversion import Inversion, invert
+    from waterbed.inversion import Inversion, effective_images, invert, invert_label
     from waterbed.models import FeatureClassifier, create_model, load_model, save_model, weight_norm
     from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Standard
     from waterbed.reporting import report
@@ -66,7 +66,7 @@ _HOMES = {
         "kl_curvature_ratio",
         "measure",
     ],
-    "inversion": ["Inversion", "invert"],
+    "inversion": ["Inversion", "effective_images", "invert", "invert_label"],
     "models": ["FeatureClassifier", "create_model", "load_model", "save_model", "weight_norm"],
     "objectives": ["TRADES", "AdversarialTraining", "GaussianNoise", "Standard"],
     "reporting": ["report"],
@@ -109,6 +109,7 @@ __all__ = [
     "create_model",
     "dataset_distance",
     "dataset_information",
+    "effective_images",
     "effective_information",
     "evaluate",
     "extract_features",
@@ -117,6 +118,7 @@ __all__ = [
     "fit",
     "gaussian_curvature_ratio",
     "invert",
+    "invert_label",
     "kl_curvature_ratio",
     "load_dataset",
     "load_model",

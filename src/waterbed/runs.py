@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from waterbed.errors import UsageError, check_choice
-from waterbed.models import load_model, save_model, write_atomic
+from waterbed.models import load_model, read_card, save_model, write_atomic
 
 try:
     import tomllib
@@ -39,9 +40,25 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Run:
-        """Read a run folder; ``model`` is an instance to load a user's own network into."""
+        """Read a run folder, or the .safetensors file of :meth:`export`; ``model`` is an instance to load a user's own
+        network into."""
+        path = Path(path).expanduser()
+        if path.suffix == ".safetensors" and path.is_file():
+            card = read_card(path.with_suffix(".json"))
+            if "config" not in card:
+                raise UsageError(f"the card of {str(path)!r} records no training; read its weights with load_model")
+            return cls(load_model(path, "safetensors", model), card.get("history", []), path, card["config"])
         folder = RunFolder(path)
         return cls(load_model(path, "run", model), folder.history(), folder.path, folder.config())
+
+    def export(self, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Write weights, config and history as ``path`` (.safetensors) with its JSON card, to keep or to share.
+
+        Where the data lay on this machine is left out; ``notes`` adds to the card.
+        """
+        config = {key: value for key, value in self.config.items() if key != "source"}
+        card = {"classes": self.config["data"]["classes"], "epoch": self.kept.get("epoch"), "config": config}
+        save_model(self.model, path, {**card, "history": self.history, **(notes or {})})
 
     @property
     def kept(self) -> dict[str, Any]:

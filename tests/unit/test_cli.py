@@ -10,6 +10,7 @@ import pytest
 
 from waterbed.__main__ import main
 from waterbed.cli import COMMANDS
+from waterbed.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,27 @@ def test_invert_draws_the_user_s_own_pictures(runs, tmp_path, capsys):
     assert list(numbers) == ["plain", "variational", "effective"]
     assert len(numbers["plain"]["final_losses"]) == 2
     assert numbers["effective"]["noise_size"] > 0
+
+
+def test_invert_studies_classes_and_animations(runs, tmp_path, capsys):
+    common = f"invert {runs}/robust --steps 3 --num-images 2 --num-samples 6 --out {tmp_path}/i"
+    assert main([*common.split(), "--study", "convergence", "--seeds", "1", "--betas", "1e-8"]) == 0
+    assert (tmp_path / "i/convergence-robust.png").is_file()
+    assert main([*common.split(), "--study", "beta", "--betas", "1e-8", "1e-6", "--animate"]) == 0
+    assert list(json.loads((tmp_path / "i/robust.json").read_text())) == ["beta 1e-08", "beta 1e-06"]
+    assert (tmp_path / "i/robust-beta-1e-08.gif").read_bytes()[:3] == b"GIF"
+    assert main([*common.split(), "--mode", "class"]) == 0
+    assert json.loads((tmp_path / "i/robust-classes.json").read_text())["classes"] == ["bright", "dark"]
+    out = capsys.readouterr().out
+    assert "log ratio to plain" in out
+    assert "cross-entropy" in out
+
+
+def test_commands_take_an_exported_network(runs, tmp_path):
+    Run.load(runs / "robust").export(tmp_path / "kept.safetensors")
+    words = f"evaluate {tmp_path}/kept.safetensors --data {runs}/data --steps 1 --out {tmp_path}/e.json"
+    assert main(words.split()) == 0
+    assert list(json.loads((tmp_path / "e.json").read_text())) == ["kept"]
 
 
 def test_transfer_and_report(runs, tmp_path, capsys):

@@ -230,3 +230,19 @@ def test_a_damaged_state_is_named(digits, tmp_path):
     (tmp_path / "run/state.pt").write_bytes(b"torn")
     with pytest.raises(wb.UsageError, match=r"state\.pt.*damaged"):
         wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT)
+
+
+def test_an_exported_run_is_one_file_with_its_card(digits, tmp_path):
+    notes = {"source": {"name_or_folder": "/home/someone/digits"}}
+    run = wb.fit(new_model(), digits, out=tmp_path / "run", **{**SHORT, "epochs": 1}, notes=notes)
+    run.export(tmp_path / "kept.safetensors", {"remark": "for the tests"})
+    again = Run.load(tmp_path / "kept.safetensors")
+    assert same_weights(again.model, run.model)
+    assert again.history == run.history
+    assert again.config == {k: v for k, v in run.config.items() if k != "source"}
+    card = (tmp_path / "kept.json").read_text()
+    assert "someone" not in card
+    assert "for the tests" in card
+    wb.save_model(run.model, tmp_path / "bare.safetensors")
+    with pytest.raises(wb.UsageError, match="load_model"):
+        Run.load(tmp_path / "bare.safetensors")

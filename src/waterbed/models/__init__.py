@@ -1,6 +1,6 @@
 """Models: a classifier with its normalisation inside, the networks of the paper, and their files."""
 
-from waterbed.models.checkpoints import load_model, save_model, write_atomic
+from waterbed.models.checkpoints import load_model, read_card, save_model, write_atomic
 from waterbed.models.classifier import (
     FeatureClassifier,
     check_weights,
@@ -22,6 +22,7 @@ __all__ = [
     "frozen",
     "load_model",
     "probe",
+    "read_card",
     "save_model",
     "weight_norm",
     "write_atomic",

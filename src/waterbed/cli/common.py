@@ -7,27 +7,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from waterbed.attacks import PGD
-from waterbed.cli import Train
+from waterbed.cli.training import Train
 from waterbed.config import from_config
-from waterbed.data import CATALOG, ImageData, adapt, load_dataset, stack
-from waterbed.data.load import IMAGE_SUFFIXES, read_image
+from waterbed.data import CATALOG, ImageData, load_dataset
 from waterbed.engine import Engine
 from waterbed.errors import UsageError, check_choice, check_count
-from waterbed.information import WeightFisher, WeightNoise
-from waterbed.inversion import MODES, invert
 from waterbed.models import FeatureClassifier, create_model, write_atomic
 from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
-from waterbed.plots import image_grid, save_figure
 from waterbed.reporting import run_names
 from waterbed.runs import Run, make_folder, to_json
 from waterbed.sweep import Point, sweep
 from waterbed.transfer_learning.finetune import MODES as TRANSFER_MODES
 
 if TYPE_CHECKING:
-    from waterbed.cli import Invert, Sweep
+    from waterbed.cli.training import Sweep
 
 # Options of ``waterbed train`` that fit takes under the same name.
 FIT_OPTIONS = (
@@ -157,70 +151,6 @@ def transfer_mode(mode: str) -> int | str:
     """ "0", "1", "2" as numbers."""
     check_choice("mode", mode, [str(m) for m in TRANSFER_MODES])
     return mode if mode == "linear" else int(mode)
-
-
-def invert_run(name: str, run: Run, data: ImageData, options: Invert) -> list[list[Any]]:
-    """``waterbed invert`` for one run: writes the picture and the numbers, returns the table's rows."""
-    check_choice("mode", options.mode, (*MODES, "all"))
-    check_count("num_images", options.num_images)
-    out = make_folder(options.out)
-    images = _pictures(options.images, data.shape, options.num_images) if options.images else None
-    if images is None:
-        images, _ = stack(data.test, min(options.num_images, len(data.test)), options.seed)
-    modes = MODES if options.mode == "all" else (options.mode,)
-    noise = None
-    if modes != ("plain",):
-        train, _ = stack(data.train, min(options.num_samples, len(data.train)), options.seed)
-        fisher = WeightFisher(run.model, train, progress=True)
-        noise = WeightNoise(fisher, options.beta, options.prior_variance)
-    rows, grid, numbers = [], {"original": images}, {}
-    for mode in modes:
-        found = invert(
-            run.model,
-            images,
-            mode,
-            None if mode == "plain" else noise,
-            options.steps,
-            options.lr,
-            options.optimizer,
-            options.seed,
-            progress=True,
-        )
-        grid[mode] = found.images
-        rows.append(
-            [
-                name,
-                mode,
-                f"{float(found.final_clean_losses.mean()):.4g}",
-                f"{found.noise_size:.3g}",
-                int(found.diverged.sum()),
-            ]
-        )
-        numbers[mode] = {
-            "final_losses": found.final_losses.tolist(),
-            "final_clean_losses": found.final_clean_losses.tolist(),
-            "noise_size": found.noise_size,
-            "lr": found.lr.tolist(),
-            "diverged": found.diverged.tolist(),
-        }
-    save_figure(image_grid(grid), out / f"{name}.png")
-    write_json(out / f"{name}.json", numbers)
-    return rows
-
-
-def _pictures(folder: str, shape: tuple[int, int, int], count: int) -> Tensor:
-    """The first pictures of a folder in the shape (C, H, W) of the model, as one batch in [0, 1]."""
-    import torch
-
-    place = Path(folder).expanduser()
-    if not place.is_dir():
-        raise UsageError(f"images={folder!r} is not a folder; name one with pictures")
-    files = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:count]
-    if not files:
-        raise UsageError(f"images={folder!r} has no pictures ({', '.join(IMAGE_SUFFIXES[:3])}, ...); add some")
-    if shape[1] != shape[2]:
-        raise UsageError(f"the run was trained on {shape[1]} x {shape[2]} images; pictures are only cropped to squares")
-    return torch.stack([adapt(read_image(f, shape[0]), shape[1], shape[0]) for f in files]).float() / 255
 
 
 def write_json(path: str | Path | None, content: Any) -> None:

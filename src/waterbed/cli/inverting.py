@@ -1,0 +1,169 @@
+"""What ``waterbed invert`` does with one run: pictures and numbers of its inversions, or a study of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from waterbed.cli.common import write_json
+from waterbed.data import ImageData, adapt, stack
+from waterbed.data.load import IMAGE_SUFFIXES, read_image
+from waterbed.engine import device_of
+from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.information import WeightFisher, WeightNoise
+from waterbed.inversion import MODES, Inversion, effective_images, invert, invert_label
+from waterbed.inversion.study import convergence_table, study_convergence
+from waterbed.plots import image_grid, save_figure
+from waterbed.runs import Run, make_folder
+
+if TYPE_CHECKING:
+    from waterbed.cli.inspection import Invert
+
+STUDIES = ("none", "convergence", "beta")
+COLUMNS = ["run", "mode", "loss [% of |z|²]", "SSIM", "RMSE", "|n| / |w|", "accuracy under noise", "diverged"]
+
+
+def invert_run(name: str, run: Run, data: ImageData, options: Invert) -> tuple[list[str], list[list[Any]]]:
+    """Write the pictures and numbers of one run; returns columns and rows of its table."""
+    check_choice("mode", options.mode, (*MODES, "all", "class"))
+    check_choice("study", options.study, STUDIES)
+    check_count("num_images", options.num_images)
+    out = make_folder(options.out)
+    if options.study == "convergence":
+        return _study(name, run, data, options)
+    settings = {
+        "steps": options.steps,
+        "lr": options.lr,
+        "optimizer": options.optimizer,
+        "seed": options.seed,
+        "init": options.init,
+        "precision": options.precision,
+        "keep_every": max(1, options.steps // 50) if options.animate else None,
+        "progress": True,
+    }
+    if options.mode == "class":
+        return _classes(name, run, data, options, settings)
+    images = _pictures(options.images, data.shape, options.num_images) if options.images else None
+    if images is None:
+        images, _ = stack(data.test, min(options.num_images, len(data.test)), options.seed)
+    settings |= {"layer": options.layer, "fake_relu": options.fake_relu}
+    found, noises = _inversions(run, data, images, options, settings)
+    save_figure(image_grid({"original": images, **{k: r.images for k, r in found.items()}}), out / f"{name}.png")
+    if options.animate:
+        for kind, result in found.items():
+            result.animate(out / f"{name}-{kind.replace(' ', '-')}.gif")
+    rows, numbers = [], {}
+    test, labels = stack(data.test, min(options.num_samples, len(data.test)), options.seed)
+    device = device_of(run.model)
+    for kind, result in found.items():
+        noise = noises[kind]
+        accuracy = None if noise is None else noise.accuracy(test.to(device), labels.to(device))
+        rows.append(_row(name, kind, result, "" if accuracy is None else f"{accuracy.short()} %"))
+        numbers[kind] = _numbers(result) | {"accuracy": None if accuracy is None else accuracy.to_dict()}
+    write_json(out / f"{name}.json", numbers)
+    return COLUMNS, rows
+
+
+def _inversions(
+    run: Run, data: ImageData, images: Tensor, options: Invert, settings: dict[str, Any]
+) -> tuple[dict[str, Inversion], dict[str, WeightNoise | None]]:
+    """The inversions asked for and the noise of each, by name."""
+    modes = MODES if options.mode == "all" else (options.mode,)
+    if modes == ("plain",) and options.study == "none":
+        return {"plain": invert(run.model, images, **settings)}, {"plain": None}
+    train, _ = stack(data.train, min(options.num_samples, len(data.train)), options.seed)
+    fisher = WeightFisher(run.model, train, progress=True)
+    if options.study == "beta":
+        found = effective_images(run.model, images, fisher, options.betas, options.prior_variance, **settings)
+        names = {beta: f"beta {beta:g}" for beta in found}
+        noises = {names[beta]: WeightNoise(fisher, beta, options.prior_variance) for beta in found}
+        return {names[beta]: result for beta, result in found.items()}, noises
+    noise = WeightNoise(fisher, options.beta, options.prior_variance)
+    noises = {mode: None if mode == "plain" else noise for mode in modes}
+    return {mode: invert(run.model, images, mode, noises[mode], **settings) for mode in modes}, noises
+
+
+def _classes(
+    name: str, run: Run, data: ImageData, options: Invert, settings: dict[str, Any]
+) -> tuple[list[str], list[list[Any]]]:
+    """An image of each of the first classes."""
+    count = min(options.num_images, data.num_classes)
+    found = invert_label(run.model, torch.arange(count), image_shape=data.shape, **settings)
+    titles = [str(c) for c in data.classes[:count]]
+    save_figure(image_grid({"class": found.images}, titles), Path(options.out) / f"{name}-classes.png")
+    if options.animate:
+        found.animate(Path(options.out) / f"{name}-classes.gif")
+    write_json(Path(options.out) / f"{name}-classes.json", {"classes": titles, **_numbers(found)})
+    losses = zip(titles, found.final_losses.tolist(), strict=True)
+    return ["run", "class", "cross-entropy [nats]"], [[name, title, f"{loss:.3g}"] for title, loss in losses]
+
+
+def _study(name: str, run: Run, data: ImageData, options: Invert) -> tuple[list[str], list[list[Any]]]:
+    """Fig. 2 for one run."""
+    curves = study_convergence(
+        run.model,
+        data,
+        options.out,
+        name,
+        num_images=options.num_images,
+        num_samples=options.num_samples,
+        seed=options.seed,
+        betas=options.betas,
+        prior_variance=options.prior_variance,
+        seeds=tuple(range(options.seeds)),
+        steps=options.steps,
+        optimizer=options.optimizer,
+        precision=options.precision,
+        fake_relu=options.fake_relu,
+        layer=options.layer,
+        init=options.init,
+        progress=True,
+    )
+    columns, rows = convergence_table(curves)
+    return ["run", *columns], [[name, *row] for row in rows]
+
+
+def _row(name: str, kind: str, result: Inversion, accuracy: str) -> list[Any]:
+    relative = 100 * result.final_clean_losses / result.scale
+    similar = {key: f"{float(value.mean()):.3f}" for key, value in result.similarity().items()}
+    size = f"{result.noise_size:.3g}"
+    return [
+        name,
+        kind,
+        f"{float(relative.mean()):.3g}",
+        similar["ssim"],
+        similar["rmse"],
+        size,
+        accuracy,
+        int(result.diverged.sum()),
+    ]
+
+
+def _numbers(result: Inversion) -> dict[str, Any]:
+    numbers = {
+        "final_losses": result.final_losses.tolist(),
+        "final_clean_losses": result.final_clean_losses.tolist(),
+        "scale": result.scale.tolist(),
+        "noise_size": result.noise_size,
+        "lr": result.lr.tolist(),
+        "diverged": result.diverged.tolist(),
+    }
+    if result.originals is not None:
+        numbers |= {key: value.tolist() for key, value in result.similarity().items()}
+    return numbers
+
+
+def _pictures(folder: str, shape: tuple[int, int, int], count: int) -> Tensor:
+    """The first pictures of a folder in the shape (C, H, W) of the model, as one batch in [0, 1]."""
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise UsageError(f"images={folder!r} is not a folder; name one with pictures")
+    files = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:count]
+    if not files:
+        raise UsageError(f"images={folder!r} has no pictures ({', '.join(IMAGE_SUFFIXES[:3])}, ...); add some")
+    if shape[1] != shape[2]:
+        raise UsageError(f"the run was trained on {shape[1]} x {shape[2]} images; pictures are only cropped to squares")
+    return torch.stack([adapt(read_image(f, shape[0]), shape[1], shape[0]) for f in files]).float() / 255
