@@ -131,7 +131,19 @@ def evaluate(
                     x_adv = attack(model, x[correct], y[correct])
                     robust[attack.name] += int(_correct(model, x_adv, y[correct]).sum())
             shown.advance(len(x), f"clean {100 * torch.cat(hits).double().mean():.1f} %")
-    label, hit = torch.cat(labels), torch.cat(hits)
+    return _score(torch.cat(hits), torch.cat(labels), robust)
+
+
+def score_of(predicted: Tensor, labels: Tensor) -> Score:
+    """The score of classes (N,) that somebody predicted, without attacks.
+
+    >>> score_of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])).mean_per_class
+    75.0
+    """
+    return _score(predicted == labels, labels, {})
+
+
+def _score(hit: Tensor, label: Tensor, robust: dict[str, int]) -> Score:
     per_class = [hit[label == c].double().mean() for c in label.unique()]
     return Score(
         clean=Accuracy(int(hit.sum()), len(hit)),

@@ -90,7 +90,7 @@ def fit(
     if isinstance(model, FeatureClassifier) and model.mean is None and trained is None:
         model.set_normalisation(*_channel_statistics(data, train))
     _check_fits(model, data)
-    config = {**_config(model, data, objective, settings, engine), **(notes or {})}
+    config = {**run_config(model, data, objective, settings, engine), **(notes or {})}
     folder, saved = open_run(out, config, resume, engine.is_main)
 
     steps = math.ceil(len(train) / (batch_size * engine.processes))
@@ -135,7 +135,7 @@ def _attacked(model: nn.Module, objective: Objective, data: Any, engine: Engine)
     return folded(model, images.to(engine.device, next(model.parameters()).dtype), engine.dtype)
 
 
-def _config(model: nn.Module, data: Any, objective: Objective, settings: Settings, engine: Engine) -> dict[str, Any]:
+def run_config(model: nn.Module, data: Any, objective: Objective, settings: Settings, engine: Engine) -> dict[str, Any]:
     """What the run folder records, and a resumed run must agree with."""
     numbers = {
         k: float(v) if k in ("lr", "momentum", "weight_decay", "validation") else v for k, v in asdict(settings).items()

@@ -105,7 +105,18 @@ def test_table(source, digits):
     )
     frame = table.to_frame()
     assert len(frame) == 8
-    assert set(frame.columns) == {"model", "target", "mode", "seed", "accuracy", "low", "high", "mean_per_class", "n"}
+    assert set(frame.columns) == {
+        "model",
+        "target",
+        "mode",
+        "seed",
+        "accuracy",
+        "low",
+        "high",
+        "mean_per_class",
+        "n",
+        "lr",
+    }
     assert sorted(set(frame["n"])) == [100, 360]
     summary = table.summary()
     row = summary.iloc[0]

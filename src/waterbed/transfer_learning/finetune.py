@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from waterbed.data.images import batches, check_data
-from waterbed.engine import device_of, seeded
-from waterbed.errors import UsageError, UsageTypeError, check_choice
+from waterbed.engine import Engine, device_of, seeded
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
+from waterbed.evaluation import Score, evaluate, score_of
 from waterbed.models import FeatureClassifier, evaluating, probe
 from waterbed.objectives import Standard
 from waterbed.progress import track
-from waterbed.runs import Run
-from waterbed.training import fit
+from waterbed.runs import Run, open_run
+from waterbed.training import fit, run_config
+from waterbed.training_state import Settings
+from waterbed.transfer_learning.cached import Caches, accuracy, fit_logistic, fit_tail, held_out, predictions
+from waterbed.transfer_learning.trunk import UntraceableError, fill, split
 
 MODES = ("linear", 0, 1, 2)
+CACHED_MODES = ("linear", 0)
+SOLVERS = ("sgd", "logistic")
+CACHE = ("auto", "never")
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 
@@ -32,15 +43,24 @@ def finetune(
     *,
     epochs: int = 20,
     batch_size: int = 128,
-    lr: float = 1.0,
+    lr: float | Sequence[float] | None = None,
     weight_decay: float = 5e-4,
     schedule: str = "one-cycle",
     augment: str = "none",
+    views: int = 1,
+    solver: str = "sgd",
+    validation: float = 0.1,
     watch: int = 0,
     seed: int = 0,
+    cache: str = "auto",
+    caches: Caches | None = None,
+    resume: str = "auto",
+    progress: bool = False,
     **settings: Any,
 ) -> Run:
     """Train a copy of ``model`` with a new linear head on another task; ``model`` itself is not changed.
+
+    In the modes "linear" and 0 the rest of the network is run once and what it puts out is cached.
 
     Args:
         model: the source network; its mean and std are kept.
@@ -49,20 +69,104 @@ def finetune(
             running statistics included; 1 the head and every BatchNorm; 2 everything. The rest stays in eval mode
             and does not move. A backbone without BatchNorm: the last (0) or every (1) LayerNorm or GroupNorm.
         out: run folder; None writes nothing.
-        settings: anything else :func:`waterbed.fit` takes.
+        lr: the largest learning rate; of several, the one that does best on held-out training images is taken, and
+            the training repeated on all. None chooses among :data:`RATES` where a cache makes that cheap, and is 0.03
+            elsewhere. A rate fixed for all backbones would compare the scales of their features.
+        augment, views: in the cached modes that many augmented copies of each image are cached and taken in turn.
+        solver: "sgd", or for the mode "linear" "logistic": l2-regularised logistic regression on standardised
+            features (scikit-learn), its strength chosen on held-out images. It takes no seed and no learning rate.
+        validation: the fraction of the training images that chooses.
+        watch: record test accuracy after every epoch: on all test images where cached, on that many elsewhere.
+        cache: "auto", or "never" to run the whole network at every step.
+        caches: what :func:`cached_trunk` gave for this model, task and mode, to use it again.
+        settings: anything else :func:`waterbed.fit` takes, for what is not cached.
 
     Returns:
-        A :class:`Run`; ``run.config["finetune"]`` names the modules that were trained.
+        A :class:`Run`; ``run.config["finetune"]`` says what was trained, at which rate, and what was cached.
 
     Raises:
         UsageError: unknown mode, data that do not fit, a backbone without any normalisation in modes 0 and 1.
     """
     check_choice("mode", mode, MODES)
+    check_choice("solver", solver, SOLVERS)
     check_data(data)
     if not isinstance(model, FeatureClassifier):
         raise UsageTypeError(
             f"model={type(model).__name__} must be a FeatureClassifier; wrap the backbone and head in one"
         )
+    if solver == "logistic" and mode != "linear":
+        raise UsageError(f"solver='logistic' fits the head alone; pass mode='linear', not {mode!r}")
+    rates = _rates(lr, mode)
+    if caches is None:
+        caches = cached_trunk(
+            model, data, mode, augment=augment, views=views, seed=seed, cache=cache, progress=progress
+        )
+    if solver == "logistic" and caches is None:
+        raise UsageError("solver='logistic' works on cached features; leave cache='auto'")
+
+    def train(lr: float, part: Any, keep: Tensor | None, held: Tensor | None, out: Any) -> Run:
+        tuned, names = _with_new_head(model, data, mode, seed)
+        said = {
+            "mode": str(mode),
+            "source": _fingerprint(model.backbone),
+            "trained": ["everything" if name == "" else name for name in names],
+            "cache": "none" if caches is None else caches.train.said,
+            "solver": solver,
+        }
+        chosen = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay}
+        chosen |= {"schedule": schedule, "augment": augment, "watch": watch, "seed": seed}
+        modules = [tuned.get_submodule(name) for name in names]
+        if caches is not None:
+            return _fit_cached(
+                tuned, names, modules, caches, part, chosen, solver, validation, keep, held, said, out, resume
+            )
+        run = fit(
+            tuned,
+            part,
+            Standard(),
+            out,
+            trained=modules,
+            notes={"finetune": said},
+            resume=resume,
+            progress=progress,
+            **chosen,
+            **settings,
+        )
+        if held is not None:
+            run.history[-1]["validation_clean"] = float(evaluate(run.model, Subset(data.train, held.tolist())).clean)
+        return run
+
+    best = rates[0]
+    if len(rates) > 1 and solver == "sgd":
+        keep, held = held_out(len(data.train), validation, seed)
+        part = SimpleNamespace(
+            train=Subset(data.train, keep.tolist()),
+            **{name: getattr(data, name) for name in ("test", "classes", "num_classes", "shape", "name")},
+        )
+        part = data if caches is not None else part
+        scores = {r: train(r, part, keep, held, None).history[-1]["validation_clean"] for r in rates}
+        best = max(scores, key=lambda r: (scores[r], -r))
+    run = train(best, data, None, None, out)
+    run.model.requires_grad_(True)
+    return run
+
+
+def _rates(lr: float | Sequence[float] | None, mode: int | str) -> Sequence[float]:
+    """The learning rates to choose from."""
+    if lr is None:
+        return RATES if mode in CACHED_MODES else (0.03,)
+    rates = (lr,) if isinstance(lr, int | float) else tuple(lr)
+    if not rates:
+        raise UsageError("lr is empty; pass one learning rate or more")
+    for rate in rates:
+        check_number("lr", rate, above=0)
+    return rates
+
+
+def _with_new_head(
+    model: FeatureClassifier, data: Any, mode: int | str, seed: int
+) -> tuple[FeatureClassifier, list[str]]:
+    """A copy with a head for the new task, ready to train what the mode names."""
     tuned = copy.deepcopy(model)
     with seeded(seed):
         head = nn.Linear(model.head.in_features, data.num_classes, bias=model.head.bias is not None)
@@ -70,35 +174,89 @@ def finetune(
     if tuned.architecture is not None:
         tuned.architecture = {**tuned.architecture, "num_classes": data.num_classes}
     names = trained_modules(tuned, mode, data.shape)
-    modules = [tuned.get_submodule(name) for name in names]
     tuned.requires_grad_(False)
-    for module in modules:
-        module.requires_grad_(True)
-    run = fit(
-        tuned,
-        data,
-        Standard(),
-        out,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        augment=augment,
-        watch=watch,
-        seed=seed,
-        trained=modules,
-        notes={
-            "finetune": {
-                "mode": str(mode),
-                "source": _fingerprint(model.backbone),
-                "trained": ["everything" if name == "" else name for name in names],
-            }
-        },
-        **settings,
+    for name in names:
+        tuned.get_submodule(name).requires_grad_(True)
+    return tuned, names
+
+
+def cached_trunk(
+    model: FeatureClassifier,
+    data: Any,
+    mode: int | str,
+    *,
+    augment: str = "none",
+    views: int = 1,
+    seed: int = 0,
+    cache: str = "auto",
+    progress: bool = False,
+    **budget: int,
+) -> Caches | None:
+    """What the part that ``mode`` leaves alone puts out for the training and test images; None in the modes 1 and 2,
+    with cache="never", and for a network that cannot be cut.
+
+    Args:
+        augment, views: of the training images; see :func:`finetune`.
+        budget: memory_bytes (1 GiB) and disk_bytes (20 GiB), of :func:`trunk.fill`.
+    """
+    check_choice("cache", cache, CACHE)
+    check_count("views", views)
+    if views > 1 and augment == "none":
+        raise UsageError(f"views={views} of images that are not augmented are all the same; pass augment= or views=1")
+    if mode not in CACHED_MODES or cache == "never":
+        return None
+    try:
+        trunk, _ = split(model, trained_modules(model, mode, data.shape))
+    except UntraceableError:
+        return None
+    options = {"data": data, "seed": seed, "progress": progress, **budget}
+    return Caches(
+        fill(trunk, data.train, data.num_classes, augment=augment, views=views, **options),
+        fill(trunk, data.test, data.num_classes, **options),
     )
-    tuned.requires_grad_(True)
-    return run
+
+
+def score_cached(model: FeatureClassifier, mode: int | str, data: Any, caches: Caches) -> Score:
+    """:func:`waterbed.evaluate` of a fine-tuned model on the cached test images: the same counts, no trunk."""
+    _, tail = split(model, trained_modules(model, mode, data.shape))
+    return score_of(predictions(model, tail, caches.test), caches.test.labels)
+
+
+def _fit_cached(
+    tuned: FeatureClassifier,
+    names: list[str],
+    modules: list[nn.Module],
+    caches: Caches,
+    data: Any,
+    chosen: dict[str, Any],
+    solver: str,
+    validation: float,
+    keep: Tensor | None,
+    held: Tensor | None,
+    said: dict[str, Any],
+    out: Any,
+    resume: str,
+) -> Run:
+    """One training on the cache; the run folder is written when it is done."""
+    settings = Settings(**chosen, momentum=0.9, validation=0.0)
+    engine = Engine("fp32")
+    tuned.to(engine.device)
+    config = {**run_config(tuned, data, Standard(), settings, engine), "finetune": said}
+    folder, saved = open_run(out, config, resume)
+    if saved is not None:
+        tuned.load_state_dict(saved["model"])
+        return Run(tuned.eval(), saved["history"], folder.path, config)
+    _, tail = split(tuned, names)
+    if solver == "logistic":
+        strength = fit_logistic(tuned.head, caches.train, settings.seed, validation)
+        right = accuracy(tuned, tail, caches.test)
+        history = [{"epoch": 1, "strength": strength, "test_clean": right}]
+        tuned.eval()
+    else:
+        history = fit_tail(tuned, tail, modules, caches, settings, keep, held)
+    if folder is not None:
+        folder.save({"model": tuned.state_dict(), "history": history}, history, weights=tuned)
+    return Run(tuned, history, folder.path if folder else None, config)
 
 
 def _fingerprint(module: nn.Module) -> str:

@@ -17,18 +17,21 @@ from waterbed.errors import UsageError, UsageTypeError
 from waterbed.evaluation import evaluate
 from waterbed.models import FeatureClassifier
 from waterbed.progress import Progress
-from waterbed.transfer_learning.finetune import finetune
+from waterbed.transfer_learning.finetune import cached_trunk, finetune, score_cached
 
 
 @dataclass
 class TransferTable:
-    """Accuracies on the targets' test sets, in percent: one row for each model, target and seed."""
+    """Accuracies on the targets' test sets, in percent: one row for each model, target and seed.
+
+    A row's "history" has one record an epoch (Figs 10 to 14), with "test_clean" where ``watch`` asked for it.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns model, target, mode, seed, accuracy with its Wilson interval (low, high), mean_per_class, n."""
-        return pd.DataFrame(self.rows)
+        """Columns model, target, mode, seed, accuracy with its Wilson interval (low, high), mean_per_class, n, lr."""
+        return pd.DataFrame([{k: v for k, v in row.items() if k != "history"} for row in self.rows])
 
     def summary(self) -> pd.DataFrame:
         """Mean over seeds and the half-width of its 95 % t interval (nan with one seed)."""
@@ -91,9 +94,16 @@ def transfer(
         for label in names:
             for name, model in models.items():
                 data = loaded[label, name]
+                caches = cached_trunk(model, data, mode, seed=seeds[0], **_cache_settings(settings))
+                chosen = dict(settings)
                 for seed in seeds:
-                    run = finetune(model, data, mode, seed=seed, progress=False, **settings)
-                    score = evaluate(run.model, data.test)
+                    run = finetune(model, data, mode, seed=seed, caches=caches, progress=False, **chosen)
+                    chosen["lr"] = run.config["lr"]  # chosen once for a backbone and a task
+                    score = (
+                        evaluate(run.model, data.test)
+                        if caches is None
+                        else score_cached(run.model, mode, data, caches)
+                    )
                     table.rows.append(
                         {
                             "model": name,
@@ -105,10 +115,17 @@ def transfer(
                             "high": score.clean.high,
                             "mean_per_class": score.mean_per_class,
                             "n": score.n,
+                            "lr": run.config["lr"],
+                            "history": run.history,
                         }
                     )
                     shown.advance(message=f"{label}, {name}: {score.clean}")
     return table
+
+
+def _cache_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What of finetune's settings says how to cache."""
+    return {key: settings[key] for key in ("augment", "views", "cache") if key in settings}
 
 
 def load_for(model: nn.Module, name_or_folder: str | Path, root: str | Path | None = None) -> Any:
