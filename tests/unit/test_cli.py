@@ -136,6 +136,21 @@ def test_transfer_and_report(runs, tmp_path, capsys):
     assert page.count("<img") == page.count('alt="Line plot') == 2
 
 
+def test_distance_and_choose(runs, tmp_path, capsys):
+    words = f"distance {runs}/data digits --extractor {runs}/robust --out {tmp_path}/d.json"
+    assert main(words.split()) == 0
+    (pair,) = json.loads((tmp_path / "d.json").read_text())["pairs"]
+    assert 0 < pair["similarity"] < 1
+    assert pair["value"] > 0
+    assert main(["distance", "digits", "--extractor", f"{runs}/robust"]) == 2
+    words = f"choose --target digits --backbones {runs}/standard {runs}/robust --num-samples 100 --out {tmp_path}/c.csv"
+    assert main(words.split()) == 0
+    assert (tmp_path / "c.csv").read_text().count("\n") == 3
+    captured = capsys.readouterr()
+    assert "leads" in captured.out
+    assert "two or more" in captured.err
+
+
 def test_data_lists_and_describes(runs, capsys):
     assert main(["data"]) == 0
     assert "fashion-mini" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from waterbed.cli.inspection import Invert, Measure, Report
-from waterbed.cli.tasks import Transfer
+from waterbed.cli.tasks import Choose, Distance, Transfer
 from waterbed.cli.training import Data, Demo, Evaluate, Sweep, Train
 
 COMMANDS: dict[str, Any] = {
@@ -20,5 +20,7 @@ COMMANDS: dict[str, Any] = {
     "sweep": Sweep,
     "invert": Invert,
     "transfer": Transfer,
+    "distance": Distance,
+    "choose": Choose,
     "report": Report,
 }

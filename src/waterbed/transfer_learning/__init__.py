@@ -1,17 +1,22 @@
 """Transfer: fine-tuning, tables over targets, distance between tasks, scores of backbones."""
 
+from waterbed.transfer_learning.choose import Choice, choose
 from waterbed.transfer_learning.distance import DatasetDistance, class_emd, dataset_distance
 from waterbed.transfer_learning.finetune import extract_features, finetune
-from waterbed.transfer_learning.scores import logme
+from waterbed.transfer_learning.scores import h_score, leep, logme
 from waterbed.transfer_learning.table import TransferTable, load_for, transfer
 
 __all__ = [
+    "Choice",
     "DatasetDistance",
     "TransferTable",
+    "choose",
     "class_emd",
     "dataset_distance",
     "extract_features",
     "finetune",
+    "h_score",
+    "leep",
     "load_for",
     "logme",
     "transfer",

@@ -23,7 +23,8 @@ from waterbed.progress import track
 from waterbed.runs import Run, open_run
 from waterbed.training import fit, run_config
 from waterbed.training_state import Settings
-from waterbed.transfer_learning.cached import Caches, accuracy, fit_logistic, fit_tail, held_out, predictions
+from waterbed.transfer_learning.cached import Caches, accuracy, fit_tail, predictions
+from waterbed.transfer_learning.logistic import fit_logistic, held_out
 from waterbed.transfer_learning.trunk import UntraceableError, fill, split
 
 MODES = ("linear", 0, 1, 2)
@@ -248,9 +249,12 @@ def _fit_cached(
         return Run(tuned.eval(), saved["history"], folder.path, config)
     _, tail = split(tuned, names)
     if solver == "logistic":
-        strength = fit_logistic(tuned.head, caches.train, settings.seed, validation)
-        right = accuracy(tuned, tail, caches.test)
-        history = [{"epoch": 1, "strength": strength, "test_clean": right}]
+        features = caches.train.values[0][0].float().flatten(1)
+        found = fit_logistic(features, caches.train.labels, data.num_classes, settings.seed, validation)
+        with torch.no_grad():
+            tuned.head.weight.copy_(found.weight)
+            tuned.head.bias.copy_(found.bias)
+        history = [{"epoch": 1, "strength": found.strength, "test_clean": accuracy(tuned, tail, caches.test)}]
         tuned.eval()
     else:
         history = fit_tail(tuned, tail, modules, caches, settings, keep, held)

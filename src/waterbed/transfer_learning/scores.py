@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 from waterbed.errors import UsageError, check_count
@@ -30,15 +31,7 @@ def logme(features: Tensor, labels: Tensor, max_iterations: int = 500) -> float:
     True
     """
     check_count("max_iterations", max_iterations)
-    x = torch.as_tensor(features).detach().double().cpu().numpy()
-    y = torch.as_tensor(labels).detach().cpu().numpy()
-    if x.ndim != 2 or y.shape != (len(x),):
-        raise UsageError(f"features has shape {x.shape} and labels {y.shape}; pass (N, d) and (N,)")
-    if not np.isfinite(x).all():
-        raise UsageError("features has values that are NaN or infinite; remove them")
-    classes = np.unique(y)
-    if len(classes) < 2:
-        raise UsageError(f"labels has {len(classes)} class(es); LogME needs two or more")
+    x, y, classes = _checked(features, labels, "features")
     u, s, _ = np.linalg.svd(x, full_matrices=False)
     evidence = [_evidence(u, s**2, (y == c).astype(float), x.shape, max_iterations) for c in classes]
     return float(np.mean(evidence))
@@ -69,3 +62,60 @@ def _evidence(
     value -= beta / 2 * residual + alpha / 2 * weight
     value -= 0.5 * (np.log(damped).sum() + (d - len(sigma)) * np.log(alpha))
     return value / n
+
+
+def h_score(features: Tensor, labels: Tensor) -> float:
+    """tr(cov(f)^-1 cov(E[f | y])): how much of the features' spread lies between the classes; higher is better.
+
+    Bao et al. (2019), "An information-theoretic approach to transferability in task transfer learning", with the
+    covariance of the features shrunk as Ledoit and Wolf do (scikit-learn), without which it cannot be inverted when
+    d approaches N (Ibrahim et al. 2022). At most the number of classes less one.
+
+    Args:
+        features: (N, d); labels: (N,).
+
+    >>> x = torch.cat([torch.randn(50, 3), torch.randn(50, 3) + 9])
+    >>> h_score(x, torch.arange(100) // 50) > h_score(x, torch.arange(100) % 2)
+    True
+    """
+    x, y, classes = _checked(features, labels, "features")
+    x = x - x.mean(0)
+    means = np.stack([x[y == c].mean(0) for c in classes])
+    weights = np.array([(y == c).mean() for c in classes])
+    between = (means * weights[:, None]).T @ means
+    covariance = LedoitWolf(assume_centered=True).fit(x).covariance_
+    return float(np.trace(np.linalg.lstsq(covariance, between, rcond=None)[0]))
+
+
+def leep(probabilities: Tensor, labels: Tensor) -> float:
+    """Mean log-likelihood, in nats, of the labels by the source classifier's classes; higher is better, at most 0.
+
+    Nguyen et al. (2020), "LEEP: a new measure to evaluate transferability": with theta(x) the probabilities (N, Z) of
+    the source network's own classes, p(y | x) = sum_z p(y | z) theta_z(x), p(y | z) from their joint counts.
+
+    >>> p = torch.eye(3)[torch.arange(90) % 3]
+    >>> round(leep(p, torch.arange(90) % 3), 6)
+    0.0
+    """
+    p, y, classes = _checked(probabilities, labels, "probabilities")
+    if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
+        raise UsageError("probabilities has rows that are no distributions; pass the softmax of the source's logits")
+    joint = np.stack([p[y == c].sum(0) for c in classes])  # (classes, Z), N times the joint distribution
+    given = joint / np.maximum(joint.sum(0), 1e-300)
+    expected = p @ given.T
+    index = np.searchsorted(classes, y)
+    return float(np.log(np.maximum(expected[np.arange(len(y)), index], 1e-300)).mean())
+
+
+def _checked(values: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The values (N, d) in float64, the labels (N,) and the classes that occur, two or more."""
+    x = torch.as_tensor(values).detach().double().cpu().numpy()
+    y = torch.as_tensor(labels).detach().cpu().numpy()
+    if x.ndim != 2 or y.shape != (len(x),):
+        raise UsageError(f"{name} has shape {x.shape} and labels {y.shape}; pass (N, d) and (N,)")
+    if not np.isfinite(x).all():
+        raise UsageError(f"{name} has values that are NaN or infinite; remove them")
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise UsageError(f"labels has {len(classes)} class(es); pass two or more")
+    return x, y, classes

@@ -1,0 +1,184 @@
+"""choose: which of several backbones suits a task, in minutes, why, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from waterbed.data.images import batches
+from waterbed.engine import device_of
+from waterbed.errors import UsageError, UsageTypeError, check_count, check_number
+from waterbed.evaluation import Accuracy
+from waterbed.models import FeatureClassifier, evaluating
+from waterbed.progress import Progress
+from waterbed.transfer_learning.logistic import fit_logistic, held_out
+from waterbed.transfer_learning.scores import h_score, leep, logme
+from waterbed.transfer_learning.table import load_for
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What was found about one backbone; higher is better throughout.
+
+    Attributes:
+        probe: accuracy of a logistic probe on held-out images of the target, with its Wilson interval; the prediction.
+        behind: points behind the leader on the same images, with a 95 % bootstrap interval (0 for the leader).
+        best: probability that it would lead on other images like these (bootstrap).
+        logme, h_score, leep: scores that need no training.
+    """
+
+    name: str
+    probe: Accuracy
+    behind: tuple[float, float, float]
+    best: float
+    logme: float
+    h_score: float
+    leep: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Backbones from the best to the worst, as far as can be told.
+
+    Attributes:
+        target: its name.
+        candidates: in the order of their probes.
+        num_samples: training images of the target behind it all; a fraction ``held`` of them judged the probes.
+    """
+
+    target: str
+    candidates: list[Candidate]
+    num_samples: int
+    held: int
+
+    @property
+    def best(self) -> str:
+        """The name of the leader."""
+        return self.candidates[0].name
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a backbone."""
+        return pd.DataFrame(
+            [
+                {
+                    "backbone": c.name,
+                    "probe": float(c.probe),
+                    "low": c.probe.low,
+                    "high": c.probe.high,
+                    "behind": c.behind[0],
+                    "behind_low": c.behind[1],
+                    "behind_high": c.behind[2],
+                    "best": c.best,
+                    "logme": c.logme,
+                    "h_score": c.h_score,
+                    "leep": c.leep,
+                }
+                for c in self.candidates
+            ]
+        )
+
+    @property
+    def reason(self) -> str:
+        """One sentence: who leads, by how much, how sure, and what the other scores say."""
+        first = self.candidates[0]
+        if len(self.candidates) == 1:
+            return f"{first.name} is the only backbone: a probe on its features reaches {first.probe}."
+        second = self.candidates[1]
+        gap, low, high = second.behind
+        agree = [
+            label
+            for label, key in (("LogME", "logme"), ("the H-score", "h_score"), ("LEEP", "leep"))
+            if max(self.candidates, key=lambda c, key=key: getattr(c, key)) is first
+        ]
+        said = f"{' and '.join(agree)} agree" if agree else "none of LogME, H-score and LEEP agrees"
+        said = said.replace(" agree", " agrees") if len(agree) == 1 else said
+        rivals = [c.name for c in self.candidates[1:] if c.behind[1] <= 0]
+        sure = "clearly" if not rivals else f"not clearly (as good may be: {', '.join(rivals)})"
+        return (
+            f"{first.name} leads {sure}: {gap:.1f} points [{low:.1f}, {high:.1f}] ahead of {second.name} on "
+            f"{self.held} held-out images, first in {100 * first.best:.0f} % of resamples; {said}."
+        )
+
+
+def choose(
+    backbones: Mapping[str, FeatureClassifier],
+    target: Any,
+    num_samples: int = 2000,
+    validation: float = 0.25,
+    seed: int = 0,
+    root: str | Path | None = None,
+    progress: bool = False,
+) -> Choice:
+    """Rank backbones for a target task by a logistic probe on their features.
+
+    Args:
+        backbones: name -> network.
+        target: a name or folder for ``load_dataset`` (brought to each network's image shape), or a data object. Only
+            its training images are used.
+        num_samples: of them, drawn with ``seed``; all, where there are fewer.
+        validation: the fraction that judges the probes.
+        root: where named data sets lie.
+
+    Raises:
+        UsageError: no backbones, a target that cannot be loaded or has too few images.
+    """
+    if not isinstance(backbones, Mapping):
+        raise UsageTypeError("backbones must be a dict of name -> model; write {'robust': model}")
+    if not backbones:
+        raise UsageError("backbones is empty; pass one or more")
+    check_count("num_samples", num_samples, at_least=20)
+    check_number("validation", validation, above=0)
+    found, hits = {}, {}
+    name = str(target)
+    with Progress("choosing", len(backbones), progress) as shown:
+        for label, model in backbones.items():
+            data = load_for(model, target, root) if isinstance(target, str | Path) else target
+            name = data.name
+            order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:num_samples]
+            features, probabilities, labels = _outputs(model, Subset(data.train, order.tolist()), data.num_classes)
+            keep, held = held_out(len(labels), validation, seed)
+            probe = fit_logistic(features[keep], labels[keep], data.num_classes, seed)
+            hits[label] = (probe.predict(features[held]) == labels[held]).numpy()
+            found[label] = (logme(features, labels), h_score(features, labels), leep(probabilities, labels))
+            shown.advance(message=f"{label}: {Accuracy(int(hits[label].sum()), len(held))}")
+    return Choice(name, _ranked(hits, found, seed), len(labels), len(held))
+
+
+def _ranked(hits: dict[str, np.ndarray], found: dict[str, tuple[float, float, float]], seed: int) -> list[Candidate]:
+    """Candidates by accuracy; the same held-out images are resampled for all of them."""
+    names = sorted(hits, key=lambda n: -hits[n].mean())
+    table = np.stack([hits[n] for n in names]).astype(float)
+    draws = np.random.default_rng(seed).integers(0, table.shape[1], (RESAMPLES, table.shape[1]))
+    means = table[:, draws].mean(2)  # (backbones, resamples)
+    first = (means == means.max(0)) / (means == means.max(0)).sum(0)
+    ranked = []
+    for i, n in enumerate(names):
+        gaps = 100 * (means[0] - means[i])
+        behind = (100 * float(table[0].mean() - table[i].mean()), *map(float, np.quantile(gaps, [0.025, 0.975])))
+        accuracy = Accuracy(int(hits[n].sum()), len(hits[n]))
+        ranked.append(Candidate(n, accuracy, behind, float(first[i].mean()), *found[n]))
+    return ranked
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, dataset: Any, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (N, d), the source classifier's probabilities (N, Z) and the target's labels (N,)."""
+    device = device_of(model)
+    features, probabilities, labels = [], [], []
+    with evaluating(model):
+        for x, y in batches(dataset, 256, num_classes=num_classes):
+            z = model.features(x.to(device))
+            features.append(z.cpu())
+            probabilities.append(model.head(z).softmax(1).cpu())
+            labels.append(y)
+    return torch.cat(features), torch.cat(probabilities), torch.cat(labels)
