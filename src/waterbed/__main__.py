@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 from waterbed.config import from_config
-from waterbed.errors import DivergenceError, UsageError, UsageTypeError, check_choice
+from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, check_choice
 
 ABOUT = (
     "Train robust representations, measure the information they keep, invert them, find where they transfer. "
@@ -22,7 +22,8 @@ ABOUT = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 (training diverged), 2 (wrong use) or 130 (interrupted)."""
+    """Run one command; returns the exit code: 0, 1 (training diverged), 2 (wrong use), 130 (interrupted)
+    or 143 (stopped by SIGTERM)."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         command = parse(args)
@@ -37,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"{error.filename or 'a file'!s}: {error.strerror or error}; check path, rights and space", 2)
     except DivergenceError as error:
         return _complain(str(error), 1)
+    except StoppedError as error:
+        return _complain(str(error), 143)
     except KeyboardInterrupt:
         return _complain("interrupted; epochs already saved are kept, the same command goes on from there", 130)
     return 0

@@ -24,6 +24,10 @@ class DivergenceError(RuntimeError):
     """Training met a loss that is not finite; the message names the epoch and the batch."""
 
 
+class StoppedError(RuntimeError):
+    """Training was asked to stop (SIGTERM) and has saved its state; the same call goes on from there."""
+
+
 def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> None:
     """Raise :class:`UsageError` unless ``value`` is one of ``choices``.
 

@@ -1,13 +1,16 @@
-"""The run folder: config.toml, environment.json, metrics.jsonl, weights.safetensors + card, state.pt."""
+"""The run folder: config.toml, environment.json, metrics.jsonl, weights.safetensors + card, two states."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 
 import tomli_w
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from waterbed.errors import UsageError, check_choice
@@ -140,48 +144,91 @@ class RunFolder:
             save_model(weights, self.path / "weights.safetensors", card)
         lines = "".join(json.dumps(record) + "\n" for record in history)
         write_atomic(self.path / "metrics.jsonl", lines.encode())
+        self.save_state(state)
+
+    def save_state(self, state: dict[str, Any], name: str = "state.pt") -> None:
+        """The training state with its checksum; the one before is kept as previous-state.pt."""
         buffer = BytesIO()
         torch.save(state, buffer)
-        write_atomic(self.path / "state.pt", buffer.getvalue())
+        content = buffer.getvalue()
+        file = self.path / name
+        write_atomic(self.path / f"next-{name}", hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        if file.is_file():
+            os.replace(file, self.path / f"previous-{name}")
+        os.replace(self.path / f"next-{name}", file)
 
     def state(self) -> dict[str, Any] | None:
-        """The training state after the last epoch, or None before the first."""
-        file = self.path / "state.pt"
-        if not file.is_file():
+        """The last training state that is whole, or None before the first."""
+        files = [self.path / name for name in ("state.pt", "previous-state.pt")]
+        for file in files:
+            if file.is_file():
+                state = _read_state(file)
+                if state is not None:
+                    return state
+                warnings.warn(f"{str(file)!r} is torn; going on from the state before it", stacklevel=2)
+        if not any(file.is_file() for file in files):
             return None
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a torn file can fail in any way
-            raise UsageError(
-                f"the training state {str(file)!r} is damaged ({type(error).__name__}); delete it to start again"
-            ) from error
+        raise UsageError(f"the training states in {str(self.path)!r} are damaged; delete them to start again")
 
 
+def _read_state(file: Path) -> dict[str, Any] | None:
+    """The state, or None if its checksum does not fit."""
+    checksum, _, content = file.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != checksum:
+        return None
+    return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+
+
+@contextmanager
 def open_run(
     out: str | Path | None, config: dict[str, Any], resume: str, write: bool = True
-) -> tuple[RunFolder | None, dict[str, Any] | None]:
-    """The folder of a training that starts or goes on, and its saved state (None at the start)."""
+) -> Iterator[tuple[RunFolder | None, dict[str, Any] | None]]:
+    """The folder of a training that starts or goes on, and its saved state (None at the start).
+
+    Inside, no other process can open the folder to write (``write=False`` only reads).
+    """
     check_choice("resume", resume, RESUMES)
     if out is None:
-        return None, None
+        yield None, None
+        return
     folder = RunFolder(out)
-    if not folder.is_run():
-        if write:
-            folder.create(config)
-        return folder, None
+    fresh = not folder.is_run()
+    if fresh and write:
+        folder.create(config)
+    with _locked(folder.path) if write else nullcontext():
+        yield folder, None if fresh else _saved(folder, config, resume, write)
+
+
+def _saved(folder: RunFolder, config: dict[str, Any], resume: str, write: bool) -> dict[str, Any] | None:
+    """The state that a run goes on from; None if it has none yet."""
+    out = str(folder.path)
     if resume == "never":
-        raise UsageError(f"out={str(out)!r} already holds a run and resume='never'; choose another out=")
+        raise UsageError(f"out={out!r} already holds a run and resume='never'; choose another out=")
     folder.config()  # refuses another schema before anything is written
     state = folder.state()
     trained = any((folder.path / name).is_file() for name in ("metrics.jsonl", "weights.safetensors"))
-    if state is None and not trained:  # stopped before its first epoch: nothing is lost by another config
+    if state is None and not trained:  # stopped before its first state: nothing is lost by another config
         if write:
             folder.replace(config)
-        return folder, None
+        return None
     folder.check_same(config)
     if state is None:
-        raise UsageError(f"out={str(out)!r} has weights but no state.pt to go on from; choose another out=")
-    return folder, state
+        raise UsageError(f"out={out!r} has weights but no state.pt to go on from; choose another out=")
+    return state
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """A lock on the run folder that a killed process leaves behind open."""
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UsageError(f"out={str(path)!r} is being written by another process; wait, or choose another") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

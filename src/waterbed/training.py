@@ -17,11 +17,12 @@ from waterbed.data.images import batches, check_data
 from waterbed.engine import Engine, channels_last, device_of, seeded
 from waterbed.errors import UsageError, UsageTypeError
 from waterbed.evaluation import evaluate
+from waterbed.keeping import Keeper
 from waterbed.models import FeatureClassifier, folded, probe
 from waterbed.objectives import TRADES, AdversarialTraining, Objective, Standard
 from waterbed.progress import Progress
 from waterbed.runs import Run, open_run
-from waterbed.training_state import Job, Meter, Settings
+from waterbed.training_state import Job, Settings
 
 IMAGES_FOR_STATISTICS = 10_000
 
@@ -45,6 +46,7 @@ def fit(
     precision: str = "auto",
     resume: str = "auto",
     workers: int = 0,
+    checkpoint_minutes: float = 15.0,
     progress: bool = True,
     trained: Iterable[nn.Module] | None = None,
     notes: Mapping[str, Any] | None = None,
@@ -70,12 +72,15 @@ def fit(
         precision: "auto" (bfloat16 where the hardware multiplies it, else fp32), "fp32", "bf16".
         resume: "auto" continues ``out``, or returns its finished run; "never" refuses a folder that holds a run.
         workers: processes that decode images, for sets too large for memory.
+        checkpoint_minutes: within a long epoch the state is saved that often; it always is after an epoch, and on
+            SIGTERM. A run killed at any moment goes on as if nothing had happened.
         trained: the modules to train; all by default. The others keep weights and running statistics.
         notes: more to record in the run's config.
 
     Raises:
         UsageError: a wrong argument, data or folder; nothing already written is touched.
-        DivergenceError: the loss is not finite.
+        DivergenceError: the loss is not finite; the state is in ``out``/diverged.pt.
+        StoppedError: SIGTERM came; the state is saved.
     """
     settings = Settings(epochs, batch_size, lr, momentum, weight_decay, schedule, augment, validation, watch, seed)
     objective = Standard() if objective is None else objective
@@ -91,38 +96,37 @@ def fit(
         model.set_normalisation(*_channel_statistics(data, train))
     _check_fits(model, data)
     config = {**run_config(model, data, objective, settings, engine), **(notes or {})}
-    folder, saved = open_run(out, config, resume, engine.is_main)
-
     steps = math.ceil(len(train) / (batch_size * engine.processes))
     job = Job(model, trained, settings, steps, best=-math.inf)
     augmented = augmentation(augment, data)
-    forward = engine.wrap(model)
-    shown = Progress("training", epochs * steps, progress and engine.is_main)
     attacked = _attacked(model, objective, data, engine)
-    with seeded(seed + engine.rank, engine.device), channels_last(model), shown:
+    forward = engine.wrap(model)
+    with (
+        open_run(out, config, resume, engine.is_main) as (folder, saved),
+        Keeper(folder, engine, checkpoint_minutes) as keeper,
+        seeded(seed + engine.rank, engine.device),
+        channels_last(model),
+        Progress("training", epochs * steps, progress and engine.is_main) as shown,
+    ):
         if saved is not None:
             job.restore(saved)
-            shown.skip(job.epoch * steps)
+            shown.skip(job.epoch * steps + job.meter.batches)
         for epoch in range(job.epoch, epochs):
-            meter = Meter()
             job.train_mode()
             order = _order(train, settings, epoch, engine)
-            for x, y in batches(
-                data.train, batch_size, order=order, parts=steps, num_classes=data.num_classes, workers=workers
-            ):
+            draws = {"parts": steps, "skip": job.meter.batches, "seed": seed * 1_000_003 + epoch, "workers": workers}
+            for x, y in batches(data.train, batch_size, order=order, num_classes=data.num_classes, **draws):
                 x, y = engine.place(augmented(x.to(engine.device))), y.to(engine.device)
                 with engine.autocast():
                     loss, logits = objective(attacked(), forward, x, y)
-                meter.add(loss, logits, y, epoch)
-                job.optimizer.zero_grad()
-                engine.accelerator.backward(loss)
-                job.optimizer.step()
-                job.scheduler.step()
-                shown.advance(message=f"epoch {epoch + 1}/{epochs}, {meter}")
+                keeper.check(job, loss, epoch)
+                job.meter.add(loss, logits, y)
+                job.step(engine.accelerator.backward, loss)
+                shown.advance(message=f"epoch {epoch + 1}/{epochs}, {job.meter}")
+                keeper.after_batch(job)
             watched = _watch(model, data, held_out, objective, settings)
-            improved = job.end_epoch({**meter.record(), **watched})
-            if folder is not None and engine.is_main:
-                folder.save(job.snapshot(), job.history, weights=model if improved else None)
+            improved = job.end_epoch({**job.meter.record(), **watched})
+            keeper.after_epoch(job, model if improved else None)
     job.finish()
     return Run(model, job.history, folder.path if folder else None, config)
 

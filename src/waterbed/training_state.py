@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from waterbed.data.augment import AUGMENTATIONS
-from waterbed.errors import DivergenceError, UsageError, check_choice, check_count, check_number
+from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.models import weight_norm
 
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
@@ -85,6 +85,8 @@ class Job:
         self.scheduler = LambdaLR(self.optimizer, lambda t: settings.rate(t / total))
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] | None = None
+        self.meter = Meter()
+        self.rate = settings.lr
         self.started = time.monotonic()
 
     @property
@@ -98,12 +100,21 @@ class Job:
         for module in self.trained:
             module.train()
 
+    def step(self, backward: Callable[[Tensor], None], loss: Tensor) -> None:
+        """One step of the optimiser and of the schedule."""
+        self.optimizer.zero_grad()
+        backward(loss)
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.scheduler.step()
+
     def end_epoch(self, record: dict[str, Any]) -> bool:
         """Add the epoch's record; true if its weights are the ones to keep."""
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        rate = self.scheduler.get_last_lr()[0]
         norm = weight_norm(self.model)
-        self.history.append({"epoch": self.epoch + 1, **record, "weight_norm": norm, "lr": rate, "seconds": seconds})
+        more = {"weight_norm": norm, "lr": self.rate, "seconds": seconds}
+        self.history.append({"epoch": self.epoch + 1, **record, **more})
+        self.meter = Meter()
         if self.settings.validation == 0:
             return True
         score = record.get("validation_robust", record["validation_clean"])
@@ -120,8 +131,10 @@ class Job:
         self.model.eval()
 
     def snapshot(self) -> dict[str, Any]:
-        """All that a later start needs to go on as if nothing had happened."""
+        """All that a later start needs to go on as if nothing had happened, after an epoch or a batch."""
         return {
+            "meter": asdict(self.meter),
+            "rate": self.rate,
             "model": self.model.state_dict(),
             "best_weights": self.best_weights,
             "best": self.best,
@@ -140,6 +153,7 @@ class Job:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"out= holds a run of another network ({reason}); choose another out=") from error
         self.best_weights, self.best, self.history = state["best_weights"], state["best"], state["history"]
+        self.meter, self.rate = Meter(**state["meter"]), state["rate"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         torch.set_rng_state(state["rng"])
@@ -147,23 +161,20 @@ class Job:
             torch.cuda.set_rng_state(state["cuda_rng"])
 
 
+@dataclass
 class Meter:
-    """Mean loss and accuracy over an epoch; stops a training whose loss is not finite."""
+    """Mean loss and accuracy over the batches of an epoch so far."""
 
-    def __init__(self) -> None:
-        self.loss, self.correct, self.seen, self.batches = 0.0, 0, 0, 0
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    batches: int = 0
 
-    def add(self, loss: Tensor, logits: Tensor, y: Tensor, epoch: int) -> None:
-        value = float(loss.detach())
-        self.batches += 1
-        if not math.isfinite(value):
-            raise DivergenceError(
-                f"the loss is {value} in epoch {epoch + 1}, batch {self.batches}; pass a lower lr (the epochs "
-                "already saved are kept)"
-            )
-        self.loss += value * len(y)
+    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
+        self.loss += float(loss.detach()) * len(y)
         self.correct += int((logits.argmax(1) == y).sum())
         self.seen += len(y)
+        self.batches += 1
 
     def record(self) -> dict[str, float]:
         return {"loss": self.loss / self.seen, "train_accuracy": 100 * self.correct / self.seen}

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from waterbed.errors import UsageError, UsageTypeError, check_count
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L")
 
 
@@ -23,7 +24,8 @@ GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L")
 class ImageData:
     """A classification task: two map-style data sets of ``(float32 (C, H, W) in [0, 1], int)``.
 
-    ``flip`` says whether a mirrored image keeps its class; ``fit`` augments accordingly.
+    ``flip`` says whether a mirrored image keeps its class; ``fit`` augments accordingly. ``metric`` is the accuracy
+    that the field reports for these data, "top-1" or "mean per-class".
     """
 
     name: str
@@ -31,6 +33,7 @@ class ImageData:
     test: Dataset
     classes: tuple[str, ...]
     flip: bool = False
+    metric: str = "top-1"
 
     @property
     def num_classes(self) -> int:
@@ -150,22 +153,28 @@ def batches(
     *,
     order: Tensor | None = None,
     parts: int | None = None,
+    skip: int = 0,
+    seed: int = 0,
     num_classes: int | None = None,
     workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Checked batches ``(x, y)``: float32 (B, C, H, W) in [0, 1] and int64 (B,).
 
     ``order`` holds the indices to visit, in order (all of them by default); ``parts`` makes that many batches
-    whose sizes differ by one at most, instead of batches of ``batch_size`` and a rest. Labels may be ints or 0-d
+    whose sizes differ by one at most, instead of batches of ``batch_size`` and a rest; ``skip`` leaves out the first
+    batches; ``seed`` is for what worker processes draw. Labels may be ints or 0-d
     tensors. Raises :class:`UsageError` for images that are not finite or outside [0, 1] and for
     labels outside 0 .. num_classes - 1.
     """
     order = torch.arange(len(dataset)) if order is None else order
-    chosen = order.split(batch_size) if parts is None else order.tensor_split(parts)
+    chosen = (order.split(batch_size) if parts is None else order.tensor_split(parts))[skip:]
     if hasattr(dataset, "batch"):
         drawn = (dataset.batch(indices) for indices in chosen)
     else:
-        drawn = DataLoader(dataset, batch_sampler=[indices.tolist() for indices in chosen], num_workers=workers)
+        # With a generator of its own a loader leaves the caller's random numbers alone.
+        generator = torch.Generator().manual_seed(seed)
+        sampler = [indices.tolist() for indices in chosen]
+        drawn = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, generator=generator)
     for x, y in drawn:
         check_images(x, "data")
         if num_classes is not None:

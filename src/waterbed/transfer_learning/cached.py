@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waterbed.engine import device_of, seeded
+from waterbed.keeping import check_finite
 from waterbed.models import evaluating
-from waterbed.training_state import Job, Meter, Settings
+from waterbed.training_state import Job, Settings
 from waterbed.transfer_learning.trunk import Cache
 
 
@@ -46,7 +47,6 @@ def fit_tail(
     job = Job(model, trained, settings, steps, best=-math.inf)
     with seeded(settings.seed, device):
         for epoch in range(settings.epochs):
-            meter = Meter()
             job.train_mode()
             generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
             order = keep[torch.randperm(len(keep), generator=generator)]
@@ -54,12 +54,10 @@ def fit_tail(
                 values, y = caches.train.batch(indices, epoch % caches.train.views, device)
                 logits = tail(*values)
                 loss = F.cross_entropy(logits, y)
-                meter.add(loss, logits, y, epoch)
-                job.optimizer.zero_grad()
-                loss.backward()
-                job.optimizer.step()
-                job.scheduler.step()
-            record = meter.record()
+                check_finite(loss, epoch, job.meter.batches)
+                job.meter.add(loss, logits, y)
+                job.step(Tensor.backward, loss)
+            record = job.meter.record()
             if watched is not None:
                 record["validation_clean"] = accuracy(model, tail, caches.train, watched)
             elif settings.watch:

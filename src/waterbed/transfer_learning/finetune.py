@@ -243,24 +243,25 @@ def _fit_cached(
     engine = Engine("fp32")
     tuned.to(engine.device)
     config = {**run_config(tuned, data, Standard(), settings, engine), "finetune": said}
-    folder, saved = open_run(out, config, resume)
-    if saved is not None:
-        tuned.load_state_dict(saved["model"])
-        return Run(tuned.eval(), saved["history"], folder.path, config)
-    _, tail = split(tuned, names)
-    if solver == "logistic":
-        features = caches.train.values[0][0].float().flatten(1)
-        found = fit_logistic(features, caches.train.labels, data.num_classes, settings.seed, validation)
-        with torch.no_grad():
-            tuned.head.weight.copy_(found.weight)
-            tuned.head.bias.copy_(found.bias)
-        history = [{"epoch": 1, "strength": found.strength, "test_clean": accuracy(tuned, tail, caches.test)}]
-        tuned.eval()
-    else:
-        history = fit_tail(tuned, tail, modules, caches, settings, keep, held)
-    if folder is not None:
-        folder.save({"model": tuned.state_dict(), "history": history}, history, weights=tuned)
-    return Run(tuned, history, folder.path if folder else None, config)
+    with open_run(out, config, resume) as (folder, saved):
+        path = folder.path if folder else None
+        if saved is not None:
+            tuned.load_state_dict(saved["model"])
+            return Run(tuned.eval(), saved["history"], path, config)
+        _, tail = split(tuned, names)
+        if solver == "logistic":
+            features = caches.train.values[0][0].float().flatten(1)
+            found = fit_logistic(features, caches.train.labels, data.num_classes, settings.seed, validation)
+            with torch.no_grad():
+                tuned.head.weight.copy_(found.weight)
+                tuned.head.bias.copy_(found.bias)
+            history = [{"epoch": 1, "strength": found.strength, "test_clean": accuracy(tuned, tail, caches.test)}]
+            tuned.eval()
+        else:
+            history = fit_tail(tuned, tail, modules, caches, settings, keep, held)
+        if folder is not None:
+            folder.save({"model": tuned.state_dict(), "history": history}, history, weights=tuned)
+    return Run(tuned, history, path, config)
 
 
 def _fingerprint(module: nn.Module) -> str:
