@@ -87,14 +87,24 @@ def _tyro(kind: type, args: list[str], prog: str, default: Any) -> Any:
         with redirect_stderr(boxed):
             return tyro.cli(kind, prog=prog, args=args, default=default or tyro.MISSING_NONPROP)
     except SystemExit as stop:
-        lines = [line.strip("│╭╮╰╯─ ") for line in boxed.getvalue().splitlines()]
-        rule = next((i for i, line in enumerate(boxed.getvalue().splitlines()) if "──── │" in line), len(lines))
-        said = " ".join(line for line in lines[1:rule] if line)
+        said = _first_part(boxed.getvalue())
         raise UsageError(f"{said}; see {prog} --help") from stop
     finally:
         os.environ.pop("COLUMNS")
         if columns is not None:
             os.environ["COLUMNS"] = columns
+
+
+def _first_part(boxed: str) -> str:
+    """What stands in a box up to its first rule, as one line; the title and the hints are left out."""
+    content: list[str] = []
+    for line in boxed.splitlines()[1:]:
+        text = line.strip("│╭╮╰╯─ ")
+        if text.strip("-"):
+            content.append(text)
+        elif content:
+            break
+    return " ".join(content)
 
 
 def _own_options(args: list[str]) -> tuple[list[str], Path | None, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
@@ -26,7 +27,9 @@ class Engine:
     def __init__(self, precision: str = "fp32") -> None:
         check_choice("precision", precision, PRECISIONS)
         # The autocast below is ours, so that attacks on the raw module see the same arithmetic.
-        self.accelerator = Accelerator(mixed_precision="no")
+        # Without a GPU accelerate takes part in torchrun's group only if told so.
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self.accelerator = Accelerator(mixed_precision="no", cpu=several and not torch.cuda.is_available())
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
@@ -51,8 +54,8 @@ class Engine:
         return self.accelerator.prepare_model(model)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over processes."""
-        return self.accelerator.reduce(tensor, reduction="sum")
+        """Sum over processes, of a tensor that may lie on any device."""
+        return summed(tensor.to(self.device)).to(tensor.device)
 
 
 def _auto_precision(device: torch.device) -> str:

@@ -56,7 +56,7 @@ class Keeper:
         """Save if it is time to, or stop if asked to; processes stop together."""
         stop = self._asked
         if self.engine.processes > 1:
-            stop = bool(self.engine.sum(torch.tensor(float(stop), device=self.engine.device)) > 0)
+            stop = bool(self.engine.sum(torch.tensor(float(stop))) > 0)
         if stop or time.monotonic() - self._saved > 60 * self.minutes:
             self._save(job)
         if stop:

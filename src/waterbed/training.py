@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from waterbed.models import FeatureClassifier, folded, probe
 from waterbed.objectives import TRADES, AdversarialTraining, Objective, Standard
 from waterbed.progress import Progress
 from waterbed.runs import Run, open_run
+from waterbed.tracking import Tracker, tracking
 from waterbed.training_state import Job, Settings
 
 IMAGES_FOR_STATISTICS = 10_000
@@ -39,6 +40,8 @@ def fit(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     schedule: str = "one-cycle",
+    milestones: Sequence[int] = (),
+    nesterov: bool = True,
     augment: str = "auto",
     validation: float = 0.0,
     watch: int = 1000,
@@ -47,6 +50,7 @@ def fit(
     resume: str = "auto",
     workers: int = 0,
     checkpoint_minutes: float = 15.0,
+    trackers: Sequence[str | Tracker] = (),
     progress: bool = True,
     trained: Iterable[nn.Module] | None = None,
     notes: Mapping[str, Any] | None = None,
@@ -60,9 +64,9 @@ def fit(
         objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
             ``GaussianNoise(eps)``.
         out: the run folder; None writes nothing.
-        epochs, batch_size, lr, momentum, weight_decay: of SGD with Nesterov momentum.
+        epochs, batch_size, lr, momentum, nesterov, weight_decay: of SGD with momentum.
         schedule: "one-cycle" (rises to ``lr`` over 30 % of the steps, then falls as a cosine), "cosine", "step" (a
-            tenth after 1/3 and after 2/3 of the epochs), "constant".
+            tenth after each of ``milestones``, epochs; by default 1/3 and 2/3 of them), "constant".
         augment: "crop-flip", "crop", "none", or "auto": crops always, flips where the data says that a mirrored
             image keeps its class.
         validation: this fraction of the training images is held out, and the epoch that does best on them (under
@@ -74,6 +78,8 @@ def fit(
         workers: processes that decode images, for sets too large for memory.
         checkpoint_minutes: within a long epoch the state is saved that often; it always is after an epoch, and on
             SIGTERM. A run killed at any moment goes on as if nothing had happened.
+        trackers: "tensorboard", "wandb", "mlflow", or objects with ``log(record, step)`` and ``close()``, that get
+            every epoch's record beside metrics.jsonl.
         trained: the modules to train; all by default. The others keep weights and running statistics.
         notes: more to record in the run's config.
 
@@ -82,7 +88,20 @@ def fit(
         DivergenceError: the loss is not finite; the state is in ``out``/diverged.pt.
         StoppedError: SIGTERM came; the state is saved.
     """
-    settings = Settings(epochs, batch_size, lr, momentum, weight_decay, schedule, augment, validation, watch, seed)
+    settings = Settings(
+        epochs,
+        batch_size,
+        lr,
+        momentum,
+        weight_decay,
+        schedule,
+        augment,
+        validation,
+        watch,
+        seed,
+        tuple(milestones),
+        nesterov,
+    )
     objective = Standard() if objective is None else objective
     if isinstance(objective, type) or not callable(objective) or not hasattr(objective, "config"):
         raise UsageTypeError(
@@ -99,15 +118,16 @@ def fit(
     steps = math.ceil(len(train) / (batch_size * engine.processes))
     job = Job(model, trained, settings, steps, best=-math.inf)
     augmented = augmentation(augment, data)
-    attacked = _attacked(model, objective, data, engine)
-    forward = engine.wrap(model)
+    attacked = attacked_network(model, objective, data, engine)
     with (
         open_run(out, config, resume, engine.is_main) as (folder, saved),
         Keeper(folder, engine, checkpoint_minutes) as keeper,
+        tracking(trackers, folder.path if folder else None, config, engine.is_main) as track,
         seeded(seed + engine.rank, engine.device),
         channels_last(model),
         Progress("training", epochs * steps, progress and engine.is_main) as shown,
     ):
+        forward = engine.wrap(model)
         if saved is not None:
             job.restore(saved)
             shown.skip(job.epoch * steps + job.meter.batches)
@@ -125,13 +145,14 @@ def fit(
                 shown.advance(message=f"epoch {epoch + 1}/{epochs}, {job.meter}")
                 keeper.after_batch(job)
             watched = _watch(model, data, held_out, objective, settings)
-            improved = job.end_epoch({**job.meter.record(), **watched})
+            improved = job.end_epoch({**job.meter.record(engine.sum), **watched})
             keeper.after_epoch(job, model if improved else None)
+            track(job.history[-1])
     job.finish()
     return Run(model, job.history, folder.path if folder else None, config)
 
 
-def _attacked(model: nn.Module, objective: Objective, data: Any, engine: Engine) -> Callable[[], nn.Module]:
+def attacked_network(model: nn.Module, objective: Objective, data: Any, engine: Engine) -> Callable[[], nn.Module]:
     """The network that our own objectives attack, with the weights of the moment; a user's own gets the model."""
     if type(objective) not in (AdversarialTraining, TRADES):
         return lambda: model
@@ -157,7 +178,7 @@ def run_config(model: nn.Module, data: Any, objective: Objective, settings: Sett
         "model": getattr(model, "architecture", None)
         or {"class": type(model).__name__, "weights": sum(p.numel() for p in model.parameters())},
         "objective": objective.config(),
-        **numbers,
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in numbers.items()},
         "precision": engine.precision,
         "processes": engine.processes,
     }

@@ -33,6 +33,8 @@ class Settings:
     validation: float
     watch: int
     seed: int
+    milestones: tuple[int, ...] = ()
+    nesterov: bool = True
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs)
@@ -45,6 +47,10 @@ class Settings:
         check_number("validation", self.validation, at_least=0)
         check_count("watch", self.watch, at_least=0)
         check_count("seed", self.seed, at_least=0)
+        if self.milestones and self.schedule != "step":
+            raise UsageError(f"milestones={self.milestones!r} belong to schedule='step', not {self.schedule!r}")
+        for epoch in self.milestones:
+            check_count("milestones", epoch)
         for name, value in (("momentum", self.momentum), ("validation", self.validation)):
             if value >= 1:
                 raise UsageError(f"{name}={value!r} must be below 1; pass such a value")
@@ -55,7 +61,10 @@ class Settings:
             return 0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * done))
-        return 0.1 ** int(3 * done + 1e-9) if self.schedule == "step" else 1.0
+        if self.schedule == "step":
+            drops = self.milestones or (self.epochs / 3, 2 * self.epochs / 3)
+            return 0.1 ** sum(done * self.epochs >= epoch - 1e-6 for epoch in drops)
+        return 1.0
 
 
 class Job:
@@ -79,7 +88,7 @@ class Job:
             settings.lr,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
-            nesterov=settings.momentum > 0,
+            nesterov=settings.nesterov and settings.momentum > 0,
         )
         total = steps * settings.epochs
         self.scheduler = LambdaLR(self.optimizer, lambda t: settings.rate(t / total))
@@ -176,8 +185,11 @@ class Meter:
         self.seen += len(y)
         self.batches += 1
 
-    def record(self) -> dict[str, float]:
-        return {"loss": self.loss / self.seen, "train_accuracy": 100 * self.correct / self.seen}
+    def record(self, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
+        """Means, over all processes if ``total`` adds up their sums."""
+        sums = total(torch.tensor([self.loss, self.correct, self.seen], dtype=torch.float64))
+        loss, correct, seen = sums.tolist()
+        return {"loss": loss / seen, "train_accuracy": 100 * correct / seen}
 
     def __str__(self) -> str:
         return f"loss {self.loss / self.seen:.3f}, accuracy {100 * self.correct / self.seen:.1f} %"

@@ -69,3 +69,49 @@ def test_two_processes_and_any_chunks_give_the_estimates_of_one(tmp_path):
     for name, value in alone.items():
         assert together[0][name] == pytest.approx(value, rel=1e-9, nan_ok=True), name
         assert value == pytest.approx(alone[f"2 {name.split(' ', 1)[1]}"], rel=1e-9, nan_ok=True), name
+
+
+TRAINING = """
+import json, os, sys
+import torch
+from torch import nn
+import waterbed as wb
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+data = wb.load_dataset("digits").take(256, 100)
+backbone = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 16), nn.ReLU())
+model = wb.FeatureClassifier(backbone, nn.Linear(16, 10))
+several = int(os.environ.get("WORLD_SIZE", "1"))
+objective = wb.AdversarialTraining(wb.PGD(0.3, steps=2, random_start=False))
+run = wb.fit(model, data, objective, sys.argv[1], epochs=2, batch_size=64 // several, augment="none", watch=50,
+             precision="fp32", progress=False)
+features, labels = wb.extract_features(run.model, data, "test")
+score = wb.evaluate(run.model, data.test, [wb.PGD(0.3, steps=3)], batch_size=16)
+if os.environ.get("RANK", "0") == "0":
+    print(json.dumps([run.history[-1], run.config["processes"], features.sum(0).tolist(), labels.tolist(),
+                      score.to_dict()]))
+"""
+
+
+def test_two_processes_train_and_evaluate_as_one(tmp_path):
+    """A network without batch norm, so that statistics of a batch do not matter."""
+    script = tmp_path / "script.py"
+    script.write_text(TRAINING)
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    results = []
+    for words in ([sys.executable, str(script)], launch):
+        done = subprocess.run(
+            [*words, str(tmp_path / f"run{len(results)}")], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    (one, count, sums, labels, score), (two, twice, their_sums, their_labels, their_score) = results
+    assert (count, twice) == (1, 2)
+    for key in ("loss", "train_accuracy", "test_clean", "test_robust", "weight_norm"):
+        assert two[key] == pytest.approx(one[key], rel=1e-5), key
+    assert their_sums == pytest.approx(sums, rel=1e-4)
+    assert their_labels == labels
+    assert their_score == score

@@ -30,11 +30,16 @@ FIT_OPTIONS = (
     "lr",
     "weight_decay",
     "schedule",
+    "milestones",
+    "nesterov",
+    "momentum",
     "augment",
     "validation",
     "precision",
     "resume",
     "workers",
+    "checkpoint_minutes",
+    "trackers",
 )
 OBJECTIVES = ("standard", "adversarial", "trades", "gaussian-noise")
 

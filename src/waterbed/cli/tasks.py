@@ -29,6 +29,10 @@ class Transfer:
     weight_decay: float = 5e-4
     schedule: str = "one-cycle"
     """one-cycle, cosine, step or constant."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which schedule=step falls to a tenth; by default 1/3 and 2/3 of all."""
+    nesterov: bool = True
+    """Nesterov's momentum."""
     augment: str = "none"
     """auto, crop-flip, crop or none."""
     views: int = 1
@@ -59,6 +63,8 @@ class Transfer:
             lr=self.lr or None,
             weight_decay=self.weight_decay,
             schedule=self.schedule,
+            milestones=self.milestones,
+            nesterov=self.nesterov,
             augment=self.augment,
             views=self.views,
             solver=self.solver,

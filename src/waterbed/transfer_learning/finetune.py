@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from waterbed.data.images import batches, check_data
-from waterbed.engine import Engine, device_of, seeded
+from waterbed.engine import Engine, device_of, seeded, slices, summed
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
 from waterbed.evaluation import Score, evaluate, score_of
 from waterbed.models import FeatureClassifier, evaluating, probe
@@ -47,6 +47,8 @@ def finetune(
     lr: float | Sequence[float] | None = None,
     weight_decay: float = 5e-4,
     schedule: str = "one-cycle",
+    milestones: Sequence[int] = (),
+    nesterov: bool = True,
     augment: str = "none",
     views: int = 1,
     solver: str = "sgd",
@@ -116,6 +118,7 @@ def finetune(
         }
         chosen = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay}
         chosen |= {"schedule": schedule, "augment": augment, "watch": watch, "seed": seed}
+        chosen |= {"milestones": tuple(milestones), "nesterov": nesterov}
         modules = [tuned.get_submodule(name) for name in names]
         if caches is not None:
             return _fit_cached(
@@ -311,7 +314,7 @@ def _executed_norms(model: FeatureClassifier, shape: tuple[int, ...]) -> list[st
 def extract_features(
     model: nn.Module, data: Any, split: str = "train", batch_size: int = 256, progress: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Features (N, d) and labels (N,), on the CPU, in eval mode.
+    """Features (N, d) and labels (N,), on the CPU, in eval mode; several processes share the work, all get the whole.
 
     Args:
         model: with ``features(x)``.
@@ -320,10 +323,20 @@ def extract_features(
     check_choice("split", split, ("train", "test"))
     dataset = getattr(data, split, data)
     device = device_of(model)
-    total = -(-len(dataset) // batch_size)
+    mine = torch.cat([torch.arange(part.start, part.stop) for part in slices(len(dataset), batch_size)])
     features, labels = [], []
     with torch.no_grad(), evaluating(model):
-        for x, y in track(batches(dataset, batch_size), "features", total, progress):
-            features.append(model.features(x.to(device)).cpu())
-            labels.append(y)
-    return torch.cat(features), torch.cat(labels)
+        drawn = batches(dataset, batch_size, order=mine)
+        for x, y in track(drawn, "features", -(-len(mine) // batch_size), progress):
+            features.append(model.features(x.to(device)))
+            labels.append(y.to(device))
+    return tuple(_everyone_s(torch.cat(part), mine, len(dataset)).cpu() for part in (features, labels))
+
+
+def _everyone_s(values: Tensor, mine: Tensor, total: int) -> Tensor:
+    """The rows that the processes have, as one tensor for all."""
+    if len(mine) == total:
+        return values
+    whole = values.new_zeros(total, *values.shape[1:])
+    whole[mine.to(values.device)] = values
+    return summed(whole)
