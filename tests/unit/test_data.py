@@ -1,4 +1,5 @@
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_sixteen_bit_and_turned_pictures(folder):
 
 def test_large_folder_is_decoded_on_demand_with_the_same_pixels(folder, monkeypatch):
     held = wb.load_dataset(folder, size=8)
-    monkeypatch.setattr("waterbed.data.load.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("waterbed.data.folders.IN_MEMORY_BYTES", 0)
     lazy = wb.load_dataset(folder, size=8)
     assert type(lazy.train).__name__ == "FolderImages"
     for (x, y), (x2, y2) in zip(batches(held.train, 5), batches(lazy.train, 5), strict=True):
@@ -90,7 +91,8 @@ def test_idx_folder(tmp_path, zipped):
     assert data.test[4][1] == 1
 
 
-def test_named_set_is_found_as_a_folder_below_root(folder, tmp_path):
+def test_named_set_is_found_as_a_folder_below_root(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(CATALOG, "cifar10", replace(CATALOG["cifar10"], classes=2, train_size=24, test_size=8))
     folder.rename(tmp_path / "cifar10")
     data = wb.load_dataset("cifar10", root=tmp_path)
     assert data.name == "cifar10"

@@ -28,7 +28,7 @@ class Demo:
 
 @dataclass
 class Data:
-    """List the data sets known by name, or describe one (a name or a folder)."""
+    """List the data sets known by name and whether they are there, or describe one (a name or a folder)."""
 
     name: Positional[str] = "list"
     """"list", a name of the list, or a folder with train/<class>/* and test/<class>/*."""
@@ -45,16 +45,38 @@ class Data:
         from waterbed.data import CATALOG, load_dataset
 
         if self.name == "list":
-            columns = ["name", "classes", "train", "test", "images", "licence", "how to get it"]
-            rows = [
-                [s.name, s.classes, s.train_size, s.test_size, s.image, s.licence, s.obtain] for s in CATALOG.values()
-            ]
-            return print_rows(columns, rows, "Data sets known by name")
+            return self._list()
         data = load_dataset(self.name, self.root, self.download, self.size, self.channels)
-        row = [data.name, data.num_classes, len(data.train), len(data.test), " x ".join(map(str, data.shape))]
-        return print_rows(
-            ["name", "classes", "train", "test", "shape"], [row], f"{data.name}: {', '.join(data.classes)}"
-        )
+        columns = ["name", "classes", "train", "test", "shape", "metric"]
+        shape = " x ".join(map(str, data.shape))
+        row = [data.name, data.num_classes, len(data.train), len(data.test), shape, data.metric]
+        print_rows(columns, [row], f"{data.name}: {', '.join(data.classes)}")
+        if self.name in CATALOG:
+            source = CATALOG[self.name]
+            print(f"{source.description}; split: {source.split}; licence: {source.licence}")
+        return None
+
+    def _list(self) -> None:
+        """The catalogue, with what of it lies below the root; below the table, where, or how to get the rest."""
+        import textwrap
+
+        from waterbed.data import CATALOG
+        from waterbed.data.named import data_root, locate
+        from waterbed.errors import UsageError
+
+        root = data_root(self.root)
+        rows, places = [], []
+        for s in CATALOG.values():
+            try:
+                place = "embedded" if s.obtain == "embedded" else locate(s, root)
+                state, text = ("yes" if place else "no"), place or f"missing; {s.how(root)}"
+            except UsageError as error:
+                state, text = "in part", error
+            rows.append([s.name, s.classes, s.train_size, s.test_size, s.metric, s.licence, state])
+            places.append(textwrap.fill(f"{s.name}: {text}", 100, subsequent_indent="  ", break_on_hyphens=False))
+        columns = ["name", "classes", "train", "test", "metric", "licence", "here"]
+        print_rows(columns, rows, f"Data sets known by name; root: {root}")
+        print("\n".join(places))
 
 
 @dataclass
@@ -87,6 +109,11 @@ class Train:
     weight_decay: float = 5e-4
     schedule: str = "one-cycle"
     """one-cycle, cosine, step or constant."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which schedule=step falls to a tenth; by default 1/3 and 2/3 of all."""
+    nesterov: bool = True
+    """Nesterov's momentum."""
+    momentum: float = 0.9
     augment: str = "auto"
     """auto, crop-flip, crop or none."""
     validation: float = 0.0
@@ -98,6 +125,12 @@ class Train:
     """auto or never."""
     workers: int = 0
     """Processes that decode images, for data too large for memory."""
+    checkpoint_minutes: float = 15.0
+    """Within long epochs the state is saved that often."""
+    trackers: tuple[str, ...] = ()
+    """tensorboard, wandb, mlflow, beside metrics.jsonl."""
+    dry_run: bool = False
+    """Show shapes, parameters, memory and the time it would take, from three steps; train and write nothing."""
     root: str | None = None
     """Where named data sets lie."""
     download: bool = False
@@ -114,15 +147,14 @@ class Train:
         chosen = objective(self.objective, self.eps, self.norm, self.attack_steps, self.beta)
         data, source = load_with_source(self.data, self.root, self.download, self.size, self.channels)
         model = create_model(self.model, data.num_classes, self.stem, self.width, data.shape[0], self.seed)
-        run = fit(
-            model,
-            data,
-            chosen,
-            self.out,
-            seed=self.seed,
-            notes={"source": source},
-            **{name: getattr(self, name) for name in FIT_OPTIONS},
-        )
+        options = {name: getattr(self, name) for name in FIT_OPTIONS}
+        if self.dry_run:
+            from waterbed.dry_run import dry_run
+
+            rows = dry_run(model, data, chosen, self.epochs, self.batch_size, self.precision)
+            print_rows(["what", "how much"], rows, f"{self.out} would be")
+            return
+        run = fit(model, data, chosen, self.out, seed=self.seed, notes={"source": source}, **options)
         last = run.kept
         shown = ("loss", "train_accuracy", "validation_clean", "validation_robust", "test_clean", "test_robust")
         values = ", ".join(f"{k.replace('_', ' ')} {last[k]:.4g}" for k in shown if k in last)
@@ -171,12 +203,16 @@ class Evaluate:
     """Run folders."""
     eps: tuple[float, ...] = (0.5,)
     """Radii of the attacks, one or more."""
+    attacks: str = "pgd"
+    """pgd (with --steps and --restarts), or standard: PGD-20, PGD-100 x5, AutoAttack, a check of gradient masking."""
     norm: str = "l2"
     """l2 or linf."""
     steps: int = 20
-    """Steps of each attack."""
+    """Steps of each pgd attack."""
     restarts: int = 1
-    """Random restarts of each attack."""
+    """Random restarts of each pgd attack."""
+    autoattack: str = "auto"
+    """In standard: auto (where it is installed), always or never."""
     data: str | None = None
     """Data set or folder; by default the one the run was trained on."""
     root: str | None = None
@@ -185,12 +221,16 @@ class Evaluate:
     """Test images to use; all by default."""
     seed: int = 0
     out: str | None = None
-    """A JSON file for the results."""
+    """A JSON file for the results; standard attacks keep their progress beside it and go on from there."""
 
     def __call__(self) -> None:
         from waterbed import PGD, evaluate
         from waterbed.cli.common import check_writable, open_runs, write_json
+        from waterbed.errors import check_choice
 
+        check_choice("attacks", self.attacks, ("pgd", "standard"))
+        if self.attacks == "standard":
+            return self._standard()
         attacks = [PGD(eps, self.norm, self.steps, restarts=self.restarts) for eps in self.eps]
         check_writable(self.out)
         scores = {}
@@ -202,3 +242,33 @@ class Evaluate:
         rows = [[n, s.clean, *s.robust.values(), f"{s.mean_per_class:.2f} %", s.n] for n, s in scores.items()]
         print_rows(columns, rows, "Accuracy on test images, with 95 % intervals")
         write_json(self.out, {name: score.to_dict() for name, score in scores.items()})
+        return None
+
+    def _standard(self) -> None:
+        """The standard battery of every run at every eps: a row each, and below the table what is behind it."""
+        from pathlib import Path
+
+        from waterbed.cli.common import check_writable, open_runs, write_json
+        from waterbed.robustness import RobustnessReport, evaluate_standard
+
+        check_writable(self.out)
+        reports: dict[str, list[RobustnessReport]] = {}
+        for name, run, data in open_runs(self.runs, self.data, self.root):
+            for eps in dict.fromkeys(self.eps):
+                place = None if self.out is None else Path(self.out).with_suffix(f".{name}.{self.norm}-{eps:g}.json")
+                battery = (eps, self.norm, self.num_samples, self.seed, place, self.autoattack, True)
+                reports.setdefault(name, []).append(evaluate_standard(run.model, data.test, *battery))
+        flat = [(name, report) for name, found in reports.items() for report in found]
+        columns = ["run", f"{self.norm} eps", "clean", "PGD-20", "PGD-100 x5", "AutoAttack", "images"]
+        rows = [
+            [n, f"{r.eps:g}", r.clean, *("not run" if a is None else a for a in r.robust.values()), r.n]
+            for n, r in flat
+        ]
+        print_rows(columns, rows, "Accuracy after each attack (worst case so far), with 95 % intervals")
+        for name, report in flat:
+            print(f"{name}, eps={report.eps:g}: {report.masking}")
+            for attack, note in report.notes.items():
+                print(f"  {attack}: {note}")
+            for check in report.masking.checks:
+                print(f"  {'!' if check.suspicious else '-'} {check.name}? {check.found} (p = {check.p:.2g})")
+        write_json(self.out, {name: [report.to_dict() for report in found] for name, found in reports.items()})

@@ -1,4 +1,4 @@
-"""Data: embedded sets, torchvision's, and folders, all as float32 (C, H, W) in [0, 1]."""
+"""Data: embedded sets, those of the catalogue, and folders, all as float32 (C, H, W) in [0, 1]."""
 
 from waterbed.data.catalog import CATALOG, Source
 from waterbed.data.images import FolderImages, ImageData, TensorImages, adapt, batches, stack

@@ -1,13 +1,23 @@
-"""What is known by name: sizes, classes, licence and where each data set comes from."""
+"""What is known by name: official splits, the field's metric, licence and where each data set comes from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+METRICS = ("top-1", "mean per-class")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One data set of the catalogue. ``flip``: a mirrored image keeps its class."""
+    """One data set of the catalogue; its sizes are those of a complete copy, and a copy of other sizes is refused.
+
+    ``metric``: the accuracy that the field reports, one of :data:`METRICS`. ``split``: how training and test images
+    are chosen. ``flip``: a mirrored image keeps its class. ``size``: the side that images of many sizes are brought to
+    unless another is asked for (short side resized, then a centre crop). ``torchvision``: the class that fetches it.
+    ``folder`` and ``marker``: the folder below the root that the set unpacks to, and a file or folder in it by which
+    the set is recognised. ``obtain`` writes the root as ``<root>``.
+    """
 
     name: str
     description: str
@@ -17,12 +27,23 @@ class Source:
     image: str
     licence: str
     obtain: str
+    metric: str = "top-1"
+    split: str = "official"
     flip: bool = False
+    size: int | None = None
     torchvision: str | None = None
+    folder: str = ""
+    marker: str = ""
+
+    def how(self, root: Path) -> str:
+        """How to get the set, for this root."""
+        return self.obtain.replace("<root>", str(root))
 
 
 _DOWNLOAD = "download=True fetches it with torchvision"
+_PHOTOGRAPHS = "photographs, RGB"
 
+# Table 4 of the paper has twelve of these sets; its counts are the official ones in every row.
 CATALOG: dict[str, Source] = {
     source.name: source
     for source in (
@@ -35,17 +56,36 @@ CATALOG: dict[str, Source] = {
             image="28 x 28 grey",
             licence="MIT",
             obtain="embedded",
+            split="a part of the official one",
             flip=True,
         ),
         Source(
             name="digits",
-            description="handwritten digits of scikit-learn, stratified split with a fixed seed",
+            description="handwritten digits of scikit-learn",
             classes=10,
             train_size=1_437,
             test_size=360,
             image="8 x 8 grey",
             licence="CC BY 4.0",
             obtain="embedded",
+            split="stratified, with a fixed seed; there is no official one",
+        ),
+        Source(
+            name="imagenet",
+            description="objects; ILSVRC 2012, classes named and ordered by WordNet id as in torchvision's models",
+            classes=1000,
+            train_size=1_281_167,
+            test_size=50_000,
+            image=_PHOTOGRAPHS,
+            licence="non-commercial",
+            obtain="register at https://image-net.org and put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and "
+            "ILSVRC2012_devkit_t12.tar.gz in <root>/imagenet; download=True unpacks them with torchvision",
+            split="official; the validation images are the test images",
+            flip=True,
+            size=224,
+            torchvision="ImageNet",
+            folder="imagenet",
+            marker="val",
         ),
         Source(
             name="cifar10",
@@ -58,6 +98,8 @@ CATALOG: dict[str, Source] = {
             obtain=_DOWNLOAD,
             flip=True,
             torchvision="CIFAR10",
+            folder="cifar-10-batches-py",
+            marker="test_batch",
         ),
         Source(
             name="cifar100",
@@ -70,6 +112,8 @@ CATALOG: dict[str, Source] = {
             obtain=_DOWNLOAD,
             flip=True,
             torchvision="CIFAR100",
+            folder="cifar-100-python",
+            marker="test",
         ),
         Source(
             name="mnist",
@@ -81,6 +125,8 @@ CATALOG: dict[str, Source] = {
             licence="CC BY-SA 3.0",
             obtain=_DOWNLOAD,
             torchvision="MNIST",
+            folder="MNIST/raw",
+            marker="t10k-labels-idx1-ubyte",
         ),
         Source(
             name="fashion-mnist",
@@ -93,6 +139,8 @@ CATALOG: dict[str, Source] = {
             obtain=f"{_DOWNLOAD}; on Debian, the package dataset-fashion-mnist",
             flip=True,
             torchvision="FashionMNIST",
+            folder="FashionMNIST/raw",
+            marker="t10k-labels-idx1-ubyte",
         ),
         Source(
             name="svhn",
@@ -101,9 +149,152 @@ CATALOG: dict[str, Source] = {
             train_size=73_257,
             test_size=26_032,
             image="32 x 32 RGB",
-            licence="non-commercial use",
+            licence="non-commercial",
             obtain=_DOWNLOAD,
             torchvision="SVHN",
+            marker="test_32x32.mat",
+        ),
+        Source(
+            name="oxford-flowers",
+            description="Oxford Flowers-102: species of flowers",
+            classes=102,
+            train_size=2_040,
+            test_size=6_149,
+            image=_PHOTOGRAPHS,
+            licence="none stated",
+            obtain=_DOWNLOAD,
+            metric="mean per-class",
+            split="official training and validation images together (10 + 10 a class), as in the paper's Table 4",
+            flip=True,
+            size=224,
+            torchvision="Flowers102",
+            folder="flowers-102",
+            marker="setid.mat",
+        ),
+        Source(
+            name="cub-200-2011",
+            description="Caltech-UCSD Birds-200-2011: species of birds",
+            classes=200,
+            train_size=5_994,
+            test_size=5_794,
+            image=_PHOTOGRAPHS,
+            licence="non-commercial",
+            obtain="unpack CUB_200_2011.tgz of https://data.caltech.edu/records/65de6-vp158 in <root>",
+            flip=True,
+            size=224,
+            folder="CUB_200_2011",
+            marker="train_test_split.txt",
+        ),
+        Source(
+            name="fgvc-aircraft",
+            description="FGVC-Aircraft (2013b): variants of aircraft",
+            classes=100,
+            train_size=6_667,
+            test_size=3_333,
+            image=_PHOTOGRAPHS,
+            licence="non-commercial",
+            obtain=_DOWNLOAD,
+            metric="mean per-class",
+            split="official training and validation images together, as in the paper's Table 4",
+            flip=True,
+            size=224,
+            torchvision="FGVCAircraft",
+            folder="fgvc-aircraft-2013b",
+            marker="data/images_variant_test.txt",
+        ),
+        Source(
+            name="stanford-cars",
+            description="makes, models and years of cars",
+            classes=196,
+            train_size=8_144,
+            test_size=8_041,
+            image=_PHOTOGRAPHS,
+            licence="non-commercial",
+            obtain="its first address is gone: from a mirror, put cars_train/, cars_test/, devkit/ and "
+            "cars_test_annos_withlabels.mat in <root>/stanford_cars",
+            flip=True,
+            size=224,
+            folder="stanford_cars",
+            marker="devkit/cars_train_annos.mat",
+        ),
+        Source(
+            name="stanford-dogs",
+            description="breeds of dogs; the photographs are ImageNet's",
+            classes=120,
+            train_size=12_000,
+            test_size=8_580,
+            image=_PHOTOGRAPHS,
+            licence="non-commercial",
+            obtain="unpack images.tar and lists.tar of http://vision.stanford.edu/aditya86/ImageNetDogs in "
+            "<root>/stanford-dogs",
+            flip=True,
+            size=224,
+            folder="StanfordDogs",
+            marker="train_list.mat",
+        ),
+        Source(
+            name="mit-indoor",
+            description="MIT Indoor-67: scenes",
+            classes=67,
+            train_size=5_360,
+            test_size=1_340,
+            image=_PHOTOGRAPHS,
+            licence="none stated",
+            obtain="unpack indoorCVPR_09.tar of https://web.mit.edu/torralba/www/indoor.html in <root>/mit-indoor and "
+            "put TrainImages.txt and TestImages.txt beside its Images/",
+            metric="mean per-class",
+            flip=True,
+            size=224,
+            folder="indoorCVPR_09",
+            marker="TrainImages.txt",
+        ),
+        Source(
+            name="cinic-imagenet",
+            description="CINIC-10 without its images from CIFAR-10 (the paper's Table 5): the classes of CIFAR-10",
+            classes=10,
+            train_size=70_000,
+            test_size=70_000,
+            image="32 x 32 RGB",
+            licence="CC BY 4.0",
+            obtain="unpack CINIC-10.tar.gz of https://datashare.ed.ac.uk/handle/10283/3192 in <root>/cinic-imagenet",
+            split="official training and test images that come from ImageNet; the validation images are left out",
+            flip=True,
+            size=32,
+            folder="CINIC-10",
+            marker="train",
+        ),
+        Source(
+            name="caltech101",
+            description="Caltech-101: objects, without the background class",
+            classes=101,
+            train_size=3_030,
+            test_size=5_647,
+            image=_PHOTOGRAPHS,
+            licence="CC BY 4.0",
+            obtain=_DOWNLOAD,
+            metric="mean per-class",
+            split="30 images a class, drawn by the SHA-256 of class/file, and the rest; there is no official one",
+            flip=True,
+            size=224,
+            torchvision="Caltech101",
+            folder="caltech101",
+            marker="101_ObjectCategories",
+        ),
+        Source(
+            name="gtsrb",
+            description="German traffic signs",
+            classes=43,
+            train_size=26_640,
+            test_size=12_630,
+            image="15 to 250 pixels, RGB",
+            licence="none stated",
+            obtain=_DOWNLOAD,
+            split="torchvision's: training images of the first round (the final round has 39,209), test images of "
+            "the final one",
+            size=32,
+            torchvision="GTSRB",
+            folder="gtsrb",
+            marker="GT-final_test.csv",
         ),
     )
 }

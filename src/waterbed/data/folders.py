@@ -1,0 +1,164 @@
+"""Folders of images: the files of each class, decoded when read or held in memory."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from waterbed.data.idx import find_idx, read_idx_folder
+from waterbed.data.images import (
+    GREY_MODES,
+    IMAGE_SUFFIXES,
+    FolderImages,
+    ImageData,
+    TensorImages,
+    adapt,
+    read_image,
+)
+from waterbed.errors import UsageError
+from waterbed.progress import track
+
+IN_MEMORY_BYTES = 2**31
+
+LabelledFiles = list[tuple[Path, int]]
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+class Files(NamedTuple):
+    """The image files of a task with their labels, 0 .. len(classes) - 1."""
+
+    train: LabelledFiles
+    test: LabelledFiles
+    classes: tuple[str, ...]
+
+
+class InArrays(NamedTuple):
+    """A task in arrays: images uint8 (N, H, W) or (N, C, H, W), labels (N,)."""
+
+    train: Arrays
+    test: Arrays
+    classes: tuple[str, ...]
+
+
+def read_folder(folder: Path) -> Files | InArrays:
+    """What a folder holds: four idx files, or ``train/<class>/*`` and ``test/<class>/*``."""
+    if find_idx(folder):
+        train, test = read_idx_folder(folder)
+        last = max(int(labels.max(initial=0)) for _, labels in (train, test))
+        return InArrays(train, test, tuple(str(c) for c in range(last + 1)))
+    return list_folder(folder)
+
+
+def list_folder(folder: Path, parts: tuple[str, str] = ("train", "test")) -> Files:
+    """The files of ``<part>/<class>/*``; :class:`UsageError` for a missing, empty or unknown part or class."""
+    for part in parts:
+        if not (folder / part).is_dir():
+            raise UsageError(
+                f"name_or_folder={str(folder)!r} has no subfolder {part!r}; arrange it as {parts[0]}/<class>/* and "
+                f"{parts[1]}/<class>/*"
+            )
+    train, test = (folder / part for part in parts)
+    classes = class_folders(train)
+    unknown = set(class_folders(test)) - set(classes)
+    if unknown:
+        raise UsageError(f"{str(test)!r} has class {min(unknown)!r}, which {parts[0]} lacks; add it there")
+    if len(classes) < 2:
+        raise UsageError(
+            f"name_or_folder={str(folder)!r} has {len(classes)} class folder(s) in {parts[0]}; a classifier needs "
+            "two or more"
+        )
+    files = Files(list_classes(train, classes), list_classes(test, classes), classes)
+    hollow = set(range(len(classes))) - {label for _, label in files.train}
+    if hollow:
+        place = train / classes[min(hollow)]
+        raise UsageError(f"the class folder {str(place)!r} has no images; add some or remove it")
+    if not files.test:
+        raise UsageError(f"the folder {str(test)!r} has no images in folders named like the classes; add some")
+    return files
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """The names of the subfolders, sorted."""
+    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+
+
+def list_classes(folder: Path, classes: tuple[str, ...], pattern: str = "*") -> LabelledFiles:
+    """The images below ``folder/<class>`` for each class in turn, sorted; none where there is no such folder."""
+    return [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).rglob(pattern))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+
+
+def from_files(
+    name: str, files: Files, size: int | None, channels: int | None, flip: bool = False, metric: str = "top-1"
+) -> ImageData:
+    """The task of these files, in memory if it fits into :data:`IN_MEMORY_BYTES`.
+
+    Without ``size`` or ``channels`` the header of every file is read to learn them.
+    """
+    if size is None or channels is None:
+        channels, shape = _probe([path for path, _ in files.train + files.test], size, channels)
+    else:
+        shape = (size, size)
+    total = (len(files.train) + len(files.test)) * channels * shape[0] * shape[1]
+    parts: dict[str, Dataset] = {}
+    for part, listed in (("train", files.train), ("test", files.test)):
+        parts[part] = FolderImages(listed, channels, size)
+        if total <= IN_MEMORY_BYTES:
+            parts[part] = _in_memory(parts[part], f"reading {name}/{part}")
+    return ImageData(name, parts["train"], parts["test"], files.classes, flip, metric)
+
+
+def from_arrays(
+    name: str, arrays: InArrays, size: int | None, channels: int | None, flip: bool = False, metric: str = "top-1"
+) -> ImageData:
+    """The task of these arrays."""
+
+    def part(images: np.ndarray, labels: np.ndarray) -> TensorImages:
+        x = torch.as_tensor(np.array(images))
+        x = x.unsqueeze(1) if x.ndim == 3 else x
+        return TensorImages(adapt(x, size, channels), torch.as_tensor(np.array(labels)).long())
+
+    return ImageData(name, part(*arrays.train), part(*arrays.test), arrays.classes, flip, metric)
+
+
+def _probe(paths: list[Path], size: int | None, channels: int | None) -> tuple[int, tuple[int, int]]:
+    """Channels and (H, W) from the file headers; images of several sizes need ``size``."""
+    grey, shapes = True, set()
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                grey = grey and image.mode in GREY_MODES
+                turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientation on its side
+                shapes.add((image.width, image.height) if turned else (image.height, image.width))
+        except OSError:
+            read_image(path)  # says what is wrong with it
+            raise
+        if size is None and len(shapes) > 1:
+            (h, w), (h2, w2) = sorted(shapes)
+            raise UsageError(
+                f"size=None, but the images have several sizes ({h} x {w}, {h2} x {w2} at {str(path)!r}); pass size="
+            )
+    return channels or (1 if grey else 3), (size, size) if size else shapes.pop()
+
+
+def _in_memory(images: FolderImages, description: str) -> TensorImages:
+    first = images.decode(images.files[0][0])
+    decoded = torch.empty((len(images), *first.shape), dtype=torch.uint8)
+    with ThreadPoolExecutor() as pool:
+        tensors = pool.map(images.decode, (path for path, _ in images.files))
+        shown = len(images) > 5000
+        for i, tensor in enumerate(track(tensors, description, total=len(images), enabled=shown)):
+            decoded[i] = tensor
+    labels: Tensor = torch.tensor([label for _, label in images.files])
+    return TensorImages(decoded, labels)
