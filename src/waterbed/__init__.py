@@ -29,7 +29,15 @@ if TYPE_CHECKING:
         measure,
     )
     from waterbed.inversion import Inversion, effective_images, invert, invert_label
-    from waterbed.models import FeatureClassifier, create_model, load_model, save_model, weight_norm
+    from waterbed.models import (
+        FeatureClassifier,
+        check_normalisation,
+        convert,
+        create_model,
+        load_model,
+        save_model,
+        weight_norm,
+    )
     from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Standard
     from waterbed.reporting import report
     from waterbed.runs import Run
@@ -71,7 +79,15 @@ _HOMES = {
         "measure",
     ],
     "inversion": ["Inversion", "effective_images", "invert", "invert_label"],
-    "models": ["FeatureClassifier", "create_model", "load_model", "save_model", "weight_norm"],
+    "models": [
+        "FeatureClassifier",
+        "check_normalisation",
+        "convert",
+        "create_model",
+        "load_model",
+        "save_model",
+        "weight_norm",
+    ],
     "objectives": ["TRADES", "AdversarialTraining", "GaussianNoise", "Standard"],
     "reporting": ["report"],
     "runs": ["Run"],
@@ -114,8 +130,10 @@ __all__ = [
     "UsageError",
     "WeightFisher",
     "WeightNoise",
+    "check_normalisation",
     "choose",
     "class_emd",
+    "convert",
     "create_model",
     "dataset_distance",
     "dataset_information",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from waterbed.cli.convert import Convert
 from waterbed.cli.inspection import Invert, Measure, Report
 from waterbed.cli.tasks import Choose, Distance, Transfer
 from waterbed.cli.training import Data, Demo, Evaluate, Sweep, Train
@@ -22,5 +23,6 @@ COMMANDS: dict[str, Any] = {
     "transfer": Transfer,
     "distance": Distance,
     "choose": Choose,
+    "convert": Convert,
     "report": Report,
 }

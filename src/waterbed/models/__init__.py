@@ -9,13 +9,18 @@ from waterbed.models.classifier import (
     probe,
     weight_norm,
 )
+from waterbed.models.conversion import convert
 from waterbed.models.create import RESNETS, create_model
 from waterbed.models.folding import folded
+from waterbed.models.normalisers import NormalisationCheck, check_normalisation
 
 __all__ = [
     "RESNETS",
     "FeatureClassifier",
+    "NormalisationCheck",
+    "check_normalisation",
     "check_weights",
+    "convert",
     "create_model",
     "evaluating",
     "folded",

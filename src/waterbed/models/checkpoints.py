@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
+import torch
 from torch import nn
 
 from waterbed.errors import UsageError, check_choice
+from waterbed.models.adapting import build
+from waterbed.models.architectures import image_channels
 from waterbed.models.classifier import FeatureClassifier
-from waterbed.models.create import create_model
+from waterbed.models.foreign import FOREIGN, load_foreign
+from waterbed.models.hub import find_weights, is_repository
+from waterbed.models.normalisers import channel_values
+from waterbed.models.tensors import read_safetensors
 
 SCHEMA = 1
-SOURCES = ("auto", "run", "safetensors")
+SOURCES = ("auto", "run", "safetensors", *FOREIGN, "huggingface")
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
@@ -59,51 +65,117 @@ def save_model(model: nn.Module, path: str | Path, extra: dict[str, Any] | None 
     write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
 
 
-def load_model(path_or_name: str | Path, source: str = "auto", model: nn.Module | None = None) -> nn.Module:
+def load_model(
+    path_or_name: str | Path,
+    source: str = "auto",
+    model: nn.Module | None = None,
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    architecture: str | None = None,
+    download: bool = False,
+) -> nn.Module:
     """Read a trained network, on the CPU and in eval mode.
 
     Args:
-        path_or_name: a run folder of ``fit``, or a .safetensors file with its JSON card beside it.
-        source: "auto" tells them apart; "run" or "safetensors" insists on one.
-        model: for weights of your own module: an instance to load them into.
+        path_or_name: a run folder of ``fit``; a .safetensors file, with or without our JSON card beside it; a
+            checkpoint of another project (.pt, .pth, .bin); a Hugging Face repository "owner/name".
+        source: "auto" tells them apart; another insists: "run", "safetensors", "robustness" (and
+            robust-models-transfer), "robustbench", "torchvision", "timm", "huggingface".
+        model: for weights of your own module, or of a network that ``create_model`` does not build: an instance to load
+            them into. Foreign weights in a plain module come back as a FeatureClassifier made of its copy.
+        mean, std: the normalisation that the network was trained with, where its file has none.
+        architecture: timm's name of the network, where its tensors' shapes do not tell.
+        download: fetch a Hugging Face repository that the local cache lacks.
+
+    A foreign residual network is rebuilt by ``create_model`` from the shapes of its tensors, with its normaliser
+    inside. ``model.loading`` says what was found: ``source``, ``normaliser`` ("checkpoint", "given" or "none") and
+    ``notes``. No file is unpickled: one that holds more than tensors is for ``convert(..., trust=True)``. Shapes do not
+    tell everything (an activation, a missing normaliser): check the accuracy, or see ``check_normalisation``.
 
     Raises:
-        UsageError: nothing there, a corrupt file, a card of another schema, weights that do not fit.
+        UsageError: nothing there, a corrupt file, a card of another schema, weights that do not fit or that need an
+            instance, mean and std given for a network that normalises already.
     """
     check_choice("source", source, SOURCES)
     path = Path(path_or_name).expanduser()
+    metadata: dict[str, Any] = {}
+    if source == "huggingface" or (source == "auto" and not path.exists() and is_repository(path_or_name)):
+        path, metadata = _in_repository(path_or_name, source, download)
     if not path.exists():
-        raise UsageError(f"path_or_name={str(path_or_name)!r} does not exist; name a run folder or a .safetensors")
-    if path.is_dir():
-        if source == "safetensors" or not (path / "config.toml").is_file():
+        raise UsageError(f"path_or_name={str(path)!r} does not exist; name a run folder or a file of weights")
+    if path.is_dir() or source == "run":
+        if not (path / "config.toml").is_file() or source not in ("auto", "run"):
             raise UsageError(f"path_or_name={str(path)!r} is no run folder (it has no config.toml); name one")
         path = path / "weights.safetensors"
         if not path.is_file():
             raise UsageError(f"the run {str(path.parent)!r} has no weights yet; let its training finish an epoch")
-    elif source == "run" or path.suffix != ".safetensors":
-        raise UsageError(f"path_or_name={str(path)!r} is not a run folder or a .safetensors file; name one")
+        return _load_own(path, "run", model, mean, std, architecture)
+    if source == "safetensors" and path.suffix != ".safetensors":
+        raise UsageError(f"path_or_name={str(path)!r} is not a .safetensors file; name one or pass source='auto'")
+    carded = path.suffix == ".safetensors" and path.with_suffix(".json").exists()
+    if carded and source in ("auto", "safetensors", "huggingface"):
+        return _load_own(path, "safetensors" if source == "auto" else source, model, mean, std, architecture)
+    return load_foreign(path, source, model, mean, std, architecture, metadata)
+
+
+def _in_repository(name: str | Path, source: str, download: bool) -> tuple[Path, dict[str, Any]]:
+    """A repository's weights on this machine and its config.json."""
+    if not is_repository(name):
+        raise UsageError(f"path_or_name={str(name)!r} is no Hugging Face repository; write it as 'owner/name'")
+    found = find_weights(str(name), download)
+    if found is None and source == "auto":
+        raise UsageError(
+            f"path_or_name={str(name)!r} does not exist; name a run folder or a file of weights, or pass download=True "
+            "if it is a Hugging Face repository"
+        )
+    if found is None:
+        raise UsageError(f"path_or_name={str(name)!r} is not in the local Hugging Face cache; pass download=True")
+    return found
+
+
+def _load_own(
+    path: Path, source: str, model: nn.Module | None, mean: Any, std: Any, architecture: str | None
+) -> nn.Module:
+    """Weights that ``save_model`` wrote."""
     card = read_card(path.with_suffix(".json"))
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UsageError(f"the weights {str(path)!r} cannot be read ({error}); copy or train them again") from error
+    if architecture is not None:
+        raise UsageError(
+            f"architecture={architecture!r} is for foreign weights; {str(path)!r} has a card, leave it out"
+        )
+    tensors = read_safetensors(path)
     if model is None:
         if not card.get("architecture"):
             raise UsageError(
                 f"{str(path)!r} holds weights of {card.get('class', 'a module')!r}, which create_model does not build; "
                 "pass model=, an instance to load them into"
             )
-        model = create_model(**card["architecture"])
+        model = build(card["architecture"])
+        if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
+            model.double()
+    if (mean is None) != (std is None):
+        raise UsageError(f"mean={mean!r} and std={std!r} belong together; pass both or neither")
+    normaliser = "none"
     if isinstance(model, FeatureClassifier):
         if "mean" in tensors:
             model.set_normalisation(tensors["mean"], tensors["std"])
+            normaliser = "checkpoint"
         if card.get("input_shape"):
             model.input_shape = tuple(card["input_shape"])
+    if mean is not None and (normaliser == "checkpoint" or not isinstance(model, FeatureClassifier)):
+        raise UsageError(
+            f"mean={mean!r} and std={std!r} would normalise twice: {str(path)!r} has its own; leave them out"
+        )
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UsageError(f"the weights {str(path)!r} do not fit the model ({reason}); pass the right model=") from error
+    if mean is not None:
+        model.set_normalisation(*channel_values(mean, std, image_channels(tensors)))
+        normaliser = "given"
+    notes = list((card.get("provenance") or {}).get("notes", []))
+    model.loading = {"source": source, "normaliser": normaliser, "notes": notes}
     return model.eval()
 
 

@@ -1,0 +1,79 @@
+"""The command that brings networks of other projects in: convert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+
+@dataclass
+class Convert:
+    """Write a checkpoint of another project (or a run) as .safetensors with a JSON card, to use, keep or share."""
+
+    file: Annotated[Positional[str], arg(metavar="FILE")]
+    """A .pt, .pth, .bin or .safetensors file, or a run folder."""
+    out: str
+    """The new file; ends in .safetensors."""
+    source: str = "auto"
+    """What wrote the file: auto, safetensors, robustness, robustbench, torchvision, timm."""
+    architecture: str | None = None
+    """timm's name of the network, where its tensors do not tell."""
+    mean: tuple[float, ...] = ()
+    """Normalisation that the network was trained with, one number a channel, if the file has none."""
+    std: tuple[float, ...] = ()
+    """Goes with --mean."""
+    trust: bool = False
+    """Unpickle a file that holds more than weights. This can run code of the file: only if you trust its origin."""
+
+    def __call__(self) -> None:
+        from pathlib import Path
+
+        from waterbed.cli.common import check_writable
+        from waterbed.models import convert
+
+        check_writable(self.out)
+        if Path(self.file).expanduser().is_dir():
+            model = self._export()
+        else:
+            model = convert(
+                self.file,
+                self.out,
+                self.trust,
+                source=self.source,
+                mean=self.mean or None,
+                std=self.std or None,
+                architecture=self.architecture,
+            )
+        print(f"{self.out} written: {summary(model)}")
+
+    def _export(self) -> Any:
+        """A run's weights with its config and history."""
+        from waterbed.errors import UsageError
+        from waterbed.runs import Run
+
+        foreign = ("architecture", "mean", "std", "trust")
+        given = [name for name in foreign if getattr(self, name)] + ["source"] * (self.source not in ("auto", "run"))
+        if given:
+            raise UsageError(
+                f"--{given[0]} is for files of other projects, but {self.file!r} is a folder; leave it out"
+            )
+        run = Run.load(self.file)
+        run.export(self.out)
+        return run.model
+
+
+def summary(model: Any) -> str:
+    """One line on a network that was read: what it is, where from, and its normaliser."""
+    built = model.architecture or {"name": type(model).__name__}
+    network = built["name"] + "".join(
+        f", {text.format(built[key])}"
+        for key, text in (("stem", "{} stem"), ("width", "width {}"), ("num_classes", "{} classes"))
+        if key in built
+    )
+    normaliser = f"normaliser: {model.loading['normaliser']}"
+    if model.mean is not None:
+        mean, std = (" ".join(f"{v:.4g}" for v in t.flatten().tolist()) for t in (model.mean, model.std))
+        normaliser += f" (mean {mean}, std {std})"
+    return "; ".join([network, f"source: {model.loading['source']}", normaliser, *model.loading["notes"]])

@@ -1,0 +1,66 @@
+"""convert: a foreign checkpoint written again as safetensors with a card that says where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from waterbed.errors import UsageError, check_choice
+from waterbed.models.checkpoints import SOURCES, save_model
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.foreign import load_foreign
+
+READABLE = tuple(source for source in SOURCES if source not in ("run", "huggingface"))
+
+
+def convert(
+    path: str | Path,
+    out: str | Path,
+    trust: bool = False,
+    *,
+    source: str = "auto",
+    model: nn.Module | None = None,
+    mean: Any = None,
+    std: Any = None,
+    architecture: str | None = None,
+) -> FeatureClassifier:
+    """Write a foreign checkpoint as our .safetensors with its card, and return the network.
+
+    Args:
+        path: a checkpoint that ``load_model`` reads, or one that needs ``trust``.
+        out: ends in .safetensors. The card gets ``provenance``: the source, the normaliser found, notes, the file's
+            name and SHA-256, and whether it was trusted.
+        trust: unpickle whatever the file holds (with dill, if it was saved so). **This can run code of the file**:
+            only for files whose origin you trust. What is written is safe to read.
+        source, model, mean, std, architecture: as in ``load_model``.
+
+    Raises:
+        UsageError: a file that cannot be read or is not trusted, a network that is not known, an ``out`` that holds
+            something else.
+    """
+    check_choice("source", source, READABLE)
+    path, out = Path(path).expanduser(), Path(out).expanduser()
+    if not path.is_file():
+        raise UsageError(f"path={str(path)!r} is no file; name a checkpoint (a run folder has Run.export)")
+    if path.suffix == ".safetensors" and path.with_suffix(".json").is_file() and source == "auto":
+        raise UsageError(f"path={str(path)!r} is in this format already (it has a card); copy both files")
+    if out.suffix != ".safetensors" or out.resolve() == path.resolve():
+        raise UsageError(f"out={str(out)!r} must end in .safetensors and differ from path; choose another")
+    if out.exists() and not out.with_suffix(".json").is_file():
+        raise UsageError(f"out={str(out)!r} exists and has no card, so it is not ours; choose another")
+    network = load_foreign(path, source, model, mean, std, architecture, trust=trust)
+    provenance = {**network.loading, "file": path.name, "sha256": _sha256(path), "trusted": trust}
+    save_model(network, out, {"provenance": provenance})
+    return network
+
+
+def _sha256(path: Path) -> str:
+    """The file's hash in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,158 @@
+"""Networks of other projects as a FeatureClassifier: the architecture found, the normaliser set, what was done said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from waterbed.errors import UsageError
+from waterbed.models.adapting import build, fill, take_apart, timm_classifier
+from waterbed.models.architectures import (
+    bare_name,
+    describe,
+    image_channels,
+    infer_architecture,
+    torchvision_names,
+)
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.normalisers import channel_values, find_normalisers
+from waterbed.models.tensors import read_tensors
+from waterbed.models.wrappers import Checkpoint, unwrap
+
+FOREIGN = ("robustness", "robustbench", "torchvision", "timm")
+
+
+def load_foreign(
+    path: Path,
+    source: str = "auto",
+    model: nn.Module | None = None,
+    mean: Any = None,
+    std: Any = None,
+    architecture: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> FeatureClassifier:
+    """A foreign weights file as a network in eval mode; the arguments are those of ``load_model``.
+
+    Args:
+        metadata: a Hugging Face repository's config.json, which may name a timm architecture and its normaliser.
+        trust: unpickle whatever the file holds, see :func:`~waterbed.models.pickled.unpickle`.
+    """
+    metadata = metadata or {}
+    checkpoint = unwrap(read_tensors(path, trust), path)
+    _check_source(checkpoint, source, path)
+    _check_not_doubled(checkpoint, model, mean, std, path)
+    if model is not None:
+        built = _into(model, checkpoint, path)
+    else:
+        built = _build(checkpoint, path, architecture or metadata.get("architecture"))
+    normaliser = "none" if built.mean is None else "given"
+    if checkpoint.mean is not None:
+        normaliser, mean, std = "checkpoint", checkpoint.mean, checkpoint.std
+    elif mean is not None:
+        normaliser = "given"
+    elif built.mean is None and _recorded(metadata) is not None:
+        normaliser, (mean, std) = "checkpoint", _recorded(metadata)
+        checkpoint.notes.append("mean and std are those of config.json")
+    if mean is not None:
+        built.set_normalisation(*channel_values(mean, std, image_channels(checkpoint.tensors)))
+    if normaliser == "none":
+        checkpoint.notes.append(
+            "no normaliser in the file: check_normalisation tells whether to pass mean= and std= (0 and 1 for none, "
+            "which fit then keeps)"
+        )
+    built.loading = {
+        "source": checkpoint.source if source == "auto" else source,
+        "normaliser": normaliser,
+        "notes": checkpoint.notes,
+    }
+    return built.eval()
+
+
+def _check_source(checkpoint: Checkpoint, source: str, path: Path) -> None:
+    """Raise if another project's normaliser contradicts the source that was asked for."""
+    if source in FOREIGN and checkpoint.source in ("robustness", "robustbench") and checkpoint.source != source:
+        raise UsageError(
+            f"source={source!r}, but {str(path)!r} is a checkpoint of {checkpoint.source!r}; pass that or 'auto'"
+        )
+
+
+def _check_not_doubled(checkpoint: Checkpoint, model: nn.Module | None, mean: Any, std: Any, path: Path) -> None:
+    """Raise if mean and std are given for a network that normalises already."""
+    if (mean is None) != (std is None):
+        raise UsageError(f"mean={mean!r} and std={std!r} belong together; pass both or neither")
+    if mean is None:
+        return
+    place = None
+    if checkpoint.mean is not None:
+        values = (", ".join(f"{v:.4g}" for v in t.flatten().tolist()) for t in (checkpoint.mean, checkpoint.std))
+        place = "{!r} has a normaliser of its own (mean {}, std {})".format(str(path), *values)
+    elif model is not None and not isinstance(model, FeatureClassifier) and find_normalisers(model.state_dict()):
+        place = f"model={type(model).__name__} has a normaliser of its own"
+    if place is not None:
+        raise UsageError(f"mean={mean!r} and std={std!r} would normalise twice: {place}; leave them out")
+
+
+def _recorded(metadata: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
+    """Mean and standard deviation in timm's config.json."""
+    recorded = metadata.get("pretrained_cfg") or metadata
+    values = [recorded.get(key) for key in ("mean", "std")] if isinstance(recorded, Mapping) else [None]
+    numbers = all(isinstance(v, list) and v and all(isinstance(x, int | float) for x in v) for v in values)
+    return (values[0], values[1]) if numbers else None
+
+
+def _build(checkpoint: Checkpoint, path: Path, architecture: str | None) -> FeatureClassifier:
+    """The network that the tensors' shapes (or timm's name ``architecture``) ask for, with the tensors in it."""
+    tensors = torchvision_names(checkpoint.tensors)
+    found = infer_architecture(tensors)
+    if architecture is not None and (found is None or found["name"] != architecture):
+        built, tensors = timm_classifier(architecture, checkpoint.tensors), checkpoint.tensors
+        checkpoint.notes.append(f"built by timm as {architecture!r}")
+        claim = f"do not fit timm's {architecture!r} (the file"
+    elif found is None:
+        raise UsageError(_unknown(path, describe(tensors)))
+    else:
+        built = build(found)
+        claim = f"look like {found['name']!r} but do not fit it (the file"
+        tensors.setdefault("fc.bias", torch.zeros(found["num_classes"]))
+    _match_type(built, tensors)
+    reason = fill(built, tensors, checkpoint.notes)
+    if reason is not None:
+        raise UsageError(_unknown(path, f"{describe(tensors)}, whose tensors {claim} {reason})"))
+    return built
+
+
+def _into(model: nn.Module, checkpoint: Checkpoint, path: Path) -> FeatureClassifier:
+    """The tensors in the user's instance, as a FeatureClassifier."""
+    tensors = dict(checkpoint.tensors)
+    if not isinstance(model, FeatureClassifier):
+        # A normaliser inside the instance gets the checkpoint's values, or keeps its own.
+        own = model.state_dict()
+        for names in find_normalisers(own).values():
+            theirs = (checkpoint.mean, checkpoint.std)
+            for name, value in zip(names, theirs, strict=True):
+                tensors[bare_name(name)] = own[name] if value is None else value.reshape(own[name].shape)
+    reason = fill(model, tensors, checkpoint.notes)
+    if reason is not None:
+        raise UsageError(
+            f"the weights {str(path)!r} do not fit model={type(model).__name__} (the file {reason}); "
+            "pass the network they were trained with"
+        )
+    return model if isinstance(model, FeatureClassifier) else take_apart(model)
+
+
+def _match_type(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Double precision where the tensors have it; half precision is read as float32."""
+    if any(tensor.dtype == torch.float64 for tensor in tensors.values()):
+        model.double()
+
+
+def _unknown(path: Path, what: str) -> str:
+    return (
+        f"the file {str(path)!r} holds {what}, which create_model does not build; pass model=, an instance of that "
+        "network to load into, or architecture=, its name in timm"
+    )
