@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from waterbed.transfer_learning import (
         Choice,
         DatasetDistance,
+        TradeOff,
         TransferTable,
         choose,
         class_emd,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         h_score,
         leep,
         logme,
+        trade_off,
         transfer,
     )
 
@@ -95,6 +97,7 @@ _HOMES = {
     "transfer_learning": [
         "Choice",
         "DatasetDistance",
+        "TradeOff",
         "TransferTable",
         "choose",
         "class_emd",
@@ -104,6 +107,7 @@ _HOMES = {
         "h_score",
         "leep",
         "logme",
+        "trade_off",
         "transfer",
     ],
 }
@@ -126,6 +130,7 @@ __all__ = [
     "Run",
     "Score",
     "Standard",
+    "TradeOff",
     "TransferTable",
     "UsageError",
     "WeightFisher",
@@ -157,6 +162,7 @@ __all__ = [
     "report",
     "save_model",
     "stack",
+    "trade_off",
     "transfer",
     "weight_norm",
 ]

@@ -126,6 +126,23 @@ def test_commands_take_an_exported_network(runs, tmp_path):
     assert list(json.loads((tmp_path / "e.json").read_text())) == ["kept"]
 
 
+def test_transfer_against_distance(runs, tmp_path, capsys):
+    names = f"{runs}/data digits"
+    assert main(f"distance {runs}/data {names} --extractor {runs}/robust --out {tmp_path}/d.json".split()) == 0
+    words = f"transfer {runs}/standard {runs}/robust --targets {names} --mode 0 --seeds 0 --epochs 1 --num-train 16"
+    words += f" --attack-eps 0.5 --distances {tmp_path}/d.json --out {tmp_path}/t.csv --watch 1"
+    assert main(words.split()) == 0
+    assert "the farther, the larger" in capsys.readouterr().out
+    header = (tmp_path / "t.csv").read_text().splitlines()[0]
+    assert "pgd-20 l2 eps=0.5" in header
+    assert (tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
+    gaps = json.loads((tmp_path / "t.tradeoff.json").read_text())["gaps"]
+    assert [g["model"] for g in gaps] == ["robust", "robust"]
+    curves = json.loads((tmp_path / "t.curves.json").read_text())
+    assert all("test_clean" in c["history"][0] for c in curves)
+    assert main([*words.replace("d.json", "none.json").split()]) == 2
+
+
 def test_transfer_and_report(runs, tmp_path, capsys):
     words = f"transfer {runs}/standard --targets {runs}/data digits --mode linear --seeds 0 1 --epochs 1"
     assert main([*words.split(), "--out", str(tmp_path / "t.csv")]) == 0

@@ -41,16 +41,27 @@ class Transfer:
     """sgd, or logistic (regularised logistic regression; mode linear)."""
     watch: int = 0
     """Record test accuracy after every epoch: on all test images where cached, on that many elsewhere."""
+    num_train: int | None = None
+    """At most so many training images of each target."""
+    attack_eps: tuple[float, ...] = ()
+    """Also attack 500 test images of every fine-tuned model (PGD-20, l2) at these radii: does robustness survive?"""
+    distances: str | None = None
+    """JSON of `waterbed distance SOURCE TARGET...`: gaps to the first run are set against distance from SOURCE."""
     root: str | None = None
     """Where named data sets lie."""
     out: str | None = None
-    """A CSV file with one row a fine-tuning."""
+    """A CSV file with one row a fine-tuning; beside it, NAME.curves.json with what was recorded of every epoch, and
+    with --distances NAME.png and NAME.tradeoff.json."""
 
     def __call__(self) -> None:
-        from waterbed import transfer
-        from waterbed.cli.common import check_writable, transfer_mode, unique_runs, write_text
+        from pathlib import Path
+
+        from waterbed import PGD, transfer
+        from waterbed.cli.common import check_writable, transfer_mode, unique_runs, write_json, write_text
+        from waterbed.cli.tradeoff import read_distances, write_trade_off
 
         check_writable(self.out)
+        distances = None if self.distances is None else read_distances(self.distances, self.targets)
         table = transfer(
             {name: run.model for name, run in unique_runs(self.runs)},
             self.targets,
@@ -69,9 +80,16 @@ class Transfer:
             views=self.views,
             solver=self.solver,
             watch=self.watch,
+            num_train=self.num_train,
+            attacks=[PGD(eps, steps=20) for eps in self.attack_eps],
         )
         print(table)
         write_text(self.out, table.to_frame().to_csv(index=False))
+        if self.out is not None:
+            curves = [{k: row[k] for k in ("model", "target", "mode", "seed", "history")} for row in table.rows]
+            write_json(Path(self.out).with_suffix(".curves.json"), curves)
+        if distances is not None:
+            write_trade_off(table, distances, self.out)
 
 
 @dataclass

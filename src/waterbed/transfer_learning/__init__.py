@@ -5,10 +5,12 @@ from waterbed.transfer_learning.distance import DatasetDistance, class_emd, data
 from waterbed.transfer_learning.finetune import extract_features, finetune
 from waterbed.transfer_learning.scores import h_score, leep, logme
 from waterbed.transfer_learning.table import TransferTable, load_for, transfer
+from waterbed.transfer_learning.tradeoff import TradeOff, trade_off
 
 __all__ = [
     "Choice",
     "DatasetDistance",
+    "TradeOff",
     "TransferTable",
     "choose",
     "class_emd",
@@ -19,5 +21,6 @@ __all__ = [
     "leep",
     "load_for",
     "logme",
+    "trade_off",
     "transfer",
 ]

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import t as student
 from torch import nn
 
+from waterbed.attacks import PGD
 from waterbed.data import load_dataset
 from waterbed.errors import UsageError, UsageTypeError
 from waterbed.evaluation import evaluate
@@ -54,6 +55,10 @@ def transfer(
     seeds: Sequence[int] = (0, 1, 2),
     root: str | Path | None = None,
     progress: bool = False,
+    *,
+    num_train: int | None = None,
+    attacks: Sequence[PGD] = (),
+    num_attacked: int = 500,
     **settings: Any,
 ) -> TransferTable:
     """Fine-tune every model on every target and evaluate on its test set (Table 1's layout).
@@ -65,6 +70,8 @@ def transfer(
         mode: of :func:`finetune`.
         seeds: one fine-tuning each.
         root: where named data sets lie.
+        num_train: at most so many training images of each target, the same for all models and seeds.
+        attacks: also attack ``num_attacked`` test images of each fine-tuned model: does the robustness survive?
         settings: anything else :func:`finetune` takes.
 
     Raises:
@@ -88,6 +95,8 @@ def transfer(
         for label, target in zip(names, targets, strict=True)
         for name, model in models.items()
     }
+    if num_train is not None:
+        loaded = {key: data.take(num_train, len(data.test)) for key, data in loaded.items()}
     table = TransferTable()
     total = len(models) * len(targets) * len(seeds)
     with Progress("transfer", total, progress) as shown:
@@ -116,11 +125,19 @@ def transfer(
                             "mean_per_class": score.mean_per_class,
                             "n": score.n,
                             "lr": run.config["lr"],
+                            **_under_attack(run.model, data, attacks, num_attacked),
                             "history": run.history,
                         }
                     )
                     shown.advance(message=f"{label}, {name}: {score.clean}")
     return table
+
+
+def _under_attack(model: nn.Module, data: Any, attacks: Sequence[PGD], num_samples: int) -> dict[str, float]:
+    """Robust accuracy by the attack's name."""
+    if not attacks:
+        return {}
+    return {name: float(a) for name, a in evaluate(model, data.test, attacks, num_samples=num_samples).robust.items()}
 
 
 def _cache_settings(settings: dict[str, Any]) -> dict[str, Any]:

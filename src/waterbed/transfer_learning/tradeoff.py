@@ -1,0 +1,128 @@
+"""Does the robust backbone win the more, the farther the task (Figs 3, 7, 8)? Gaps against distance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import pearsonr, spearmanr
+from scipy.stats import t as student
+
+from waterbed.errors import UsageError
+from waterbed.transfer_learning.table import TransferTable
+
+MOST_PERMUTATIONS = 5040
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """Gaps of every backbone to the baseline, and how they go with the distance of the target.
+
+    Attributes:
+        gaps: one row a model and target: model, target, distance, gap in points (mean over seeds, paired), half_width
+            of its 95 % t interval (nan with one seed), seeds.
+        correlations: one row a model: pearson and spearman between distance and gap over the targets, and the
+            permutation p-value of the Pearson correlation being that large by chance (one-sided: farther, larger).
+        baseline: the backbone that the others are compared with.
+    """
+
+    gaps: pd.DataFrame
+    correlations: pd.DataFrame
+    baseline: str
+
+    def figure(self) -> Figure:
+        """The gap against the distance, one colour a backbone."""
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        ax = figure.subplots()
+        for i, (model, rows) in enumerate(self.gaps.groupby("model", sort=False)):
+            ax.errorbar(
+                rows["distance"],
+                rows["gap"],
+                yerr=rows["half_width"].fillna(0),
+                fmt="o",
+                color=f"C{i}",
+                capsize=3,
+                label=model,
+            )
+        highest = self.gaps.groupby("target").agg({"distance": "first", "gap": "max"})
+        for target, row in highest.iterrows():
+            ax.annotate(
+                target,
+                (row["distance"], row["gap"]),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        ax.axhline(0, color="k", lw=0.8)
+        ax.margins(y=0.15)
+        ax.set(xlabel="distance from the source task", ylabel=f"accuracy less that of {self.baseline} [points]")
+        ax.grid(alpha=0.3)
+        ax.legend(frameon=False, fontsize=8)
+        return figure
+
+
+def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: str = "standard") -> TradeOff:
+    """Compare every model of the table with ``baseline``, target by target, and with the targets' distances.
+
+    Args:
+        table: of :func:`waterbed.transfer`, in one mode.
+        distances: target -> distance from the source task, by one extractor.
+
+    Raises:
+        UsageError: a baseline that is not in the table, a target without a distance, several modes.
+    """
+    frame = table.to_frame()
+    if baseline not in set(frame["model"]):
+        raise UsageError(f"baseline={baseline!r} is not in the table; name one of {sorted(set(frame['model']))}")
+    if frame["mode"].nunique() > 1:
+        raise UsageError("table holds several modes; compare one at a time")
+    missing = sorted(set(frame["target"]) - set(distances))
+    if missing:
+        raise UsageError(f"distances lacks {missing}; measure them with dataset_distance")
+    wide = frame.pivot(index=["target", "seed"], columns="model", values="accuracy")
+    rows = []
+    for model in dict.fromkeys(frame["model"]):
+        if model == baseline:
+            continue
+        for target in dict.fromkeys(frame["target"]):
+            differences = (wide.loc[target, model] - wide.loc[target, baseline]).to_numpy()
+            n = len(differences)
+            half = float(student.ppf(0.975, n - 1)) * differences.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+            rows.append(
+                {
+                    "model": model,
+                    "target": target,
+                    "distance": float(distances[target]),
+                    "gap": float(differences.mean()),
+                    "half_width": half,
+                    "seeds": n,
+                }
+            )
+    gaps = pd.DataFrame(rows)
+    correlations = [
+        {"model": model, "targets": len(part), **_correlation(part["distance"].to_numpy(), part["gap"].to_numpy())}
+        for model, part in gaps.groupby("model", sort=False)
+    ]
+    return TradeOff(gaps, pd.DataFrame(correlations), baseline)
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Pearson, Spearman, and the one-sided permutation p-value of the first; nan for fewer than three targets."""
+    if len(x) < 3 or x.std() == 0 or y.std() == 0:
+        return {"pearson": math.nan, "spearman": math.nan, "p": math.nan}
+    observed = float(pearsonr(x, y).statistic)
+    if math.factorial(len(x)) <= MOST_PERMUTATIONS:
+        orders = list(permutations(range(len(x))))
+    else:
+        generator = np.random.default_rng(0)
+        orders = [generator.permutation(len(x)) for _ in range(MOST_PERMUTATIONS)]
+    centred = (x - x.mean()) / (x.std() * y.std() * len(x))
+    chance = np.array([centred @ y[list(order)] for order in orders])
+    p = float((chance >= observed - 1e-12).mean())
+    return {"pearson": observed, "spearman": float(spearmanr(x, y).statistic), "p": p}
