@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from waterbed.attacks import PGD
 from waterbed.data.images import batches
-from waterbed.engine import device_of, seeded
+from waterbed.engine import device_of, seeded, slices, summed
 from waterbed.errors import UsageError, UsageTypeError, check_count
-from waterbed.models import evaluating, probe
+from waterbed.models import frozen, probe
 from waterbed.progress import Progress
 
 
@@ -90,6 +91,9 @@ def evaluate(
 ) -> Score:
     """Clean accuracy, and robust accuracy under each attack, in fp32 and eval mode.
 
+    :func:`waterbed.robustness.evaluate_standard` runs stronger attacks and looks for gradient masking. The model's
+    modes and buffers are bit for bit the same afterwards.
+
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K).
         dataset: map-style, ``(image, label)``.
@@ -103,35 +107,38 @@ def evaluate(
     check_count("batch_size", batch_size)
     if isinstance(attacks, PGD) or not all(isinstance(attack, PGD) for attack in attacks):
         raise UsageTypeError(f"attacks={attacks!r} must be a list of PGD; write attacks=[PGD(eps=0.5)]")
-    if hasattr(dataset, "test") or not hasattr(dataset, "__len__"):
-        raise UsageTypeError(f"dataset={type(dataset).__name__} must be a map-style data set, such as data.test")
+    check_dataset(dataset)
     names = [attack.name for attack in attacks]
     if len(set(names)) < len(names):
         raise UsageError(f"attacks has two named {max(names, key=names.count)!r}; make them differ, or pass one")
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
     total = len(dataset)
-    if total == 0:
-        raise UsageError("dataset is empty; pass one with images")
     order = torch.arange(total)
     if num_samples is not None and num_samples < total:
-        check_count("num_samples", num_samples)
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
     device = device_of(model)
-    labels, hits, robust = [], [], {name: 0 for name in names}
-    with seeded(seed, device), evaluating(model), Progress("evaluating", len(order), progress) as shown:
-        for x, y in batches(dataset, batch_size, order=order):
-            if not labels:
-                classes = probe(model, x[:1].to(device), "dataset images").shape[1]
-            _check_range(y, classes)
+    labels = torch.zeros(len(order), dtype=torch.long)
+    standing = torch.zeros(1 + len(attacks), len(order), dtype=torch.bool)
+    with unchanged(model), Progress("evaluating", len(order), progress) as shown:
+        for part in slices(len(order), batch_size):
+            ((x, y),) = batches(dataset, len(order), order=order[part])
+            classes = probe(model, x[:1].to(device), "dataset images").shape[1]
+            check_range(y, classes)
+            labels[part] = y
             x, y = x.to(device), y.to(device)
-            correct = _correct(model, x, y)
-            labels.append(y.cpu())
-            hits.append(correct.cpu())
-            for attack in attacks:
-                if bool(correct.any()):
-                    x_adv = attack(model, x[correct], y[correct])
-                    robust[attack.name] += int(_correct(model, x_adv, y[correct]).sum())
-            shown.advance(len(x), f"clean {100 * torch.cat(hits).double().mean():.1f} %")
-    return _score(torch.cat(hits), torch.cat(labels), robust)
+            right = correct(model, x, y)
+            standing[0, part] = right.cpu()
+            # Seeded by position, so that no image depends on which process or how many have it.
+            with seeded(seed * 1_000_003 + part.start, device):
+                for i, attack in enumerate(attacks if bool(right.any()) else (), 1):
+                    survived = right.clone()
+                    survived[right] = correct(model, attack(model, x[right], y[right]), y[right])
+                    standing[i, part] = survived.cpu()
+            shown.advance(len(x), f"clean {100 * float(right.double().mean()):.1f} %")
+    labels = summed(labels.to(device)).cpu()
+    clean, *rest = summed(standing.to(device, torch.long)).cpu().bool()
+    return _score(clean, labels, {name: int(hit.sum()) for name, hit in zip(names, rest, strict=True)})
 
 
 def score_of(predicted: Tensor, labels: Tensor) -> Score:
@@ -153,12 +160,50 @@ def _score(hit: Tensor, label: Tensor, robust: dict[str, int]) -> Score:
     )
 
 
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[nn.Module]:
+    """Frozen, in eval mode inside; modes and buffers come back bit for bit, also after an exception.
+
+    Eval mode stops BatchNorm; it does not stop modules that count or observe in a buffer of their own.
+
+    >>> model = nn.BatchNorm2d(1)
+    >>> with unchanged(model):
+    ...     model.training, model.running_mean.add_(1)
+    (False, tensor([1.]))
+    >>> model.training, model.running_mean
+    (True, tensor([0.]))
+    """
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        with frozen(model):
+            yield model
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, value in kept:
+                setattr(module, name, buffer if torch.equal(buffer, value) else buffer.copy_(value))
+
+
 @torch.no_grad()
-def _correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return model(x).argmax(1) == y
+def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """(N,) whether the model, as it stands, puts each image (N, C, H, W) into its class (N,); NaN is never right."""
+    logits = model(x)
+    return (logits.argmax(1) == y) & ~logits.isnan().any(1)
 
 
-def _check_range(y: Tensor, classes: int) -> None:
+def check_dataset(dataset: Any) -> None:
+    """Raise unless it is a map-style data set with images."""
+    if hasattr(dataset, "test") or not hasattr(dataset, "__len__"):
+        raise UsageTypeError(f"dataset={type(dataset).__name__} must be a map-style data set, such as data.test")
+    if len(dataset) == 0:
+        raise UsageError("dataset is empty; pass one with images")
+
+
+def check_range(y: Tensor, classes: int) -> None:
+    """Raise unless the labels (N,) are among the model's classes."""
     if int(y.min()) < 0 or int(y.max()) >= classes:
         raise UsageError(
             f"dataset has labels from {int(y.min())} to {int(y.max())}, but the model knows 0 .. {classes - 1}; "
