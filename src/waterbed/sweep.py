@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,17 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from waterbed.attacks import PGD
-from waterbed.errors import UsageError, check_number
+from waterbed.errors import UsageError, check_choice, check_number
 from waterbed.evaluation import evaluate
 from waterbed.information.estimate import Estimate
 from waterbed.information.summary import measure
 from waterbed.models import write_atomic
 from waterbed.objectives import Objective
 from waterbed.plots import save_figure
-from waterbed.runs import environment, make_folder, to_json
+from waterbed.runs import Run, environment, make_folder, to_json
 from waterbed.training import fit
+
+LAUNCHERS = ("here", "slurm", "local", "debug")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def sweep(
     num_samples: int = 500,
     num_evaluated: int | None = 1000,
     progress: bool = True,
+    launcher: str = "here",
     **settings: Any,
 ) -> list[Point]:
     """Train, evaluate and measure at every eps and seed; writes ``out``/sweep.json and ``out``/sweep.png.
@@ -64,39 +67,62 @@ def sweep(
         evaluated_eps: radii of the PGD-20 evaluation.
         num_samples: images behind each measure.
         num_evaluated: test images for the accuracies; None for all.
+        launcher: "here" trains one after the other; "slurm" submits every training as a job (submitit), "local" starts
+            them as processes at once, "debug" runs submitit in this process. A job that was stopped goes on when the
+            sweep is started again.
         settings: anything else :func:`waterbed.fit` takes.
     """
     if not eps or not seeds:
         raise UsageError(f"eps={tuple(eps)!r} and seeds={tuple(seeds)!r} must not be empty; pass one or more of each")
     for value in eps:
         check_number("eps", value, at_least=0)
+    check_choice("launcher", launcher, LAUNCHERS)
     out = make_folder(out)
     attacks = [PGD(e, steps=20) for e in evaluated_eps]
+
+    def point(value: float, seed: int) -> Point:
+        folder = out / f"eps-{value:g}-seed-{seed}"
+        run = fit(make_model(seed), data, make_objective(value), folder, seed=seed, progress=progress, **settings)
+        score = evaluate(run.model, data.test, attacks, num_samples=num_evaluated, seed=seed)
+        return Point(
+            eps=float(value),
+            seed=seed,
+            clean=float(score.clean),
+            robust={k: float(v) for k, v in score.robust.items()},
+            weight_norms=[record["weight_norm"] for record in run.history],
+            measures=measure(run.model, data, num_samples, seed=0),
+            run=folder.name,
+        )
+
     points = []
-    for value in eps:
-        for seed in seeds:
-            name = f"eps-{value:g}-seed-{seed}"
-            if progress:
-                print(f"{name} ({len(points) + 1} of {len(eps) * len(seeds)})", flush=True)
-            run = fit(
-                make_model(seed), data, make_objective(value), out / name, seed=seed, progress=progress, **settings
-            )
-            score = evaluate(run.model, data.test, attacks, num_samples=num_evaluated, seed=seed)
-            points.append(
-                Point(
-                    eps=float(value),
-                    seed=seed,
-                    clean=float(score.clean),
-                    robust={k: float(v) for k, v in score.robust.items()},
-                    weight_norms=[record["weight_norm"] for record in run.history],
-                    measures=measure(run.model, data, num_samples, seed=0),
-                    run=name,
-                )
-            )
-            content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": run.config}
-            write_atomic(out / "sweep.json", to_json(content).encode())
+    for found in _launched(point, [(value, seed) for value in eps for seed in seeds], launcher, out, progress):
+        points.append(found)
+        config = Run.load(out / found.run).config
+        content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": config}
+        write_atomic(out / "sweep.json", to_json(content).encode())
     save_figure(sweep_figure(points), out / "sweep.png")
     return points
+
+
+def _launched(
+    job: Callable[[float, int], Point], jobs: list[tuple[float, int]], launcher: str, out: Path, progress: bool
+) -> Iterator[Point]:
+    """The points in their order: one after the other here, or all at once by submitit."""
+    if launcher == "here":
+        for i, (value, seed) in enumerate(jobs):
+            if progress:
+                print(f"eps {value:g}, seed {seed} ({i + 1} of {len(jobs)})", flush=True)
+            yield job(value, seed)
+        return
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError(f"launcher={launcher!r} needs submitit; pip install 'waterbed[slurm]'") from error
+    executor = submitit.AutoExecutor(folder=out / "jobs", cluster=launcher)
+    executor.update_parameters(name="waterbed-sweep", timeout_min=60 * 24)
+    submitted = executor.map_array(job, *zip(*jobs, strict=True))
+    for work in submitted:
+        yield work.result()
 
 
 def sweep_figure(points: Sequence[Point]) -> Figure:

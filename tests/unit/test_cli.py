@@ -94,6 +94,19 @@ def test_sweep_is_one_table_and_one_picture(runs, tmp_path, capsys):
     assert "names no data" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore")  # submitit leaves its log files to the garbage collector
+def test_a_sweep_by_submitit_is_the_sweep_itself(runs, tmp_path):
+    pytest.importorskip("submitit")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'data = "{runs}/data"\nsize = 8\nmodel = "resnet10"\nwidth = 2\nepochs = 1\nattack_steps = 1\n')
+    points = []
+    for launcher in ("here", "debug"):
+        words = f"sweep {recipe} --out {tmp_path}/{launcher} --eps 0.5 --num-samples 6 --launcher {launcher}"
+        assert main(words.split()) == 0
+        points.append(json.loads((tmp_path / launcher / "sweep.json").read_text())["points"])
+    assert points[0] == points[1]
+
+
 def test_invert_draws_the_user_s_own_pictures(runs, tmp_path, capsys):
     pictures = runs / "data/test/bright"
     words = f"invert {runs}/robust --images {pictures} --out {tmp_path}/i --steps 3 --num-images 2 --num-samples 10"

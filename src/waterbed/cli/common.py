@@ -82,6 +82,7 @@ def sweep_recipe(options: Sweep) -> list[Point]:
         evaluated_eps=options.evaluated_eps,
         num_samples=options.num_samples,
         num_evaluated=options.num_evaluated,
+        launcher=options.launcher,
         notes={"source": source},
         **{name: getattr(recipe, name) for name in FIT_OPTIONS},
     )

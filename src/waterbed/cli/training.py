@@ -179,6 +179,8 @@ class Sweep:
     """Images behind each measure."""
     num_evaluated: int | None = 1000
     """Test images for the accuracies."""
+    launcher: str = "here"
+    """here (one after the other), slurm (a job each, by submitit), local (all at once) or debug."""
 
     def __call__(self) -> None:
         from waterbed.cli.common import sweep_recipe
