@@ -96,9 +96,9 @@ class EvaluationFile:
                     "out= or evaluate as then"
                 )
         if autoattack not in (None, self.autoattack):
+            now = self.autoattack or "AutoAttack is left out"
             raise UsageError(
-                f"out={out!r} holds an evaluation with {autoattack}, now there is {self.autoattack or 'none'}; choose "
-                "another out= or install what it had"
+                f"out={out!r} holds an evaluation with {autoattack}, now {now}; choose another out= or evaluate as then"
             )
         return batches
 

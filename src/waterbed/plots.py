@@ -26,7 +26,7 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, 
     if not rows or len(set(counts.values())) != 1:
         raise UsageError(f"rows have {counts} images; pass the same number in each")
     columns = next(iter(counts.values()))
-    margin = 1.3
+    margin = 0.3 + 0.08 * max(len(name) for name in rows)
     figure = Figure(figsize=(margin + scale * columns, scale * len(rows) + 0.3), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for (name, images), line in zip(rows.items(), axes, strict=True):

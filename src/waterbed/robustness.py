@@ -93,7 +93,7 @@ def evaluate_standard(
         num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
         seed: of the choice of examples and, with the number of the batch, of the attacks.
         out: JSON file that is rewritten after every attack on a batch. Called again, the function goes on from
-            there, with the result of an evaluation that was not stopped.
+            there, with the result of an evaluation that was not stopped (on a GPU, up to its rounding).
         autoattack: "auto" runs it where its package is installed, "always" insists, "never" leaves it out.
         batch_size: images attacked together.
 

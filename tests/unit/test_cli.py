@@ -1,5 +1,6 @@
 """The commands as a user runs them, on a folder of images of their own."""
 
+import gc
 import json
 import re
 import subprocess
@@ -105,6 +106,7 @@ def test_a_sweep_by_submitit_is_the_sweep_itself(runs, tmp_path):
         assert main(words.split()) == 0
         points.append(json.loads((tmp_path / launcher / "sweep.json").read_text())["points"])
     assert points[0] == points[1]
+    gc.collect()  # here, where warnings about them are ignored
 
 
 def test_invert_draws_the_user_s_own_pictures(runs, tmp_path, capsys):
@@ -125,6 +127,9 @@ def test_invert_studies_classes_and_animations(runs, tmp_path, capsys):
     assert main([*common.split(), "--study", "beta", "--betas", "1e-8", "1e-6", "--animate"]) == 0
     assert list(json.loads((tmp_path / "i/robust.json").read_text())) == ["beta 1e-08", "beta 1e-06"]
     assert (tmp_path / "i/robust-beta-1e-08.gif").read_bytes()[:3] == b"GIF"
+    both = common.replace("robust", f"robust {runs}/standard")
+    assert main([*both.split(), "--mode", "plain"]) == 0
+    assert (tmp_path / "i/compared.png").is_file()
     assert main([*common.split(), "--mode", "class"]) == 0
     assert json.loads((tmp_path / "i/robust-classes.json").read_text())["classes"] == ["bright", "dark"]
     out = capsys.readouterr().out

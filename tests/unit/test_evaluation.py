@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import waterbed as wb
-from waterbed.evaluation import Accuracy
+from waterbed.evaluation import Accuracy, correct
 
 
 def test_wilson_interval():
@@ -53,6 +53,35 @@ def test_mode_and_generator_come_back(tiny, digits):
     wb.evaluate(tiny, digits.test, [wb.PGD(steps=1)], num_samples=20)
     assert tiny.training
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_buffers_come_back_even_if_they_change_in_eval_mode(digits):
+    class Observing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(64, 10)
+            self.register_buffer("seen", torch.tensor(0))
+            self.register_buffer("largest", torch.zeros(3))
+
+        def forward(self, x):
+            self.seen += 1
+            self.largest = torch.maximum(self.largest, x.max())  # another tensor in its place
+            return self.head(x.flatten(1))
+
+    model = Observing()
+    largest = model.largest
+    wb.evaluate(model, digits.test, [wb.PGD(steps=1)], num_samples=20)
+    assert model.seen == 0
+    assert model.largest is largest
+    assert not bool(largest.any())
+
+
+def test_nan_is_never_right():
+    class Broken(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 2), torch.nan)
+
+    assert not bool(correct(Broken(), torch.rand(3, 1, 2, 2), torch.tensor([0, 0, 1])).any())
 
 
 def test_two_attacks_of_one_name_are_refused(tiny, digits):

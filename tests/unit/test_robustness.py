@@ -9,6 +9,7 @@ from torch import nn
 
 import waterbed as wb
 from waterbed import autoattack_adapter, masking, robustness
+from waterbed.__main__ import main
 from waterbed.robustness import evaluate_standard
 
 EPS = 0.3
@@ -77,9 +78,9 @@ def images():
 
 @pytest.fixture(autouse=True)
 def _few_queries(monkeypatch):
-    monkeypatch.setattr(robustness, "QUERIES", 150)
+    monkeypatch.setattr(robustness, "QUERIES", 300)
     random_search = masking.random_search
-    monkeypatch.setattr(robustness, "random_search", lambda *a: random_search(*a, queries=150))
+    monkeypatch.setattr(robustness, "random_search", lambda *a: random_search(*a, queries=300))
 
 
 def state(model):
@@ -112,8 +113,9 @@ def test_an_honest_network(network, images):
 @pytest.mark.parametrize("mask", ["scaled", "quantised"])
 def test_a_masked_network(network, images, mask):
     masked = Scaled(network, 1e5) if mask == "scaled" else Quantised(network)
-    honest, report = never(network, images), never(masked, images)
-    assert report.robust[NAMES[1]] > honest.robust[NAMES[1]] + 20, "it looks more robust than it is"
+    honest, report = (evaluate_standard(m, images, 0.5, autoattack="never") for m in (network, masked))
+    assert report.robust["pgd-100 x5 l2 eps=0.5"] > honest.robust["pgd-100 x5 l2 eps=0.5"] + 40, "or so it seems"
+    assert honest.masking.suspected is False
     verdict = str(report.masking)
     assert verdict.startswith("gradient masking suspected")
     assert "unbounded PGD fails" in verdict
@@ -155,15 +157,20 @@ def test_chance_is_no_sign():
 
 
 def test_only_what_stands_meets_the_next_attack(network, images, monkeypatch):
-    met, call = [], wb.PGD.__call__
+    met, seeds, call = [], [], wb.PGD.__call__
 
     def counted(self, model, x, y):
         met.append((self.name, len(x)))
+        seeds.append((self.name, torch.initial_seed()))
         return call(self, model, x, y)
 
     monkeypatch.setattr(wb.PGD, "__call__", counted)
     report = never(network, images)
     assert met[:2] == [(NAMES[0], report.clean.correct), (NAMES[1], report.robust[NAMES[0]].correct)]
+    seeds.clear()
+    never(network, images, batch_size=30)
+    drawn = [seed for name, seed in seeds if name == NAMES[1]]
+    assert len(set(drawn)) == 2, "every batch has a seed of its own"
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_result(network, images, tmp_path):
@@ -290,8 +297,25 @@ def test_autoattack_that_is_installed_later_is_added(network, images, tmp_path, 
     assert "saw a zero gradient" in report.notes[NAMES[2]]
     assert len(report.masking.checks) == 7
     monkeypatch.setattr(autoattack_adapter, "installed", lambda: None)
-    with pytest.raises(wb.UsageError, match="pyautoattack 0, now there is none"):
+    with pytest.raises(wb.UsageError, match="pyautoattack 0, now AutoAttack is left out"):
         evaluate_standard(network, images, EPS, **options)
+
+
+def test_the_command_shows_the_battery_and_the_evidence(tmp_path, capsys):
+    model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    wb.fit(model, wb.load_dataset("digits").take(32, 8), out=tmp_path / "run", objective=wb.Standard(), epochs=1)
+    words = f"evaluate {tmp_path}/run --data digits --attacks standard --autoattack never --num-samples 8 --eps 0.1 0.2"
+    capsys.readouterr()
+    assert main([*words.split(), "--out", f"{tmp_path}/e.json"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("PGD-100 x5", "not run (autoattack='never')", "run, eps=0.2: undecided", "noise does better?"):
+        assert text in shown
+    content = json.loads((tmp_path / "e.json").read_text())
+    assert [report["eps"] for report in content["run"]] == [0.1, 0.2]
+    single = json.loads((tmp_path / "e.run.l2-0.2.json").read_text())
+    assert single["report"] == content["run"][1]
+    assert main(f"evaluate {tmp_path}/run --attacks standart".split()) == 2
+    assert "did you mean 'standard'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -306,8 +330,11 @@ def test_autoattack_itself_on_any_number_of_classes(norm, classes):
     # The distance of a linear classifier's boundary, in the dual norm of its weights.
     dual = 2 if norm == "l2" else 1
     distances = torch.stack(
-        [(logits.max(1).values - logits[:, k]) / (model[1].weight[y] - model[1].weight[k]).norm(dual, 1)
-         for k in range(classes)], 1
+        [
+            (logits.max(1).values - logits[:, k]) / (model[1].weight[y] - model[1].weight[k]).norm(dual, 1)
+            for k in range(classes)
+        ],
+        1,
     )
     distance = distances.masked_fill(torch.isnan(distances), torch.inf).amin(1)
     eps = float(distance.median())

@@ -124,13 +124,9 @@ class Invert:
     seed: int = 0
 
     def __call__(self) -> None:
-        from waterbed.cli.common import open_runs
-        from waterbed.cli.inverting import invert_run
+        from waterbed.cli.inverting import invert_runs
 
-        columns, rows = [], []
-        for name, run, data in open_runs(self.runs, self.data, self.root):
-            columns, more = invert_run(name, run, data, self)
-            rows += more
+        columns, rows = invert_runs(self)
         print_rows(columns, rows, f"After {self.steps} steps; pictures in {self.out}")
 
 

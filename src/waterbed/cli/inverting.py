@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from waterbed.cli.common import write_json
+from waterbed.cli.common import open_runs, write_json
 from waterbed.data import ImageData, adapt, stack
 from waterbed.data.load import IMAGE_SUFFIXES, read_image
 from waterbed.engine import device_of
@@ -26,12 +26,29 @@ STUDIES = ("none", "convergence", "beta")
 COLUMNS = ["run", "mode", "loss [% of |z|²]", "SSIM", "RMSE", "|n| / |w|", "accuracy under noise", "diverged"]
 
 
-def invert_run(name: str, run: Run, data: ImageData, options: Invert) -> tuple[list[str], list[list[Any]]]:
-    """Write the pictures and numbers of one run; returns columns and rows of its table."""
+def invert_runs(options: Invert) -> tuple[list[str], list[list[Any]]]:
+    """All runs, and one picture that compares them; columns and rows of the table."""
     check_choice("mode", options.mode, (*MODES, "all", "class"))
     check_choice("study", options.study, STUDIES)
     check_count("num_images", options.num_images)
     out = make_folder(options.out)
+    columns: list[str] = []
+    rows: list[list[Any]] = []
+    compared: dict[str, Tensor] = {}
+    for name, run, data in open_runs(options.runs, options.data, options.root):
+        columns, more = _invert_run(name, run, data, options, compared)
+        rows += more
+    names = {row[0] for row in rows}
+    if len(names) > 1 and compared and len({t.shape for t in compared.values()}) == 1:
+        save_figure(image_grid(compared), out / "compared.png")
+    return columns, rows
+
+
+def _invert_run(
+    name: str, run: Run, data: ImageData, options: Invert, compared: dict[str, Tensor]
+) -> tuple[list[str], list[list[Any]]]:
+    """Write the pictures and numbers of one run; returns columns and rows of its table, adds to what is compared."""
+    out = Path(options.out).expanduser()
     if options.study == "convergence":
         return _study(name, run, data, options)
     settings = {
@@ -52,6 +69,8 @@ def invert_run(name: str, run: Run, data: ImageData, options: Invert) -> tuple[l
     settings |= {"layer": options.layer, "fake_relu": options.fake_relu}
     found, noises = _inversions(run, data, images, options, settings)
     save_figure(image_grid({"original": images, **{k: r.images for k, r in found.items()}}), out / f"{name}.png")
+    compared.setdefault("original", images)
+    compared |= {f"{name}, {kind}" if len(found) > 1 else name: r.images for kind, r in found.items()}
     if options.animate:
         for kind, result in found.items():
             result.animate(out / f"{name}-{kind.replace(' ', '-')}.gif")

@@ -258,8 +258,9 @@ class Evaluate:
         for name, run, data in open_runs(self.runs, self.data, self.root):
             for eps in dict.fromkeys(self.eps):
                 place = None if self.out is None else Path(self.out).with_suffix(f".{name}.{self.norm}-{eps:g}.json")
-                battery = (eps, self.norm, self.num_samples, self.seed, place, self.autoattack, True)
-                reports.setdefault(name, []).append(evaluate_standard(run.model, data.test, *battery))
+                options = {"num_samples": self.num_samples, "seed": self.seed, "autoattack": self.autoattack}
+                report = evaluate_standard(run.model, data.test, eps, self.norm, out=place, progress=True, **options)
+                reports.setdefault(name, []).append(report)
         flat = [(name, report) for name, found in reports.items() for report in found]
         columns = ["run", f"{self.norm} eps", "clean", "PGD-20", "PGD-100 x5", "AutoAttack", "images"]
         rows = [

@@ -1,0 +1,416 @@
+"""What the paper claims, each claim as one sentence that an experiment can support or contradict, and the verdict.
+
+Every claim names a quantity that is positive (above ``holds_above``) where the claim is true, so that one rule judges
+them all: :func:`verdict`, on an interval of that quantity over seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from waterbed.errors import UsageError, check_number
+
+VERDICTS = ("holds", "does not hold", "undecided", "not run")
+
+_SEEDS = "95 % t interval over seeds, paired where both networks share a seed: above 0 supports, below 0 contradicts."
+_IMAGES = "95 % interval over images, for every seed: above 0 supports, below 0 contradicts."
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper.
+
+    Attributes:
+        id: short name.
+        where: figure, table, proposition or section.
+        sentence: the claim, in one sentence.
+        quantity: what is measured; it is above ``holds_above`` where the claim is true.
+        test: the statistic, and which sign or interval of it supports or contradicts the claim.
+        holds_above: see :func:`verdict`.
+        margin: see :func:`verdict`.
+    """
+
+    id: str
+    where: str
+    sentence: str
+    quantity: str
+    test: str
+    holds_above: float = 0.0
+    margin: float = 0.0
+
+    def judge(self, low: float | None, high: float | None) -> str:
+        """The verdict from an interval of the quantity.
+
+        >>> CLAIMS["fig-2-speed"].judge(0.9, 1.1), CLAIMS["fig-2-speed"].judge(30, 55)
+        ('does not hold', 'holds')
+        """
+        return verdict(low, high, self.holds_above, self.margin)
+
+
+def verdict(low: float | None, high: float | None, holds_above: float = 0.0, margin: float = 0.0) -> str:
+    """What an interval over seeds says of a claim whose quantity should be above ``holds_above``.
+
+    Args:
+        low, high: ends of the interval; None for both: nothing was run. nan (one seed has no interval): undecided.
+        holds_above: 0 for a difference, 1 for a ratio.
+        margin: the smallest effect that would count. An interval that reaches above ``holds_above`` but ends within
+            the margin of it shows the effect to be negligible, and speaks against the claim unless all of it is above.
+
+    Raises:
+        UsageError: an interval of which one end is missing, or whose ends are exchanged; a negative margin.
+
+    >>> verdict(0.4, 2.1), verdict(-2.1, -0.4), verdict(-0.4, 2.1), verdict(None, None)
+    ('holds', 'does not hold', 'undecided', 'not run')
+    >>> verdict(-0.04, 0.03, margin=0.5)
+    'does not hold'
+    """
+    check_number("margin", margin, at_least=0)
+    check_number("holds_above", holds_above)
+    if low is None and high is None:
+        return "not run"
+    if low is None or high is None:
+        raise UsageError(f"low={low!r} and high={high!r} must both be numbers, or both None; pass both ends")
+    if math.isnan(low) or math.isnan(high):
+        return "undecided"
+    if low > high:
+        raise UsageError(f"low={low!r} is above high={high!r}; exchange them")
+    if low > holds_above:
+        return "holds"
+    if high < holds_above + margin:
+        return "does not hold"
+    return "undecided"
+
+
+CLAIMS: dict[str, Claim] = {
+    claim.id: claim
+    for claim in (
+        # Theory: what adversarial training does to the information about the input.
+        Claim(
+            id="prop-3.2",
+            where="Prop. 3.2, eq. 5",
+            sentence="The largest KL divergence that a perturbation of norm eps causes becomes eps^2/2 times the "
+            "largest eigenvalue of the sensitivity matrix as eps goes to 0.",
+            quantity="0.05 - |ratio - 1| at eps = 0.001 in float64, the ratio being the largest KL divergence over "
+            "eps^2/2 lambda_1(S), label model, mean over images",
+            test=_IMAGES + " The distance from 1 must also shrink about tenfold when eps does.",
+        ),
+        Claim(
+            id="prop-3.2-training",
+            where="Sec. 3, after Prop. 3.2",
+            sentence="At the eps of training, too, adversarial training acts as a penalty on the Fisher information "
+            "about the input.",
+            quantity="0.5 - |ratio - 1| with the ratio of prop-3.2 at the eps of training (0.5 to 3)",
+            test=_IMAGES + " The bound of 0.5 is generous: a ratio in 0.5 to 1.5 counts as the same size.",
+        ),
+        Claim(
+            id="footnote-1",
+            where="Sec. 3, footnote 1",
+            sentence="Although the perturbation may be shorter, the attack almost always uses the whole eps.",
+            quantity="share of images with |delta| of at least 0.99 eps, less 0.95",
+            test="95 % interval of the share over images, at small eps: above 0 supports, below 0 contradicts.",
+        ),
+        Claim(
+            id="gaussian-bound",
+            where="Sec. 3, after Prop. 3.2",
+            sentence="Gaussian noise raises the KL divergence by at most as much as an adversarial perturbation of "
+            "equal norm.",
+            quantity="lambda_1(S) - tr S / n, mean over images",
+            test=_IMAGES + " It cannot be below 0 but for errors of the estimate.",
+        ),
+        Claim(
+            id="gaussian-dimension",
+            where="Sec. 3, after Prop. 3.2",
+            sentence="Gaussian noise falls the farther behind adversarial perturbations, the more pixels an image has.",
+            quantity="log of lambda_1(S) n / tr S on images of twice the side, less the same on the small ones",
+            test="Networks of one architecture trained on one data set at two sizes. " + _SEEDS,
+        ),
+        Claim(
+            id="gaussian-training",
+            where="Sec. 3, after Prop. 3.2",
+            sentence="At equal eps, training with Gaussian noise leaves directions of higher curvature than "
+            "adversarial training.",
+            quantity="log lambda_1(S) after Gaussian training, less that after adversarial training, at equal eps",
+            test=_SEEDS,
+        ),
+        Claim(
+            id="example-3.3",
+            where="Example 3.3",
+            sentence="For logistic regression the Fisher information about the input is w w^T times the mean of "
+            "p (1 - p).",
+            quantity="1e-9 less the relative difference between both matrices, in float64",
+            test="One number, without chance: above 0 supports, below 0 contradicts.",
+        ),
+        Claim(
+            id="input-fisher",
+            where="Abstract; Sec. 3, Def. 3.1",
+            sentence="Adversarial training lowers the Fisher information that the representation has about the input.",
+            quantity="log tr S of the standard network, less that of the robust one; likewise log lambda_1(S)",
+            test="For each observation model by itself, divided by E|z|^2 where the model depends on the scale of "
+            "the features. " + _SEEDS,
+        ),
+        Claim(
+            id="effective-information",
+            where="Sec. 3, Def. 3.5, eq. 8",
+            sentence="Adversarial training lowers the effective information about the input, the more the larger eps.",
+            quantity="minus the slope of the effective information [nats] on eps, at one beta and one prior",
+            test=_SEEDS,
+        ),
+        Claim(
+            id="jacobian",
+            where="Sec. 3, after eq. 9; Fig. 4",
+            sentence="Networks become robust without a smaller derivative of the features with respect to the input.",
+            quantity="log of |J_x| / |z| (root mean squares over images) of the robust network, less that of the "
+            "standard one",
+            test=_SEEDS,
+        ),
+        # Information in the weights.
+        Claim(
+            id="fig-4",
+            where="Fig. 4; Sec. 3, after eq. 9",
+            sentence="The larger the eps of training, the less information the weights hold: their log-variance rises.",
+            quantity="slope on eps of the mean of -log(F_ii + damping)",
+            test=_SEEDS + " The slope of log tr(D F D) must be negative as well: the log-variance also moves with "
+            "rescalings that leave the function as it is.",
+        ),
+        Claim(
+            id="eq-11",
+            where="Sec. 5, eq. 11",
+            sentence="Adversarial training lowers the Fisher information that the weights have about the data set.",
+            quantity="log tr F_{w|D} of the standard network, less that of the robust one, for a few examples",
+            test="Small networks trained to a minimum, where dw/dD exists. " + _SEEDS,
+        ),
+        Claim(
+            id="fig-5-large-eps",
+            where="Fig. 5; Sec. 3, after Example 3.3",
+            sentence="Above eps = 1 adversarial training makes the norm of the weights fall as eps grows.",
+            quantity="minus the slope of |w| on eps over eps >= 1",
+            test=_SEEDS,
+        ),
+        Claim(
+            id="fig-5-small-eps",
+            where="Fig. 5; Sec. 3, after Example 3.3",
+            sentence="Up to eps = 1 it does not: the norm of the weights does not fall as eps grows.",
+            quantity="slope of |w| on eps over 0 <= eps <= 1",
+            test=_SEEDS,
+        ),
+        Claim(
+            id="fig-5-dynamics",
+            where="Fig. 5, caption",
+            sentence="The norm of the weights goes another way during robust training than during standard training.",
+            quantity="largest distance over epochs between the curves of |w| of the standard and the robust network, "
+            "less that between two standard ones of different seeds",
+            test=_SEEDS,
+        ),
+        Claim(
+            id="waterbed",
+            where="Abstract; Sec. 1",
+            sentence="The robust network pays with accuracy on the task it was trained on.",
+            quantity="clean accuracy [points] on the source of the standard network, less that of the robust one",
+            test=_SEEDS,
+        ),
+        # Inversion.
+        Claim(
+            id="inversion",
+            where="Sec. 1 and 4; Figs 1 and 9",
+            sentence="Inverting a robust representation shows the image, inverting a standard one shows noise.",
+            quantity="perceptual distance to the original of inversions of the standard network, less that of the "
+            "robust one, from the same start and after the same relative loss",
+            test="Mean over images. " + _SEEDS,
+        ),
+        Claim(
+            id="inversion-elsewhere",
+            where="Sec. 1 and 4",
+            sentence="Robust representations can be inverted on images of other data sets, too.",
+            quantity="as inversion, on images of a data set that the networks were not trained on",
+            test="Mean over images. " + _SEEDS,
+        ),
+        Claim(
+            id="fig-1-noise-once",
+            where="Fig. 1, rows 2 and 3; Sec. 4; Algorithm 1",
+            sentence="Noise on the weights, drawn once before the inversion, brings the image closer to the original.",
+            quantity="perceptual distance to the original of plain inversions, less that with noise drawn once",
+            test="Each arm with its own best step size. Mean over images. " + _SEEDS,
+        ),
+        Claim(
+            id="fig-1-effective",
+            where="Fig. 1, row 4; Def. 4.1; Algorithm 2",
+            sentence="Effective images keep less of the original than plain inversions, as details that the "
+            "classifier does not use are lost.",
+            quantity="perceptual distance to the original of effective images, less that of plain inversions",
+            test="Mean over images. " + _SEEDS,
+        ),
+        Claim(
+            id="fig-2-speed",
+            where="Fig. 2; Sec. 4",
+            sentence="Noise drawn once makes the inversion converge much faster.",
+            quantity="steps that the plain inversion takes to its converged loss, over the steps to the same loss "
+            "with noise drawn once, measured on the clean network",
+            test="Each arm with its own best step size; geometric mean over images, 95 % t interval over seeds: above "
+            "1 supports; below 1, or below 2 without being above 1, contradicts.",
+            holds_above=1.0,
+            margin=1.0,
+        ),
+        Claim(
+            id="fig-2-forty",
+            where="Fig. 2; Sec. 4",
+            sentence="The speed-up is about forty times (200 steps against 8,000).",
+            quantity="the ratio of fig-2-speed",
+            test="95 % t interval over seeds of the ratio: above 20, half of what is claimed, supports; below 20 "
+            "contradicts.",
+            holds_above=20.0,
+        ),
+        Claim(
+            id="fig-2-fit",
+            where="Fig. 2; Sec. 4",
+            sentence="Noise drawn once also ends at a lower loss.",
+            quantity="log of the last loss of the plain inversion over that with noise drawn once",
+            test="Losses on the model being inverted, and on the clean one beside it; each arm with its own best step "
+            "size. " + _SEEDS,
+        ),
+        Claim(
+            id="fig-9",
+            where="Fig. 9, caption; appendix D",
+            sentence="One eps of training between the smallest and the largest inverts best: below it the network is "
+            "too irregular, above it details are lost.",
+            quantity="the smaller of the perceptual distances at the smallest and at the largest eps, less the least "
+            "one between",
+            test="The eps between is chosen on half of the images and judged on the other half. " + _SEEDS,
+        ),
+        # Representations and transfer.
+        Claim(
+            id="fig-6",
+            where="Fig. 6; Sec. 5",
+            sentence="The larger the eps of training, the more the classes are entangled in the representation.",
+            quantity="slope on eps of the soft nearest neighbour loss of the features on test images",
+            test=_SEEDS + " A t-SNE picture shows it, and does not decide.",
+        ),
+        Claim(
+            id="far-tasks",
+            where="Tables 1 and 2; Sec. 5",
+            sentence="With a new head alone (mode 0), the robust backbone is better on tasks far from the source.",
+            quantity="accuracy [points] of the robust backbone, less that of the standard one, mode 0: from CIFAR to "
+            "Fashion-MNIST, MNIST and SVHN, from ImageNet also to CIFAR-10 and CIFAR-100",
+            test="For every source and target by itself. " + _SEEDS,
+        ),
+        Claim(
+            id="near-tasks",
+            where="Table 2; Sec. 5",
+            sentence="The standard backbone is better on fine-grained tasks whose photographs resemble the source.",
+            quantity="accuracy [points] of the standard backbone, less that of the robust one, mode 0, from ImageNet "
+            "to Aircraft, Birds, Cars, Dogs, Flowers and Indoor",
+            test="For every target by itself. " + _SEEDS,
+        ),
+        Claim(
+            id="table-5",
+            where="Table 5; appendix E",
+            sentence="With nearly the same images and classes as the source, the standard backbone is better.",
+            quantity="accuracy [points] of the standard backbone, less that of the robust one, linear layer alone, "
+            "from CIFAR-10 to CINIC-10 without its CIFAR images",
+            test=_SEEDS,
+        ),
+        Claim(
+            id="asymmetry",
+            where="Table 1; Sec. 5",
+            sentence="The gap is not symmetric: a simple source gains from robustness on a more complex target, and "
+            "not the other way round.",
+            quantity="gap [points, robust less standard] from CIFAR-10 to CIFAR-100, less that from CIFAR-100 to "
+            "CIFAR-10, mode 0",
+            test=_SEEDS,
+        ),
+        Claim(
+            id="fig-3",
+            where="Fig. 3; Sec. 5",
+            sentence="From ImageNet, the gap grows with the earth mover's distance of the target.",
+            quantity="correlation over targets between distance and gap (robust less standard), mode 0",
+            test="Spearman and Pearson, with the permutation p-value over targets beside them; the extractor is "
+            "named. " + _SEEDS,
+        ),
+        Claim(
+            id="fig-7",
+            where="Fig. 7; Sec. 5",
+            sentence="From CIFAR-100, the gap grows with the earth mover's distance of the target.",
+            quantity="as fig-3, from CIFAR-100",
+            test="As fig-3; with four targets no correlation has a one-sided p-value below 1/24. " + _SEEDS,
+        ),
+        Claim(
+            id="fig-8",
+            where="Fig. 8; appendix E",
+            sentence="From CIFAR-10, the gap grows with the earth mover's distance of the target.",
+            quantity="as fig-3, from CIFAR-10",
+            test="As fig-3; with four targets no correlation has a one-sided p-value below 1/24. " + _SEEDS,
+        ),
+        Claim(
+            id="larger-network",
+            where="Tables 3, 11 and 12; Sec. 5",
+            sentence="Where the robust backbone is better, a larger network has a larger gap.",
+            quantity="gap [points, robust less standard] of ResNet-50, less that of ResNet-18, on targets where the "
+            "gap of both is positive",
+            test="For every target and mode by itself. " + _SEEDS,
+        ),
+        Claim(
+            id="larger-network-near",
+            where="Tables 3, 11 and 12; Sec. 5",
+            sentence="Where the standard backbone is better, a larger network has a smaller gap.",
+            quantity="gap [points, standard less robust] of ResNet-18, less that of ResNet-50, on targets where the "
+            "gap of both is positive",
+            test="For every target and mode by itself. " + _SEEDS,
+        ),
+        # Fine-tuning more than the head.
+        Claim(
+            id="fig-14",
+            where="Fig. 14; Tables 8 to 10; appendix F",
+            sentence="The gap shrinks when more than the head is fine-tuned.",
+            quantity="|gap| [points] in mode 0, less that in mode 1; likewise mode 2",
+            test="Mean over targets, and every target by itself. " + _SEEDS,
+        ),
+        Claim(
+            id="batch-norm",
+            where="Fig. 14; Tables 6 and 7; appendix F",
+            sentence="Fine-tuning the batch norms of the whole network (mode 1) raises the accuracy well above that "
+            "of mode 0.",
+            quantity="accuracy [points] in mode 1, less that in mode 0",
+            test="For robust and standard backbones, mean over targets and every target by itself. " + _SEEDS,
+        ),
+        Claim(
+            id="batch-norm-simple",
+            where="Tables 6 and 7; appendix F",
+            sentence="That gain is larger for backbones trained on CIFAR than on ImageNet.",
+            quantity="the gain of batch-norm from CIFAR, less that from ImageNet, on targets of both",
+            test="Mean over Fashion-MNIST, MNIST and SVHN. " + _SEEDS,
+        ),
+        # The captions of Figs 10 to 13 claim nothing but what is drawn; this is what such curves can show.
+        *(
+            Claim(
+                id=f"fig-{figure}",
+                where=f"Fig. {figure}; appendix F",
+                sentence=f"From {source}, the backbone that is better at the end of fine-tuning is better all along.",
+                quantity="share of epochs in which the gap in validation accuracy has its final sign, less 0.9",
+                test=f"{targets}, every mode by itself. {_SEEDS}",
+            )
+            for figure, source, targets in (
+                (10, "CIFAR-10", "Mean over the targets of Table 6"),
+                (11, "CIFAR-100", "Mean over the targets of Table 6"),
+                (12, "ImageNet", "Mean over the targets of Table 9 (the caption does not say which are drawn)"),
+                (13, "ImageNet", "Mean over the targets of Table 10 (the caption does not say which are drawn)"),
+            )
+        ),
+        # Robustness of what is built on a robust backbone.
+        Claim(
+            id="lemma-5.1",
+            where="Lemma 5.1; appendix B",
+            sentence="A linear layer on the features has no more Fisher information about the input than the features.",
+            quantity="tr F_{z|x} - tr F_{y|x} for y = A (z + noise) + b",
+            test="Without chance but for that of the estimates: above 0 supports, below 0 contradicts. With noise of "
+            "unit variance on z and y alike the sentence is false where |A| > 1, and both forms are reported.",
+        ),
+        Claim(
+            id="robust-features",
+            where="Sec. 5 and 1, after Lemma 5.1",
+            sentence="A new head on a robust backbone is robust on the new task.",
+            quantity="robust accuracy [points] on the target, at the eps of training, of the robust backbone with a "
+            "new head, less that of the standard one",
+            test="Linear layer alone, so that the features stay as they are. " + _SEEDS,
+        ),
+    )
+}
