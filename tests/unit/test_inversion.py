@@ -1,4 +1,6 @@
 import copy
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -370,3 +372,22 @@ def test_the_expected_loss_of_algorithm_2(convnet):
     error = float(noisy.std()) / 2000**0.5
     assert float(noisy.mean()) == pytest.approx(clean + spread, abs=4 * error + 0.05 * spread)
     assert spread > 4 * error
+
+
+def test_lpips_is_asked_in_its_own_range_and_size(orthonormal, monkeypatch):
+    class LPIPS(nn.Module):
+        def __init__(self, net, verbose):
+            super().__init__()
+
+        def forward(self, a, b):
+            assert a.shape == b.shape == (2, 3, 64, 64)
+            assert float(a.min()) >= -1
+            return (a - b).abs().mean((1, 2, 3), keepdim=True)
+
+    x = torch.rand(2, 1, 4, 4, dtype=torch.float64)
+    found = wb.invert(orthonormal, x, steps=1, lr=1e-12, init=(x + 0.1).clamp(0, 1))
+    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=LPIPS))
+    assert torch.allclose(found.lpips(), 2 * ((x + 0.1).clamp(0, 1) - x).mean((1, 2, 3)), atol=1e-6)
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    with pytest.raises(wb.UsageError, match=r"waterbed\[lpips\]"):
+        found.lpips()
