@@ -2,7 +2,7 @@
 
     python benchmarks/transfer.py NETWORK.safetensors [--data digits] [--train 2000] [--epochs 5] [--out FILE.json]
 
-Both ways train the same head (and batch norm) from the same start with the same order of data; the trunk runs in float32.
+Both ways train the same head (and batch norm) from the same start in the same order of data; the trunk is in float32.
 """
 
 from __future__ import annotations

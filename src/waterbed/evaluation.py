@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from waterbed.attacks import PGD
 from waterbed.data.images import batches
-from waterbed.engine import device_of, seeded, slices, summed
+from waterbed.engine import device_of, seeded, share, summed
 from waterbed.errors import UsageError, UsageTypeError, check_count
 from waterbed.models import frozen, probe
 from waterbed.progress import Progress
@@ -121,7 +121,7 @@ def evaluate(
     labels = torch.zeros(len(order), dtype=torch.long)
     standing = torch.zeros(1 + len(attacks), len(order), dtype=torch.bool)
     with unchanged(model), Progress("evaluating", len(order), progress) as shown:
-        for part in slices(len(order), batch_size):
+        for part in share([slice(i, min(i + batch_size, len(order))) for i in range(0, len(order), batch_size)]):
             ((x, y),) = batches(dataset, len(order), order=order[part])
             classes = probe(model, x[:1].to(device), "dataset images").shape[1]
             check_range(y, classes)

@@ -264,7 +264,7 @@ class Evaluate:
         flat = [(name, report) for name, found in reports.items() for report in found]
         columns = ["run", f"{self.norm} eps", "clean", "PGD-20", "PGD-100 x5", "AutoAttack", "images"]
         rows = [
-            [n, f"{r.eps:g}", r.clean, *("not run" if a is None else a for a in r.robust.values()), r.n]
+            [n, f"{r.eps:g}", r.clean, *(r.notes[k] if a is None else a for k, a in r.robust.items()), r.n]
             for n, r in flat
         ]
         print_rows(columns, rows, "Accuracy after each attack (worst case so far), with 95 % intervals")
