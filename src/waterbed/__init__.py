@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Standard
     from waterbed.reporting import report
+    from waterbed.robustness import RobustnessReport, evaluate_standard
     from waterbed.runs import Run
     from waterbed.training import fit
     from waterbed.transfer_learning import (
@@ -92,6 +93,7 @@ _HOMES = {
     ],
     "objectives": ["TRADES", "AdversarialTraining", "GaussianNoise", "Standard"],
     "reporting": ["report"],
+    "robustness": ["RobustnessReport", "evaluate_standard"],
     "runs": ["Run"],
     "training": ["fit"],
     "transfer_learning": [
@@ -127,6 +129,7 @@ __all__ = [
     "ImageData",
     "InputFisher",
     "Inversion",
+    "RobustnessReport",
     "Run",
     "Score",
     "Standard",
@@ -145,6 +148,7 @@ __all__ = [
     "effective_images",
     "effective_information",
     "evaluate",
+    "evaluate_standard",
     "extract_features",
     "finetune",
     "fisher_bounds",
