@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import waterbed as wb
-from waterbed.transfer_learning.finetune import trained_modules
+from waterbed.transfer_learning.modes import trained_modules
 
 SHORT = {"epochs": 2, "batch_size": 64, "progress": False, "lr": 0.1}
 
@@ -114,6 +114,7 @@ def test_table(source, digits):
         "low",
         "high",
         "mean_per_class",
+        "metric",
         "n",
         "lr",
     }

@@ -9,8 +9,9 @@ from torch import nn
 
 import waterbed as wb
 from waterbed.data.images import TensorImages
-from waterbed.transfer_learning.finetune import cached_trunk, score_cached, trained_modules
+from waterbed.transfer_learning.finetune import cached_trunk, score_cached
 from waterbed.transfer_learning.logistic import fit_logistic
+from waterbed.transfer_learning.modes import trained_modules
 from waterbed.transfer_learning.trunk import UntraceableError, fill, split
 
 SHORT = {"epochs": 2, "batch_size": 64, "progress": False, "lr": 0.1}
@@ -157,3 +158,78 @@ def test_a_table_keeps_rates_and_curves(source, digits):
     table = wb.transfer({"a": source}, [digits], 0, seeds=[0, 1], epochs=2, lr=(0.01, 0.1), watch=1)
     assert len(set(table.to_frame()["lr"])) == 1, "the rate is chosen once for a backbone and a task"
     assert all(len(row["history"]) == 2 and "test_clean" in row["history"][0] for row in table.rows)
+
+
+def test_a_stopped_comparison_goes_on(source, digits, tmp_path, monkeypatch):
+    from waterbed.transfer_learning import table as module
+
+    done = []
+
+    def counted(*args, **settings):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(settings["seed"])
+        return wb.finetune(*args, **settings)
+
+    ask = {"mode": 0, "seeds": [0, 1, 2], "epochs": 1, "lr": (0.01, 0.1), "num_bounded": 3}
+    ask |= {"attacks": [wb.PGD(0.1, steps=1)], "num_attacked": 20}
+    whole = wb.transfer({"a": source}, [digits], **ask)
+    monkeypatch.setattr(module, "finetune", counted)
+    file = tmp_path / "rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        wb.transfer({"a": source}, [digits], keep=file, **ask)
+    assert done == [0, 1]
+    monkeypatch.setattr(module, "finetune", lambda *args, **settings: done.append(9) or wb.finetune(*args, **settings))
+    again = wb.transfer({"renamed": source}, [digits], keep=file, **ask)
+    assert done == [0, 1, 9], "only what was missing is trained"
+    assert again.to_frame().drop(columns="model").equals(whole.to_frame().drop(columns="model"))
+    assert set(again.to_frame()["model"]) == {"renamed"}
+
+    monkeypatch.setattr(module, "cached_trunk", lambda *_, **__: pytest.fail("nothing is left to train"))
+    assert len(wb.transfer({"a": source}, [digits], keep=file, **ask).rows) == 3
+    with pytest.raises(pytest.fail.Exception):
+        wb.transfer({"a": source}, [digits], keep=file, **{**ask, "epochs": 2})
+
+
+def test_lemma_5_1_beside_the_accuracy(source, digits):
+    row = wb.transfer({"a": source}, [digits], "linear", seeds=[0], epochs=1, lr=0.1, num_bounded=5).rows[0]
+    assert 0 < row["fisher_labels"] <= row["fisher_labels_bound"]
+    assert 0 < row["fisher_noisy_logits"] <= row["fisher_features"]
+    assert row["fisher_labels_stderr"] > 0
+
+
+def test_a_file_of_something_else_is_left_alone(source, digits, tmp_path):
+    file = tmp_path / "notes.jsonl"
+    file.write_text("dear diary\n")
+    with pytest.raises(wb.UsageError, match="holds no rows"):
+        wb.transfer({"a": source}, [digits], keep=file, epochs=1)
+    assert file.read_text() == "dear diary\n"
+
+
+def test_rows_of_changed_data_are_not_taken(source, digits, tmp_path):
+    from dataclasses import replace
+
+    from waterbed.data.images import TensorImages
+    from waterbed.transfer_learning.rows import RowsFile, data_fingerprint
+
+    labels = digits.train.labels.clone()
+    labels[5] = (labels[5] + 1) % 10
+    changed = replace(digits, train=TensorImages(digits.train.images, labels))
+    assert data_fingerprint(changed) != data_fingerprint(digits), "one label is enough"
+    one, other = RowsFile(tmp_path / "rows.jsonl"), RowsFile(tmp_path / "rows.jsonl")
+    one.add({"seed": 0}, {"accuracy": 1.0})
+    other.add({"seed": 1}, {"accuracy": 2.0})
+    assert len(RowsFile(tmp_path / "rows.jsonl").rows) == 2, "two at once lose nothing"
+
+
+def test_the_logistic_solver_gives_one_row(source, digits):
+    table = wb.transfer({"a": source}, [digits], "linear", seeds=[0, 1, 2], solver="logistic")
+    assert len(table.rows) == 1, "the same number three times would look exact"
+
+
+def test_misspelt_settings_are_refused(source, digits):
+    with pytest.raises(wb.UsageError, match="epohcs"):
+        wb.transfer({"a": source}, [digits], epohcs=2)
+    with pytest.raises(wb.UsageError, match="banana"):
+        wb.finetune(source, digits, 1, banana=1)
+    assert str(wb.TransferTable()) == "no fine-tunings"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tyro.conf import Positional
 
@@ -14,7 +15,7 @@ class Transfer:
     """Fine-tune runs on other tasks and compare their accuracy there."""
 
     runs: Positional[Words]
-    """Run folders."""
+    """Run folders or files of networks."""
     targets: tuple[str, ...] = ("digits",)
     """Data sets or folders."""
     mode: str = "0"
@@ -45,19 +46,21 @@ class Transfer:
     """At most so many training images of each target."""
     attack_eps: tuple[float, ...] = ()
     """Also attack 500 test images of every fine-tuned model (PGD-20, l2) at these radii: does robustness survive?"""
+    bounds: int = 0
+    """Also set both sides of Lemma 5.1 on so many test images beside every fine-tuned model."""
     distances: str | None = None
     """JSON of `waterbed distance SOURCE TARGET...`: gaps to the first run are set against distance from SOURCE."""
     root: str | None = None
     """Where named data sets lie."""
     out: str | None = None
-    """A CSV file with one row a fine-tuning; beside it, NAME.curves.json with what was recorded of every epoch, and
-    with --distances NAME.png and NAME.tradeoff.json."""
+    """A CSV file with one row a fine-tuning; beside it NAME.rows.jsonl, which keeps each as it is done, its epochs
+    too, so that the same command goes on where it stopped; and with --distances NAME.png and NAME.tradeoff.json."""
 
     def __call__(self) -> None:
         from pathlib import Path
 
         from waterbed import PGD, transfer
-        from waterbed.cli.common import check_writable, transfer_mode, unique_runs, write_json, write_text
+        from waterbed.cli.common import check_writable, transfer_mode, unique_runs, write_text
         from waterbed.cli.tradeoff import read_distances, write_trade_off
 
         check_writable(self.out)
@@ -82,14 +85,31 @@ class Transfer:
             watch=self.watch,
             num_train=self.num_train,
             attacks=[PGD(eps, steps=20) for eps in self.attack_eps],
+            num_bounded=self.bounds,
+            keep=None if self.out is None else Path(self.out).with_suffix(".rows.jsonl"),
         )
-        print(table)
+        shown = {"accuracy": "Test accuracy [%]"}
+        if any(row["metric"] == "mean per-class" for row in table.rows):
+            shown["mean_per_class"] = "Mean per-class accuracy [%], what is reported for some of these"
+        shown |= {attack: f"[%] under {attack}" for attack in table.attacks}
+        for column, what in shown.items():
+            layout = table.layout(column)
+            rows = [[model, *cells] for model, cells in zip(layout.index, layout.to_numpy().tolist(), strict=True)]
+            print_rows(["model", *layout.columns], rows, f"{what}, mode {self.mode}, ± half a 95 % interval over seeds")
+        self._print_bounds(table)
         write_text(self.out, table.to_frame().to_csv(index=False))
-        if self.out is not None:
-            curves = [{k: row[k] for k in ("model", "target", "mode", "seed", "history")} for row in table.rows]
-            write_json(Path(self.out).with_suffix(".curves.json"), curves)
         if distances is not None:
             write_trade_off(table, distances, self.out)
+
+    def _print_bounds(self, table: Any) -> None:
+        """Both forms of Lemma 5.1, means over seeds."""
+        if self.bounds == 0:
+            return
+        sides = ["fisher_labels", "fisher_labels_bound", "fisher_noisy_logits", "fisher_features"]
+        means = table.to_frame().groupby(["target", "model"], sort=False)[sides].mean()
+        rows = [[target, model, *(f"{v:.3g}" for v in values)] for (target, model), *values in means.itertuples()]
+        columns = ["target", "model", "tr F of labels", "<= its bound", "tr F of noisy logits", "<= of features"]
+        print_rows(columns, rows, f"Lemma 5.1 [nats/pixel^2], mean over seeds and {self.bounds} test images")
 
 
 @dataclass
@@ -174,7 +194,15 @@ class Choose:
             ]
             for c in choice.candidates
         ]
-        columns = ["backbone", "probe, held-out images", "points behind", "best", "LogME", "H-score", "LEEP"]
-        print_rows(columns, rows, f"Backbones for {choice.target}, by {choice.num_samples} training images")
+        columns = [
+            "backbone",
+            "probe, held-out images",
+            "points behind",
+            "best",
+            "LogME",
+            "H-score",
+            "LEEP",
+        ]
+        print_rows(columns, rows, f"Backbones for {choice.target}, by {choice.num_samples} images; higher is better")
         print(choice.reason)
         write_text(self.out, choice.to_frame().to_csv(index=False))

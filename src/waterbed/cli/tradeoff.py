@@ -14,7 +14,7 @@ from waterbed.transfer_learning import TransferTable, trade_off
 
 
 def read_distances(path: str, targets: Sequence[str]) -> dict[str, float]:
-    """Distance of each target from the first set of a file that ``waterbed distance`` wrote."""
+    """Distance of each target, by its name, from the first set of a file that ``waterbed distance`` wrote."""
     try:
         pairs = json.loads(Path(path).expanduser().read_text())["pairs"]
         source = pairs[0]["source"]
@@ -23,11 +23,10 @@ def read_distances(path: str, targets: Sequence[str]) -> dict[str, float]:
         raise UsageError(
             f"distances={path!r} is no file of waterbed distance --out ({type(error).__name__})"
         ) from error
-    by_target = {target: found.get(target, found.get(Path(target).name)) for target in targets}
-    missing = [target for target, value in by_target.items() if value is None]
+    missing = [target for target in targets if target not in found and Path(target).name not in found]
     if missing:
         raise UsageError(f"distances={path!r} has {', '.join(found)} from {source}, but not {', '.join(missing)}")
-    return by_target
+    return found | {target: found[Path(target).name] for target in targets if target not in found}
 
 
 def write_trade_off(table: TransferTable, distances: dict[str, float], out: str | None) -> None:

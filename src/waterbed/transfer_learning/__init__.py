@@ -2,9 +2,11 @@
 
 from waterbed.transfer_learning.choose import Choice, choose
 from waterbed.transfer_learning.distance import DatasetDistance, class_emd, dataset_distance
-from waterbed.transfer_learning.finetune import extract_features, finetune
+from waterbed.transfer_learning.features import extract_features
+from waterbed.transfer_learning.finetune import finetune
 from waterbed.transfer_learning.scores import h_score, leep, logme
-from waterbed.transfer_learning.table import TransferTable, load_for, transfer
+from waterbed.transfer_learning.table import TransferTable, transfer
+from waterbed.transfer_learning.targets import load_for
 from waterbed.transfer_learning.tradeoff import TradeOff, trade_off
 
 __all__ = [

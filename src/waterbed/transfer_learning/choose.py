@@ -21,7 +21,7 @@ from waterbed.models import FeatureClassifier, evaluating
 from waterbed.progress import Progress
 from waterbed.transfer_learning.logistic import fit_logistic, held_out
 from waterbed.transfer_learning.scores import h_score, leep, logme
-from waterbed.transfer_learning.table import load_for
+from waterbed.transfer_learning.targets import target_loader
 
 RESAMPLES = 2000
 
@@ -100,14 +100,19 @@ class Choice:
             for label, key in (("LogME", "logme"), ("the H-score", "h_score"), ("LEEP", "leep"))
             if max(self.candidates, key=lambda c, key=key: getattr(c, key)) is first
         ]
-        said = f"{' and '.join(agree)} agree" if agree else "none of LogME, H-score and LEEP agrees"
-        said = said.replace(" agree", " agrees") if len(agree) == 1 else said
+        others = [label for label in ("LogME", "the H-score", "LEEP") if label not in agree]
+        views = ((agree, "agree"), (others, "disagree"))
+        said = [f"{_and(names)} {verb}{'s' * (len(names) == 1)}" for names, verb in views if names]
         rivals = [c.name for c in self.candidates[1:] if c.behind[1] <= 0]
         sure = "clearly" if not rivals else f"not clearly (as good may be: {', '.join(rivals)})"
         return (
             f"{first.name} leads {sure}: {gap:.1f} points [{low:.1f}, {high:.1f}] ahead of {second.name} on "
-            f"{self.held} held-out images, first in {100 * first.best:.0f} % of resamples; {said}."
+            f"{self.held} held-out images, first in {100 * first.best:.0f} % of resamples; {', '.join(said)}."
         )
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def choose(
@@ -140,9 +145,10 @@ def choose(
     check_number("validation", validation, above=0)
     found, hits = {}, {}
     name = str(target)
+    load = target_loader(root)
     with Progress("choosing", len(backbones), progress) as shown:
         for label, model in backbones.items():
-            data = load_for(model, target, root) if isinstance(target, str | Path) else target
+            data = load(model, target) if isinstance(target, str | Path) else target
             name = data.name
             order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:num_samples]
             features, probabilities, labels = _outputs(model, Subset(data.train, order.tolist()), data.num_classes)

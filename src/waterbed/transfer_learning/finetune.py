@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,27 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from waterbed.data.images import batches, check_data
-from waterbed.engine import Engine, device_of, seeded, slices, summed
+from waterbed.data.images import check_data
+from waterbed.engine import Engine
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
 from waterbed.evaluation import Score, evaluate, score_of
-from waterbed.models import FeatureClassifier, evaluating, probe
+from waterbed.models import FeatureClassifier
 from waterbed.objectives import Standard
-from waterbed.progress import track
 from waterbed.runs import Run, open_run
 from waterbed.training import fit, run_config
 from waterbed.training_state import Settings
 from waterbed.transfer_learning.cached import Caches, accuracy, fit_tail, predictions
 from waterbed.transfer_learning.logistic import fit_logistic, held_out
+from waterbed.transfer_learning.modes import CACHED_MODES, MODES, fingerprint, trained_modules, with_new_head
 from waterbed.transfer_learning.trunk import UntraceableError, fill, split
 
-MODES = ("linear", 0, 1, 2)
-CACHED_MODES = ("linear", 0)
 SOLVERS = ("sgd", "logistic")
 CACHE = ("auto", "never")
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 
 
 def finetune(
@@ -88,10 +83,12 @@ def finetune(
         A :class:`Run`; ``run.config["finetune"]`` says what was trained, at which rate, and what was cached.
 
     Raises:
-        UsageError: unknown mode, data that do not fit, a backbone without any normalisation in modes 0 and 1.
+        UsageError: unknown mode, data that do not fit, a backbone without any normalisation in modes 0 and 1, ``ema``
+            where the trunk is cached.
     """
     check_choice("mode", mode, MODES)
     check_choice("solver", solver, SOLVERS)
+    check_settings(settings)
     check_data(data)
     if not isinstance(model, FeatureClassifier):
         raise UsageTypeError(
@@ -100,6 +97,8 @@ def finetune(
     if solver == "logistic" and mode != "linear":
         raise UsageError(f"solver='logistic' fits the head alone; pass mode='linear', not {mode!r}")
     rates = _rates(lr, mode)
+    if settings.get("ema") and mode in CACHED_MODES and (cache != "never" or caches is not None):
+        raise UsageError(f"ema={settings['ema']!r} is not for cached training; pass cache='never', or mode=1 or 2")
     if caches is None:
         caches = cached_trunk(
             model, data, mode, augment=augment, views=views, seed=seed, cache=cache, progress=progress
@@ -108,10 +107,10 @@ def finetune(
         raise UsageError("solver='logistic' works on cached features; leave cache='auto'")
 
     def train(lr: float, part: Any, keep: Tensor | None, held: Tensor | None, out: Any) -> Run:
-        tuned, names = _with_new_head(model, data, mode, seed)
+        tuned, names = with_new_head(model, data, mode, seed)
         said = {
             "mode": str(mode),
-            "source": _fingerprint(model.backbone),
+            "source": fingerprint(model.backbone),
             "trained": ["everything" if name == "" else name for name in names],
             "cache": "none" if caches is None else caches.train.said,
             "solver": solver,
@@ -155,6 +154,13 @@ def finetune(
     return run
 
 
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise unless every name is an argument of :func:`finetune` or of ``fit``: a misspelt one would do nothing."""
+    known = {*signature(finetune).parameters, *signature(fit).parameters} - {"settings", "model", "data", "out"}
+    for name in settings:
+        check_choice("the setting", name, known)
+
+
 def _rates(lr: float | Sequence[float] | None, mode: int | str) -> Sequence[float]:
     """The learning rates to choose from."""
     if lr is None:
@@ -165,23 +171,6 @@ def _rates(lr: float | Sequence[float] | None, mode: int | str) -> Sequence[floa
     for rate in rates:
         check_number("lr", rate, above=0)
     return rates
-
-
-def _with_new_head(
-    model: FeatureClassifier, data: Any, mode: int | str, seed: int
-) -> tuple[FeatureClassifier, list[str]]:
-    """A copy with a head for the new task, ready to train what the mode names."""
-    tuned = copy.deepcopy(model)
-    with seeded(seed):
-        head = nn.Linear(model.head.in_features, data.num_classes, bias=model.head.bias is not None)
-    tuned.head = head.to(device_of(model), model.head.weight.dtype)
-    if tuned.architecture is not None:
-        tuned.architecture = {**tuned.architecture, "num_classes": data.num_classes}
-    names = trained_modules(tuned, mode, data.shape)
-    tuned.requires_grad_(False)
-    for name in names:
-        tuned.get_submodule(name).requires_grad_(True)
-    return tuned, names
 
 
 def cached_trunk(
@@ -265,78 +254,3 @@ def _fit_cached(
         if folder is not None:
             folder.save({"model": tuned.state_dict(), "history": history}, history, weights=tuned)
     return Run(tuned, history, path, config)
-
-
-def _fingerprint(module: nn.Module) -> str:
-    """A short hash of all weights: a run folder belongs to one source network."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def trained_modules(model: FeatureClassifier, mode: int | str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the modules that a mode trains; [""] is the whole model."""
-    if mode == 2:
-        return [""]
-    if mode == "linear":
-        return ["head"]
-    executed = _executed_norms(model, shape)
-    if not executed:
-        raise UsageError(
-            f"mode={mode!r} trains normalisation layers, but the backbone has none; pass mode='linear' or 2"
-        )
-    if mode == 1:
-        return [*dict.fromkeys(executed), "head"]
-    # The batch norm of a shortcut may run last, but the one before the classifier is the main path's.
-    main = [name for name in executed if not {"downsample", "shortcut"} & set(name.split("."))]
-    return [(main or executed)[-1], "head"]
-
-
-def _executed_norms(model: FeatureClassifier, shape: tuple[int, ...]) -> list[str]:
-    """The backbone's batch norms (or, lacking any, its other normalisations) in the order they run."""
-    modules = [(f"backbone.{n}", m) for n, m in model.backbone.named_modules()]
-    kinds = BATCH_NORMS if any(isinstance(m, BATCH_NORMS) for _, m in modules) else OTHER_NORMS
-    executed: list[str] = []
-    handles = [
-        module.register_forward_hook(lambda *_, name=name: executed.append(name))
-        for name, module in modules
-        if isinstance(module, kinds)
-    ]
-    try:
-        probe(model, torch.zeros(1, *shape, device=device_of(model)), "data images")
-    finally:
-        for handle in handles:
-            handle.remove()
-    return executed
-
-
-def extract_features(
-    model: nn.Module, data: Any, split: str = "train", batch_size: int = 256, progress: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Features (N, d) and labels (N,), on the CPU, in eval mode; several processes share the work, all get the whole.
-
-    Args:
-        model: with ``features(x)``.
-        data: what ``load_dataset`` returns, of which ``split`` ("train" or "test") is taken; or a map-style data set.
-    """
-    check_choice("split", split, ("train", "test"))
-    dataset = getattr(data, split, data)
-    device = device_of(model)
-    mine = torch.cat([torch.arange(part.start, part.stop) for part in slices(len(dataset), batch_size)])
-    features, labels = [], []
-    with torch.no_grad(), evaluating(model):
-        drawn = batches(dataset, batch_size, order=mine)
-        for x, y in track(drawn, "features", -(-len(mine) // batch_size), progress):
-            features.append(model.features(x.to(device)))
-            labels.append(y.to(device))
-    return tuple(_everyone_s(torch.cat(part), mine, len(dataset)).cpu() for part in (features, labels))
-
-
-def _everyone_s(values: Tensor, mine: Tensor, total: int) -> Tensor:
-    """The rows that the processes have, as one tensor for all."""
-    if len(mine) == total:
-        return values
-    whole = values.new_zeros(total, *values.shape[1:])
-    whole[mine.to(values.device)] = values
-    return summed(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ from scipy.stats import t as student
 from torch import nn
 
 from waterbed.attacks import PGD
-from waterbed.data import load_dataset
-from waterbed.errors import UsageError, UsageTypeError
+from waterbed.data import stack
+from waterbed.errors import UsageError, UsageTypeError, check_count
 from waterbed.evaluation import evaluate
+from waterbed.information.curvature import fisher_bounds
 from waterbed.models import FeatureClassifier
 from waterbed.progress import Progress
-from waterbed.transfer_learning.finetune import cached_trunk, finetune, score_cached
+from waterbed.runs import Run
+from waterbed.transfer_learning.cached import Caches
+from waterbed.transfer_learning.finetune import cached_trunk, check_settings, finetune, score_cached
+from waterbed.transfer_learning.modes import fingerprint
+from waterbed.transfer_learning.rows import RowsFile, data_fingerprint
+from waterbed.transfer_learning.targets import target_loader
 
 
 @dataclass
@@ -31,20 +38,51 @@ class TransferTable:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns model, target, mode, seed, accuracy with its Wilson interval (low, high), mean_per_class, n, lr."""
+        """Columns model, target, mode, seed, accuracy, low and high (Wilson), mean_per_class, metric, n, lr.
+
+        ``metric`` says which of the two accuracies the field reports for the target.
+
+        After ``attacks``, accuracy under each by its name; after ``num_bounded``, both sides of Lemma 5.1's two true
+        forms with their standard errors (_stderr), in nats/pixel^2: fisher_labels is never above fisher_labels_bound,
+        nor fisher_noisy_logits above fisher_features (:class:`waterbed.FisherBounds` says what they are).
+        """
         return pd.DataFrame([{k: v for k, v in row.items() if k != "history"} for row in self.rows])
 
-    def summary(self) -> pd.DataFrame:
-        """Mean over seeds and the half-width of its 95 % t interval (nan with one seed)."""
-        groups = self.to_frame().groupby(["target", "model", "mode"], sort=False)["accuracy"]
+    def summary(self, column: str = "accuracy") -> pd.DataFrame:
+        """Mean of a column over seeds and the half-width of its 95 % t interval (nan with one seed)."""
+        groups = self.to_frame().groupby(["target", "model", "mode"], sort=False)[column]
         frame = groups.agg(["mean", "std", "count"]).reset_index()
         half = [
             float(student.ppf(0.975, n - 1)) * s / math.sqrt(n) if n > 1 else math.nan
             for s, n in zip(frame["std"], frame["count"], strict=True)
         ]
-        return frame.drop(columns="std").assign(half_width=half).rename(columns={"mean": "accuracy", "count": "seeds"})
+        return frame.drop(columns="std").assign(half_width=half).rename(columns={"mean": column, "count": "seeds"})
+
+    def layout(self, column: str = "accuracy") -> pd.DataFrame:
+        """The layout of Table 1: a row a model, a column a target; "mean ± half-width", or the one value.
+
+        >>> rows = [{"model": "robust", "target": "digits", "mode": 0, "seed": s, "accuracy": 90.0 + s} for s in (0, 1)]
+        >>> print(TransferTable(rows).layout())  # doctest: +NORMALIZE_WHITESPACE
+        target         digits
+        model
+        robust  90.50 ± 6.35
+        """
+        frame = self.summary(column)
+        cells = [
+            f"{mean:.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}")
+            for mean, half in zip(frame[column], frame["half_width"], strict=True)
+        ]
+        wide = frame.assign(cell=cells).pivot(index="model", columns="target", values="cell")
+        return wide.loc[frame["model"].unique(), frame["target"].unique()]
+
+    @property
+    def attacks(self) -> list[str]:
+        """The columns with accuracy under attack."""
+        return [name for name in self.to_frame().columns if name.startswith("pgd-")]
 
     def __str__(self) -> str:
+        if not self.rows:
+            return "no fine-tunings"
         return self.summary().to_string(index=False, float_format=lambda v: f"{v:.2f}")
 
 
@@ -59,6 +97,8 @@ def transfer(
     num_train: int | None = None,
     attacks: Sequence[PGD] = (),
     num_attacked: int = 500,
+    num_bounded: int = 0,
+    keep: str | Path | None = None,
     **settings: Any,
 ) -> TransferTable:
     """Fine-tune every model on every target and evaluate on its test set (Table 1's layout).
@@ -68,10 +108,12 @@ def transfer(
         targets: names or folders for ``load_dataset`` (brought to each model's image size and channels), or data
             objects, used as they are.
         mode: of :func:`finetune`.
-        seeds: one fine-tuning each.
+        seeds: one fine-tuning each; of solver="logistic", which has no randomness, one in all.
         root: where named data sets lie.
         num_train: at most so many training images of each target, the same for all models and seeds.
         attacks: also attack ``num_attacked`` test images of each fine-tuned model: does the robustness survive?
+        num_bounded: also set both sides of Lemma 5.1 (:func:`waterbed.fisher_bounds`), on so many test images, beside.
+        keep: a file that takes every row as it is done and gives back those that are: a stopped comparison goes on.
         settings: anything else :func:`finetune` takes.
 
     Raises:
@@ -82,6 +124,8 @@ def transfer(
             "models must be a dict of name -> model, and targets a list; write {'robust': model}, ['digits']"
         )
     seeds = [int(seed) for seed in seeds]
+    if settings.get("solver") == "logistic":
+        seeds = seeds[:1]  # it has no randomness: more seeds would be the same number again
     if not models or not targets or not seeds:
         raise UsageError(
             f"models, targets and seeds have {len(models)}, {len(targets)} and {len(seeds)} entries; pass one or more"
@@ -89,12 +133,20 @@ def transfer(
     names = [str(t) if isinstance(t, str | Path) else t.name for t in targets]
     if len(set(names)) < len(names):
         raise UsageError(f"targets has {max(names, key=names.count)!r} twice; name each once")
+    check_count("num_bounded", num_bounded, at_least=0)
+    check_count("num_attacked", num_attacked)
+    check_settings(settings)
+    kept = RowsFile(keep)
     # Everything is loaded before anything is trained, so that a wrong name costs nothing.
+    load = target_loader(root)
     loaded = {
-        (label, name): load_for(model, target, root) if isinstance(target, str | Path) else target
+        (label, name): load(model, target) if isinstance(target, str | Path) else target
         for label, target in zip(names, targets, strict=True)
         for name, model in models.items()
     }
+    short = {label: str(loaded[label, next(iter(models))].name) for label in names}
+    if len(set(short.values())) < len(short):
+        short = {label: label for label in names}  # folders of one name in different places
     if num_train is not None:
         loaded = {key: data.take(num_train, len(data.test)) for key, data in loaded.items()}
     table = TransferTable()
@@ -103,34 +155,40 @@ def transfer(
         for label in names:
             for name, model in models.items():
                 data = loaded[label, name]
-                caches = cached_trunk(model, data, mode, seed=seeds[0], **_cache_settings(settings))
+                source = {"source": fingerprint(model), "data": data_fingerprint(data)}
+                # The trunk is run when the first row asks for it, and the rate chosen once for a backbone and a task.
+                trunk = cache(partial(cached_trunk, model, data, mode, seed=seeds[0], **_cached(settings)))
                 chosen = dict(settings)
                 for seed in seeds:
-                    run = finetune(model, data, mode, seed=seed, caches=caches, progress=False, **chosen)
-                    chosen["lr"] = run.config["lr"]  # chosen once for a backbone and a task
-                    score = (
-                        evaluate(run.model, data.test)
-                        if caches is None
-                        else score_cached(run.model, mode, data, caches)
-                    )
-                    table.rows.append(
-                        {
-                            "model": name,
-                            "target": label,
-                            "mode": mode,
-                            "seed": seed,
-                            "accuracy": float(score.clean),
-                            "low": score.clean.low,
-                            "high": score.clean.high,
-                            "mean_per_class": score.mean_per_class,
-                            "n": score.n,
-                            "lr": run.config["lr"],
-                            **_under_attack(run.model, data, attacks, num_attacked),
-                            "history": run.history,
-                        }
-                    )
-                    shown.advance(message=f"{label}, {name}: {score.clean}")
+                    asked = {**source, "mode": str(mode), "seed": seed, "first_seed": seeds[0], "settings": settings}
+                    asked |= {"attacks": attacks, "num_attacked": num_attacked if attacks else 0, "bounds": num_bounded}
+                    row = kept.find(asked)
+                    if row is None:
+                        run = finetune(model, data, mode, seed=seed, caches=trunk(), progress=False, **chosen)
+                        row = {"model": name, "target": short[label], **_row(run, mode, seed, data, trunk())}
+                        row |= _under_attack(run.model, data, attacks, num_attacked)
+                        row |= _bounds(run.model, data, num_bounded) | {"history": run.history}
+                        kept.add(asked, row)
+                    chosen["lr"] = row["lr"]
+                    table.rows.append({**row, "model": name, "target": short[label]})
+                    shown.advance(message=f"{short[label]}, {name}: {row['accuracy']:.2f} %")
     return table
+
+
+def _row(run: Run, mode: int | str, seed: int, data: Any, caches: Caches | None) -> dict[str, Any]:
+    """Accuracy on the test set, and at which rate it was trained."""
+    score = evaluate(run.model, data.test) if caches is None else score_cached(run.model, mode, data, caches)
+    return {
+        "mode": mode,
+        "seed": seed,
+        "accuracy": float(score.clean),
+        "low": score.clean.low,
+        "high": score.clean.high,
+        "mean_per_class": score.mean_per_class,
+        "metric": getattr(data, "metric", "top-1"),
+        "n": score.n,
+        "lr": run.config["lr"],
+    }
 
 
 def _under_attack(model: nn.Module, data: Any, attacks: Sequence[PGD], num_samples: int) -> dict[str, float]:
@@ -140,16 +198,16 @@ def _under_attack(model: nn.Module, data: Any, attacks: Sequence[PGD], num_sampl
     return {name: float(a) for name, a in evaluate(model, data.test, attacks, num_samples=num_samples).robust.items()}
 
 
-def _cache_settings(settings: dict[str, Any]) -> dict[str, Any]:
+def _bounds(model: FeatureClassifier, data: Any, num_samples: int) -> dict[str, float]:
+    """Both sides of Lemma 5.1's two true forms, in nats/pixel^2, each with its standard error."""
+    if num_samples == 0:
+        return {}
+    found = fisher_bounds(model, stack(data.test, num_samples)[0])
+    sides = {"labels": found.labels, "labels_bound": found.labels_bound}
+    sides |= {"noisy_logits": found.noisy_logits, "features": found.features}
+    return {f"fisher_{k}{part}": v for k, e in sides.items() for part, v in (("", e.value), ("_stderr", e.stderr))}
+
+
+def _cached(settings: dict[str, Any]) -> dict[str, Any]:
     """What of finetune's settings says how to cache."""
     return {key: settings[key] for key in ("augment", "views", "cache") if key in settings}
-
-
-def load_for(model: nn.Module, name_or_folder: str | Path, root: str | Path | None = None) -> Any:
-    """``load_dataset`` in the image size and channels that ``model`` was trained with."""
-    shape = getattr(model, "input_shape", None)
-    if shape is None:
-        return load_dataset(name_or_folder, root)
-    if shape[1] != shape[2]:
-        raise UsageError(f"model.input_shape={shape} is not square; load the target yourself and pass it as data")
-    return load_dataset(name_or_folder, root, size=shape[1], channels=shape[0])

@@ -49,18 +49,21 @@ class TradeOff:
                 capsize=3,
                 label=model,
             )
-        highest = self.gaps.groupby("target").agg({"distance": "first", "gap": "max"})
+        highest = self.gaps.groupby("target").agg({"distance": "first", "gap": "max"}).sort_values("distance")
+        room, before, level = 0.12 * float(np.ptp(highest["distance"])), -math.inf, 0
         for target, row in highest.iterrows():
+            level = level + 1 if row["distance"] - before < room else 0  # names of near neighbours stand in steps
+            before = row["distance"]
             ax.annotate(
                 target,
                 (row["distance"], row["gap"]),
-                xytext=(0, 7),
+                xytext=(0, 9 + 12 * level),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
             )
         ax.axhline(0, color="k", lw=0.8)
-        ax.margins(y=0.15)
+        ax.margins(x=0.1, y=0.15)
         ax.set(xlabel="distance from the source task", ylabel=f"accuracy less that of {self.baseline} [points]")
         ax.grid(alpha=0.3)
         ax.legend(frameon=False, fontsize=8)

@@ -1,0 +1,80 @@
+"""The modes of fine-tuning (appendix C): which modules each trains, under which head."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+import torch
+from torch import nn
+
+from waterbed.engine import device_of, seeded
+from waterbed.errors import UsageError
+from waterbed.models import FeatureClassifier, probe
+
+MODES = ("linear", 0, 1, 2)
+CACHED_MODES = ("linear", 0)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
+
+
+def with_new_head(
+    model: FeatureClassifier, data: Any, mode: int | str, seed: int
+) -> tuple[FeatureClassifier, list[str]]:
+    """A copy with a head for the new task, ready to train what the mode names."""
+    tuned = copy.deepcopy(model)
+    with seeded(seed):
+        head = nn.Linear(model.head.in_features, data.num_classes, bias=model.head.bias is not None)
+    tuned.head = head.to(device_of(model), model.head.weight.dtype)
+    if tuned.architecture is not None:
+        tuned.architecture = {**tuned.architecture, "num_classes": data.num_classes}
+    names = trained_modules(tuned, mode, data.shape)
+    tuned.requires_grad_(False)
+    for name in names:
+        tuned.get_submodule(name).requires_grad_(True)
+    return tuned, names
+
+
+def trained_modules(model: FeatureClassifier, mode: int | str, shape: tuple[int, ...]) -> list[str]:
+    """Names of the modules that a mode trains; [""] is the whole model."""
+    if mode == 2:
+        return [""]
+    if mode == "linear":
+        return ["head"]
+    executed = _executed_norms(model, shape)
+    if not executed:
+        raise UsageError(
+            f"mode={mode!r} trains normalisation layers, but the backbone has none; pass mode='linear' or 2"
+        )
+    if mode == 1:
+        return [*dict.fromkeys(executed), "head"]
+    # The batch norm of a shortcut may run last, but the one before the classifier is the main path's.
+    main = [name for name in executed if not {"downsample", "shortcut"} & set(name.split("."))]
+    return [(main or executed)[-1], "head"]
+
+
+def _executed_norms(model: FeatureClassifier, shape: tuple[int, ...]) -> list[str]:
+    """The backbone's batch norms (or, lacking any, its other normalisations) in the order they run."""
+    modules = [(f"backbone.{n}", m) for n, m in model.backbone.named_modules()]
+    kinds = BATCH_NORMS if any(isinstance(m, BATCH_NORMS) for _, m in modules) else OTHER_NORMS
+    executed: list[str] = []
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: executed.append(name))
+        for name, module in modules
+        if isinstance(module, kinds)
+    ]
+    try:
+        probe(model, torch.zeros(1, *shape, device=device_of(model)), "data images")
+    finally:
+        for handle in handles:
+            handle.remove()
+    return executed
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A short hash of all weights: a run folder belongs to one source network."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
