@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from waterbed.cli.common import open_runs, write_json
+from waterbed.cli.common import open_runs, unique_runs, write_json
 from waterbed.data import ImageData, adapt, stack
-from waterbed.data.load import IMAGE_SUFFIXES, read_image
+from waterbed.data.images import IMAGE_SUFFIXES, read_image
 from waterbed.engine import device_of
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.information import WeightFisher, WeightNoise
 from waterbed.inversion import MODES, Inversion, effective_images, invert, invert_label
+from waterbed.inversion.problem import check_layer
 from waterbed.inversion.study import convergence_table, study_convergence
 from waterbed.plots import image_grid, save_figure
 from waterbed.runs import Run, make_folder
@@ -23,7 +26,16 @@ if TYPE_CHECKING:
     from waterbed.cli.inspection import Invert
 
 STUDIES = ("none", "convergence", "beta")
-COLUMNS = ["run", "mode", "loss [% of |z|²]", "SSIM", "RMSE", "|n| / |w|", "accuracy under noise", "diverged"]
+COLUMNS = [
+    "run",
+    "mode",
+    "loss [% of |z|²]",
+    "SSIM",
+    "RMSE",
+    "|n| / |w|",
+    "accuracy with the noise",
+    "diverged",
+]
 
 
 def invert_runs(options: Invert) -> tuple[list[str], list[list[Any]]]:
@@ -31,12 +43,17 @@ def invert_runs(options: Invert) -> tuple[list[str], list[list[Any]]]:
     check_choice("mode", options.mode, (*MODES, "all", "class"))
     check_choice("study", options.study, STUDIES)
     check_count("num_images", options.num_images)
+    _check_used(options)
     out = make_folder(options.out)
     columns: list[str] = []
     rows: list[list[Any]] = []
     compared: dict[str, Tensor] = {}
-    for name, run, data in open_runs(options.runs, options.data, options.root):
-        columns, more = _invert_run(name, run, data, options, compared)
+    opened = unique_runs(options.runs)
+    pictures = {name: _pictures_for(run, options) for name, run in opened}  # what is wrong with them costs no data
+    for _, run in opened:
+        check_layer(run.model, options.layer)
+    for (name, run), data in zip(opened, _data_for(opened, options), strict=True):
+        columns, more = _invert_run(name, run, data, options, pictures[name], compared)
         rows += more
     names = {row[0] for row in rows}
     if len(names) > 1 and compared and len({t.shape for t in compared.values()}) == 1:
@@ -44,8 +61,47 @@ def invert_runs(options: Invert) -> tuple[list[str], list[list[Any]]]:
     return columns, rows
 
 
+def _data_for(opened: list[tuple[str, Run]], options: Invert) -> Iterator[ImageData | None]:
+    """The data of each run; None where one's own pictures are inverted plainly, which takes none."""
+    if options.images is not None and options.mode == "plain" and options.study == "none":
+        yield from (None for _ in opened)
+        return
+    for _, _, data in open_runs(opened, options.data, options.root):
+        yield data
+
+
+def _pictures_for(run: Run, options: Invert) -> tuple[list[Path], Tensor] | None:
+    """The user's pictures in the shape of the run's images, and their files."""
+    if options.images is None:
+        return None
+    if run.model.input_shape is None:
+        raise UsageError(f"{str(run.path)!r} does not say the size of its images; waterbed convert --size writes it")
+    return _pictures(options.images, run.model.input_shape, options.num_images)
+
+
+def _check_used(options: Invert) -> None:
+    """Raise where an option is given that this kind of inversion has no use for."""
+    if options.study == "convergence":
+        kind, unused = "--study convergence", ("mode", "images", "animate", "beta")
+    elif options.mode == "class":
+        kind, unused = "--mode class", ("study", "images", "layer", "fake_relu", "beta")
+    elif options.study == "beta":
+        kind, unused = "--study beta", ("beta", *(("mode",) if options.mode != "effective" else ()))
+    else:
+        return
+    defaults = {field.name: field.default for field in fields(options)}
+    for name in unused:
+        if (given := getattr(options, name)) != defaults[name]:
+            raise UsageError(f"--{name.replace('_', '-')} {given} means nothing with {kind}; leave one of them out")
+
+
 def _invert_run(
-    name: str, run: Run, data: ImageData, options: Invert, compared: dict[str, Tensor]
+    name: str,
+    run: Run,
+    data: ImageData | None,
+    options: Invert,
+    pictures: tuple[list[Path], Tensor] | None,
+    compared: dict[str, Tensor],
 ) -> tuple[list[str], list[list[Any]]]:
     """Write the pictures and numbers of one run; returns columns and rows of its table, adds to what is compared."""
     out = Path(options.out).expanduser()
@@ -63,9 +119,10 @@ def _invert_run(
     }
     if options.mode == "class":
         return _classes(name, run, data, options, settings)
-    images = _pictures(options.images, data.shape, options.num_images) if options.images else None
-    if images is None:
-        images, _ = stack(data.test, min(options.num_images, len(data.test)), options.seed)
+    if pictures is not None:
+        files, images = pictures
+    else:
+        files, (images, _) = [], stack(data.test, min(options.num_images, len(data.test)), options.seed)
     settings |= {"layer": options.layer, "fake_relu": options.fake_relu}
     found, noises = _inversions(run, data, images, options, settings)
     save_figure(image_grid({"original": images, **{k: r.images for k, r in found.items()}}), out / f"{name}.png")
@@ -75,15 +132,27 @@ def _invert_run(
         for kind, result in found.items():
             result.animate(out / f"{name}-{kind.replace(' ', '-')}.gif")
     rows, numbers = [], {}
-    test, labels = stack(data.test, min(options.num_samples, len(data.test)), options.seed)
-    device = device_of(run.model)
     for kind, result in found.items():
         noise = noises[kind]
-        accuracy = None if noise is None else noise.accuracy(test.to(device), labels.to(device))
+        accuracy = None if noise is None else noise.accuracy(*_tested(run, data, options))
         rows.append(_row(name, kind, result, "" if accuracy is None else f"{accuracy.short()} %"))
         numbers[kind] = _numbers(result) | {"accuracy": None if accuracy is None else accuracy.to_dict()}
-    write_json(out / f"{name}.json", numbers)
+    said = _said(name, data, options) | {"files": [file.name for file in files]}
+    write_json(out / f"{name}.json", numbers | {"settings": said})
     return COLUMNS, rows
+
+
+def _tested(run: Run, data: ImageData, options: Invert) -> list[Tensor]:
+    """Test images and labels behind the accuracy under noise."""
+    device = device_of(run.model)
+    return [t.to(device) for t in stack(data.test, min(options.num_samples, len(data.test)), options.seed)]
+
+
+def _said(name: str, data: ImageData | None, options: Invert) -> dict[str, Any]:
+    """What the numbers of a file come from."""
+    used = ("steps", "lr", "optimizer", "precision", "layer", "init", "fake_relu", "beta", "prior_variance", "betas")
+    settings = {key: getattr(options, key) for key in (*used, "num_samples", "seed", "mode", "study")}
+    return {"network": name, "data": None if data is None else data.name, **settings}
 
 
 def _inversions(
@@ -115,7 +184,10 @@ def _classes(
     save_figure(image_grid({"class": found.images}, titles), Path(options.out) / f"{name}-classes.png")
     if options.animate:
         found.animate(Path(options.out) / f"{name}-classes.gif")
-    write_json(Path(options.out) / f"{name}-classes.json", {"classes": titles, **_numbers(found)})
+    said = _said(name, data, options)
+    write_json(Path(options.out) / f"{name}-classes.json", {"classes": titles, **_numbers(found), "settings": said})
+    if count < data.num_classes:
+        print(f"{count} of {data.num_classes} classes; --num-images {data.num_classes} draws all")
     losses = zip(titles, found.final_losses.tolist(), strict=True)
     return ["run", "class", "cross-entropy [nats]"], [[name, title, f"{loss:.3g}"] for title, loss in losses]
 
@@ -134,6 +206,7 @@ def _study(name: str, run: Run, data: ImageData, options: Invert) -> tuple[list[
         prior_variance=options.prior_variance,
         seeds=tuple(range(options.seeds)),
         steps=options.steps,
+        lr=options.lr,
         optimizer=options.optimizer,
         precision=options.precision,
         fake_relu=options.fake_relu,
@@ -175,14 +248,17 @@ def _numbers(result: Inversion) -> dict[str, Any]:
     return numbers
 
 
-def _pictures(folder: str, shape: tuple[int, int, int], count: int) -> Tensor:
-    """The first pictures of a folder in the shape (C, H, W) of the model, as one batch in [0, 1]."""
+def _pictures(folder: str, shape: tuple[int, int, int], count: int) -> tuple[list[Path], Tensor]:
+    """The first pictures of a folder in the shape (C, H, W) of the model, as one batch in [0, 1], and their files."""
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise UsageError(f"images={folder!r} is not a folder; name one with pictures")
-    files = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:count]
+    every = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = every[:count]
     if not files:
         raise UsageError(f"images={folder!r} has no pictures ({', '.join(IMAGE_SUFFIXES[:3])}, ...); add some")
     if shape[1] != shape[2]:
         raise UsageError(f"the run was trained on {shape[1]} x {shape[2]} images; pictures are only cropped to squares")
-    return torch.stack([adapt(read_image(f, shape[0]), shape[1], shape[0]) for f in files]).float() / 255
+    if len(files) < len(every):
+        print(f"the first {len(files)} of {len(every)} pictures; --num-images {len(every)} takes all")
+    return files, torch.stack([adapt(read_image(f, shape[0]), shape[1], shape[0]) for f in files]).float() / 255

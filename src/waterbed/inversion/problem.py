@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waterbed.engine import seeded
+from waterbed.engine import memory_format, seeded
 from waterbed.errors import UsageError, check_choice
 from waterbed.information import WeightNoise
 from waterbed.models import folded
@@ -17,6 +17,12 @@ MODES = ("plain", "variational", "effective")
 LOSSES = ("l2", "relative", "cosine")
 INITS = ("gaussian", "uniform", "zeros", "ones")
 PRECISIONS = ("fp32", "bf16")
+
+
+def check_layer(model: nn.Module, layer: str | None) -> None:
+    """Raise :class:`UsageError`, which lists the names there are, unless ``layer`` is None or a module of the model."""
+    if layer is not None:
+        check_choice("layer", layer, [name for name, _ in model.named_modules() if name])
 
 
 class Features(nn.Module):
@@ -31,8 +37,7 @@ class Features(nn.Module):
         super().__init__()
         self.model = model
         modules = dict(model.named_modules())
-        if layer is not None:
-            check_choice("layer", layer, [name for name in modules if name])
+        check_layer(model, layer)
         self.layer = None if layer is None else modules[layer]
         if fake_relu:
             self._straighten_last_relu(example)
@@ -95,7 +100,8 @@ class Network:
     """Features of a copy of the model, folded and with channels last; its weights can be replaced."""
 
     def __init__(self, model: nn.Module, layer: str | None, fake_relu: bool, example: Tensor, precision: str) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.order = memory_format(model)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=self.order)
         features = Features(self.model, layer, fake_relu, example)
         self.exact: nn.Module = features
         self._current = folded(features, example, torch.bfloat16 if precision == "bf16" else None)
@@ -113,7 +119,7 @@ class Network:
 
     def __call__(self, images: Tensor) -> Tensor:
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
-            z = self._module(images.contiguous(memory_format=torch.channels_last))
+            z = self._module(images.contiguous(memory_format=self.order))
         return z.float() if self._half else z
 
 
@@ -192,6 +198,7 @@ class LabelProblem:
     mode, originals = "label", None
 
     def __init__(self, model: nn.Module, labels: Tensor, example: Tensor, precision: str, seed: int) -> None:
+        self.order = memory_format(model)
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.labels, self.seed = labels, seed
         self._module = folded(self.model, example, torch.bfloat16 if precision == "bf16" else None)()
@@ -209,7 +216,7 @@ class LabelProblem:
     def loss(self, images: Tensor, copies: int = 1) -> Tensor:
         """Cross-entropy of each image, (B,)."""
         with torch.autocast(self._device, torch.bfloat16, enabled=self._half):
-            logits = self._module(images.contiguous(memory_format=torch.channels_last))
+            logits = self._module(images.contiguous(memory_format=self.order))
         return F.cross_entropy(logits.float() if self._half else logits, self.labels.repeat(copies), reduction="none")
 
     @torch.no_grad()

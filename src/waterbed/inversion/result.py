@@ -14,14 +14,14 @@ from torch import Tensor
 from waterbed.errors import UsageError, check_count, check_number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Inversion:
     """What :func:`invert` found; B images.
 
     Attributes:
         images: (B, C, H, W) in [0, 1].
         losses: (steps, B), before each step, on the objective that was descended (noisy in the noisy modes; the trials
-            of its line search for "lbfgs").
+            of its line search for "lbfgs"). Where all images stopped early the last value stands for the steps left.
         clean_losses: (steps, B), the same images on the clean model and target.
         final_losses, final_clean_losses: (B,), of ``images``, in the weights' own precision.
         originals: (B, C, H, W), or None if a bare representation or a label was inverted.
@@ -48,6 +48,15 @@ class Inversion:
     seed: int
     scale: Tensor
     frames: Tensor | None = None
+
+    def __repr__(self) -> str:
+        """One line instead of all tensors."""
+        relative = float((self.final_clean_losses / self.scale).mean())
+        stopped = f", {int(self.diverged.sum())} diverged" if bool(self.diverged.any()) else ""
+        return (
+            f"Inversion({self.mode}, {len(self.images)} images of {tuple(self.images.shape[1:])}, {len(self.losses)} "
+            f"steps, clean loss {relative:.3g} of the scale{stopped})"
+        )
 
     def iterations_to(self, threshold: float, clean: bool = True) -> Tensor:
         """Steps (B,) until the loss first was at most ``threshold`` times ``scale``; nan where it never was.

@@ -69,6 +69,8 @@ def invert(
         tolerance: an image stops when |f(r) - z|^2 falls below this times |z|^2.
         precision: "fp32", or "bf16" for the descent alone; final losses are computed in the weights' own type.
         keep_every: keep the images after every so many steps, for :meth:`Inversion.animate`.
+        image_shape: (C, H, W) of the image of a bare representation.
+        progress: show steps and loss on standard error.
 
     Raises:
         UsageError: images that do not fit or leave [0, 1], a noisy mode without noise, noise of another model.
@@ -76,6 +78,7 @@ def invert(
     check_choice("mode", mode, MODES)
     check_choice("noise_side", noise_side, ("model", "target"))
     check_choice("loss", loss, LOSSES)
+    check_number("init_scale", init_scale, at_least=0)
     if optimizer == "lbfgs" and mode == "effective":
         raise UsageError("optimizer='lbfgs' needs an objective that stays; pass 'adam' or 'sgd' with mode='effective'")
     if loss == "cosine" and tolerance > 0:
@@ -218,7 +221,7 @@ def _descend(
         best, best_loss = where(better, images, best), torch.where(better, loss, best_loss)
         active = active & finite & (loss > threshold)
         images = where(active, step_of(images, loss, slope), images)
-        shown.advance(message=f"loss {float(loss[finite].mean()):.4g}" if bool(finite.any()) else "diverged")
+        shown.advance(message=_said(loss, finite) if shown.enabled else "")
         if not bool(active.any()):
             break
     # A line search ends on a trial; what it accepted is the best.
@@ -240,6 +243,10 @@ def _descend(
         scale=problem.scale,
         frames=torch.stack(frames) if frames else None,
     )
+
+
+def _said(loss: Tensor, finite: Tensor) -> str:
+    return f"loss {float(loss[finite].mean()):.4g}" if bool(finite.any()) else "diverged"
 
 
 def _target(

@@ -41,7 +41,7 @@ class Curves:
 
     Attributes:
         name: of the arm.
-        lr: its tuned step size.
+        lr: its step size, tuned for it or given for all.
         noise_size: root of E |n|^2 over |w|.
         losses, clean_losses: (seeds, steps + 1, B): before each step and at the end, on the objective descended and
             on the clean model.
@@ -91,6 +91,7 @@ def convergence(
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 1000,
     tuning_steps: int | None = None,
+    lr: float | None = None,
     optimizer: str = "sgd",
     progress: bool = False,
     **settings: Any,
@@ -106,27 +107,30 @@ def convergence(
         images: (B, C, H, W) to invert; ``held_back``: others, for tuning.
         betas: of the variational arms.
         tuning_steps: half of ``steps`` by default.
+        lr: one step size for all arms instead of tuning, to tell what noise does from what the step size does.
         optimizer, settings: as for :func:`waterbed.invert` (fake_relu, layer, init, precision, ...).
     """
     check_count("steps", steps)
     if optimizer == "lbfgs":
         raise UsageError("optimizer='lbfgs' has no step size to tune; pass 'sgd', 'normalized' or 'adam'")
     check_number("prior_variance", prior_variance, above=0)
+    if lr is not None:
+        check_number("lr", lr, above=0)
     tuning_steps = tuning_steps or max(1, steps // 2)
     found = []
     for arm in arms(fisher, betas, prior_variance):
-        lr = tuned_rate(model, arm, held_back, tuning_steps, optimizer, settings)
+        rate = lr or tuned_rate(model, arm, held_back, tuning_steps, optimizer, settings)
         results = []
         for seed in seeds:
             if progress:
-                print(f"{arm.name}, seed {seed}, lr {lr:.3g}", flush=True)
+                print(f"{arm.name}, seed {seed}, lr {rate:.3g}", flush=True)
             results.append(
-                invert(model, images, arm.mode, arm.noise, steps, lr, optimizer, seed, progress=progress, **settings)
+                invert(model, images, arm.mode, arm.noise, steps, rate, optimizer, seed, progress=progress, **settings)
             )
         found.append(
             Curves(
                 name=arm.name,
-                lr=lr,
+                lr=rate,
                 noise_size=results[0].noise_size,
                 losses=torch.stack([torch.cat([r.losses, r.final_losses[None]]) / r.scale for r in results]),
                 clean_losses=torch.stack(
