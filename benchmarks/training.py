@@ -72,6 +72,21 @@ def ours(width: int, steps: int, precision: str) -> Step:
     return run
 
 
+def timed_step(loss_of: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer) -> Step:
+    """The usual step around a peer's attack, in seconds."""
+
+    def run() -> float:
+        began = time.perf_counter()
+        loss = loss_of()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        synchronise()
+        return time.perf_counter() - began
+
+    return run
+
+
 def robustness_step(width: int, steps: int) -> Step | None:
     """Its AttackerModel and ResNet-18, the loop of its train.py without logging."""
     if width != 64:
@@ -93,17 +108,9 @@ def robustness_step(width: int, steps: int) -> Step | None:
     attack = {"constraint": "2", "eps": EPS, "step_size": 2.5 * EPS / steps, "iterations": steps}
     x, y = batch()
 
-    def run() -> float:
-        began = time.perf_counter()
-        output, _ = model(x, target=y, make_adv=True, random_start=True, **attack)
-        loss = F.cross_entropy(output, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        synchronise()
-        return time.perf_counter() - began
-
-    return run
+    return timed_step(
+        lambda: F.cross_entropy(model(x, target=y, make_adv=True, random_start=True, **attack)[0], y), optimizer
+    )
 
 
 def torchattacks_step(width: int, steps: int) -> Step | None:
@@ -119,16 +126,7 @@ def torchattacks_step(width: int, steps: int) -> Step | None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
     x, y = batch()
 
-    def run() -> float:
-        began = time.perf_counter()
-        loss = F.cross_entropy(model(attack(x, y)), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        synchronise()
-        return time.perf_counter() - began
-
-    return run
+    return timed_step(lambda: F.cross_entropy(model(attack(x, y)), y), optimizer)
 
 
 def version(name: str) -> str:

@@ -1,7 +1,7 @@
 """Train in a child that is killed at random moments and started again until it ends; used by the tests of resuming.
 
-python kills.py OUT KILLS SEED: prints the number of kills that struck. torch is imported once and children are forked
-before it has done any work, so that a start costs little.
+python kills.py OUT KILLS SEED EPOCHS: prints the number of kills that struck. torch is imported once and children are
+forked before it has done any work, so that a start costs little.
 """
 
 import os
@@ -17,7 +17,7 @@ import waterbed as wb
 from waterbed.data.images import TensorImages
 
 
-def train(out):
+def train(out, epochs):
     torch.set_num_threads(1)
     data = wb.load_dataset("digits")
     data = type(data)(
@@ -29,25 +29,26 @@ def train(out):
     model = wb.create_model("resnet10", 10, width=2, in_channels=1, seed=0)
     attack = wb.AdversarialTraining(wb.PGD(eps=0.3, steps=1))
     # Saved after every batch: kills strike within epochs and within writing.
-    wb.fit(model, data, attack, out, epochs=3, batch_size=32, watch=20, checkpoint_minutes=0, progress=False)
+    settings = {"batch_size": 32, "watch": 20, "checkpoint_minutes": 0, "ema": 0.9, "progress": False}
+    wb.fit(model, data, attack, out, epochs=epochs, **settings)
 
 
-def child(out):
+def child(out, epochs):
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            train(out)
+            train(out, epochs)
             status = 0
         finally:
             os._exit(status)
     return pid
 
 
-def main(out, kills, seed):
+def main(out, kills, seed, epochs):
     draw, struck = random.Random(seed), 0
     while True:
-        pid = child(out)
+        pid = child(out, epochs)
         if struck < kills:
             before = states(out)
             while states(out) == before and os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -79,4 +80,4 @@ def states(out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -50,7 +50,7 @@ class PGD:
 
     def __post_init__(self) -> None:
         check_number("eps", self.eps, at_least=0)
-        check_choice("norm", self.norm, _NORMS)
+        check_choice("norm", self.norm, NORMS)
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
         if self.step_size is not None:
@@ -97,7 +97,7 @@ class PGD:
             return self._run(model, x, loss)
 
     def _run(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:
-        project, direction, start = _NORMS[self.norm]
+        project, direction, start = NORMS[self.norm]
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
         x = x.detach()
         x_adv = (x + start(x, self.eps)).clamp(0, 1) if self.random_start else x.clone()
@@ -157,7 +157,7 @@ def _linf_start(x: Tensor, eps: float) -> Tensor:
     return (2 * torch.rand_like(x) - 1) * eps
 
 
-_NORMS: dict[str, tuple[Callable, Callable, Callable]] = {
+NORMS: dict[str, tuple[Callable, Callable, Callable]] = {
     "l2": (_l2_project, _l2_direction, _l2_start),
     "linf": (_linf_project, torch.sign, _linf_start),
 }

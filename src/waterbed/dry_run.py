@@ -41,7 +41,7 @@ def dry_run(
         model.train()
         for x, y in batches(data.train, batch_size, order=order, num_classes=data.num_classes):
             began = time.perf_counter()
-            x, y = engine.place(x.to(engine.device)), y.to(engine.device)
+            x, y = engine.place(x.to(engine.device), model), y.to(engine.device)
             with engine.autocast():
                 loss, logits = objective(attacked(), model, x, y)
             optimizer.zero_grad()

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from waterbed.attacks import _NORMS, PGD
+from waterbed.attacks import NORMS, PGD
 from waterbed.evaluation import correct
 
 CHECKED = 128  # images behind a verdict, at most
@@ -177,7 +177,7 @@ def random_search(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str,
     The windows shrink from half the image to a pixel. Weaker than Square, which takes its place where AutoAttack is
     installed.
     """
-    project, direction, _ = _NORMS[norm]
+    project, direction, _ = NORMS[norm]
     height, width = x.shape[-2:]
     delta, best = torch.zeros_like(x), _margin(model, x, y)
     for query in range(queries):
@@ -206,7 +206,7 @@ def _above(count: int, n: int, rate: float) -> float:
 
 def _noise(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> Tensor:
     """(N,) whether any draw of noise on the surface of the ball breaks an image."""
-    direction = _NORMS[norm][1]
+    direction = NORMS[norm][1]
     broken = torch.zeros_like(y, dtype=torch.bool)
     for _ in range(NOISE_DRAWS):
         broken |= ~correct(model, (x + eps * direction(torch.randn_like(x))).clamp(0, 1), y)
@@ -222,7 +222,7 @@ def _flat(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> Tens
     with torch.enable_grad():
         loss = F.cross_entropy(model(x), y, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, x)
-    x, step, start = x.detach(), eps * _NORMS[norm][1](gradient), _margin(model, x, y)
+    x, step, start = x.detach(), eps * NORMS[norm][1](gradient), _margin(model, x, y)
     falls = [_margin(model, (x + part * step).clamp(0, 1), y) < start for part in (1 / 8, 1 / 4, 1 / 2, 1)]
     return ~torch.stack(falls).any(0)
 

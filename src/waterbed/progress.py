@@ -29,9 +29,9 @@ class Progress:
         self.description, self.total, self.done, self._skipped = description, total, 0, 0
         self._started = self._printed = time.monotonic()
         # Of several processes (torchrun names them in RANK) one reports.
-        self._enabled = enabled and total > 0 and os.environ.get("RANK", "0") == "0"
+        self.enabled = enabled and total > 0 and os.environ.get("RANK", "0") == "0"
         self._bar: RichProgress | None = None
-        if self._enabled and sys.stderr.isatty():
+        if self.enabled and sys.stderr.isatty():
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -66,7 +66,7 @@ class Progress:
         self.done += steps
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done - self._skipped, message=message)
-        elif self._enabled and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
+        elif self.enabled and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
             left = (self._printed - self._started) * (self.total - self.done) / max(1, self.done - self._skipped)
             line = f"{self.description}: {self.done}/{self.total}, ETA {left:.0f} s  {message}"

@@ -31,6 +31,8 @@ except ModuleNotFoundError:  # Python 3.10
 
 SCHEMA = 1
 RESUMES = ("auto", "never")
+# What trainings did before these settings were recorded.
+BEFORE = {"ema": 0.0}
 
 
 @dataclass
@@ -44,14 +46,15 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Run:
-        """Read a run folder, or the .safetensors file of :meth:`export`; ``model`` is an instance to load a user's own
-        network into."""
+        """Read a run folder, the .safetensors file of :meth:`export`, or any file that ``load_model`` reads.
+
+        The last comes without config and history. ``model`` is an instance to load a user's own network into.
+        """
         path = Path(path).expanduser()
-        if path.suffix == ".safetensors" and path.is_file():
-            card = read_card(path.with_suffix(".json"))
-            if "config" not in card:
-                raise UsageError(f"the card of {str(path)!r} records no training; read its weights with load_model")
-            return cls(load_model(path, "safetensors", model), card.get("history", []), path, card["config"])
+        if path.is_file():
+            beside = path.with_suffix(".json")
+            card = read_card(beside) if path.suffix == ".safetensors" and beside.is_file() else {}
+            return cls(load_model(path, "auto", model), card.get("history", []), path, card.get("config", {}))
         folder = RunFolder(path)
         return cls(load_model(path, "run", model), folder.history(), folder.path, folder.config())
 
@@ -117,7 +120,9 @@ class RunFolder:
     def check_same(self, config: dict[str, Any]) -> None:
         """Raise unless the folder's run was started with this config; the first difference is named."""
         # Where the data lie may change; what they are may not.
-        recorded, config = (_leaves({k: v for k, v in c.items() if k != "source"}) for c in (self.config(), config))
+        recorded, config = (
+            BEFORE | _leaves({k: v for k, v in c.items() if k != "source"}) for c in (self.config(), config)
+        )
         for key in sorted({*recorded, *config}):
             if recorded.get(key) != config.get(key):
                 raise UsageError(

@@ -15,13 +15,12 @@ from waterbed.errors import UsageError, check_choice, check_number
 from waterbed.evaluation import evaluate
 from waterbed.information.estimate import Estimate
 from waterbed.information.summary import measure
+from waterbed.launching import LAUNCHERS, submitit_executor
 from waterbed.models import write_atomic
 from waterbed.objectives import Objective
 from waterbed.plots import save_figure
 from waterbed.runs import Run, environment, make_folder, to_json
 from waterbed.training import fit
-
-LAUNCHERS = ("here", "slurm", "local", "debug")
 
 
 @dataclass(frozen=True)
@@ -114,12 +113,7 @@ def _launched(
                 print(f"eps {value:g}, seed {seed} ({i + 1} of {len(jobs)})", flush=True)
             yield job(value, seed)
         return
-    try:
-        import submitit
-    except ImportError as error:
-        raise UsageError(f"launcher={launcher!r} needs submitit; pip install 'waterbed[slurm]'") from error
-    executor = submitit.AutoExecutor(folder=out / "jobs", cluster=launcher)
-    executor.update_parameters(name="waterbed-sweep", timeout_min=60 * 24)
+    executor = submitit_executor(launcher, out / "jobs", "waterbed-sweep")
     submitted = executor.map_array(job, *zip(*jobs, strict=True))
     for work in submitted:
         yield work.result()

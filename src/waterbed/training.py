@@ -26,6 +26,7 @@ from waterbed.tracking import Tracker, tracking
 from waterbed.training_state import Job, Settings
 
 IMAGES_FOR_STATISTICS = 10_000
+FLOATS = ("lr", "momentum", "weight_decay", "validation", "ema")
 
 
 def fit(
@@ -44,6 +45,7 @@ def fit(
     nesterov: bool = True,
     augment: str = "auto",
     validation: float = 0.0,
+    ema: float = 0.0,
     watch: int = 1000,
     seed: int = 0,
     precision: str = "auto",
@@ -71,6 +73,8 @@ def fit(
             image keeps its class.
         validation: this fraction of the training images is held out, and the epoch that does best on them (under
             the objective's attack, if it has one) is kept. 0 keeps the last epoch. The test set never chooses.
+        ema: decay per step of a moving average of weights and running statistics, which then is what is watched after
+            epochs and kept. It starts lower, as (1 + t) / (10 + t) at step t. 0 averages nothing.
         watch: after each epoch, accuracies on that many held-out (else test) images go into the history; 0 for none.
         seed: of data order, augmentation and attacks. The caller's random state is left alone.
         precision: "auto" (bfloat16 where the hardware multiplies it, else fp32), "fp32", "bf16".
@@ -101,6 +105,7 @@ def fit(
         seed,
         tuple(milestones),
         nesterov,
+        ema,
     )
     objective = Standard() if objective is None else objective
     if isinstance(objective, type) or not callable(objective) or not hasattr(objective, "config"):
@@ -125,6 +130,7 @@ def fit(
         tracking(trackers, folder.path if folder else None, config, engine.is_main) as track,
         seeded(seed + engine.rank, engine.device),
         channels_last(model),
+        channels_last(job.kept),
         Progress("training", epochs * steps, progress and engine.is_main) as shown,
     ):
         forward = engine.wrap(model)
@@ -136,7 +142,7 @@ def fit(
             order = _order(train, settings, epoch, engine)
             draws = {"parts": steps, "skip": job.meter.batches, "seed": seed * 1_000_003 + epoch, "workers": workers}
             for x, y in batches(data.train, batch_size, order=order, num_classes=data.num_classes, **draws):
-                x, y = engine.place(augmented(x.to(engine.device))), y.to(engine.device)
+                x, y = engine.place(augmented(x.to(engine.device)), model), y.to(engine.device)
                 with engine.autocast():
                     loss, logits = objective(attacked(), forward, x, y)
                 keeper.check(job, loss, epoch)
@@ -144,9 +150,11 @@ def fit(
                 job.step(engine.accelerator.backward, loss)
                 shown.advance(message=f"epoch {epoch + 1}/{epochs}, {job.meter}")
                 keeper.after_batch(job)
-            watched = _watch(model, data, held_out, objective, settings)
+            if job.averaged is not None:
+                engine.broadcast_buffers(job.averaged)
+            watched = _watch(job.kept, data, held_out, objective, settings)
             improved = job.end_epoch({**job.meter.record(engine.sum), **watched})
-            keeper.after_epoch(job, model if improved else None)
+            keeper.after_epoch(job, job.kept if improved else None)
             track(job.history[-1])
     job.finish()
     return Run(model, job.history, folder.path if folder else None, config)
@@ -162,9 +170,7 @@ def attacked_network(model: nn.Module, objective: Objective, data: Any, engine: 
 
 def run_config(model: nn.Module, data: Any, objective: Objective, settings: Settings, engine: Engine) -> dict[str, Any]:
     """What the run folder records, and a resumed run must agree with."""
-    numbers = {
-        k: float(v) if k in ("lr", "momentum", "weight_decay", "validation") else v for k, v in asdict(settings).items()
-    }
+    numbers = {k: float(v) if k in FLOATS else v for k, v in asdict(settings).items()}
     if isinstance(model, FeatureClassifier):
         model.input_shape = tuple(int(v) for v in data.shape)
     return {

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from waterbed.data.augment import AUGMENTATIONS
 from waterbed.errors import UsageError, check_choice, check_count, check_number
@@ -35,6 +36,7 @@ class Settings:
     seed: int
     milestones: tuple[int, ...] = ()
     nesterov: bool = True
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs)
@@ -45,13 +47,14 @@ class Settings:
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("augment", self.augment, AUGMENTATIONS)
         check_number("validation", self.validation, at_least=0)
+        check_number("ema", self.ema, at_least=0)
         check_count("watch", self.watch, at_least=0)
         check_count("seed", self.seed, at_least=0)
         if self.milestones and self.schedule != "step":
             raise UsageError(f"milestones={self.milestones!r} belong to schedule='step', not {self.schedule!r}")
         for epoch in self.milestones:
             check_count("milestones", epoch)
-        for name, value in (("momentum", self.momentum), ("validation", self.validation)):
+        for name, value in (("momentum", self.momentum), ("validation", self.validation), ("ema", self.ema)):
             if value >= 1:
                 raise UsageError(f"{name}={value!r} must be below 1; pass such a value")
 
@@ -80,6 +83,10 @@ class Job:
     ) -> None:
         self.model, self.settings, self.best = model, settings, best
         self.trained = [model] if trained is None else list(trained)
+        # Running statistics are averaged as well: those of the last weights are not those of averaged weights.
+        self.averaged = (
+            AveragedModel(model, multi_avg_fn=moving_average(settings.ema), use_buffers=True) if settings.ema else None
+        )
         parameters = [p for module in self.trained for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise UsageError("model has no parameter that requires a gradient; call model.requires_grad_(True)")
@@ -103,6 +110,11 @@ class Job:
         """Finished epochs."""
         return len(self.history)
 
+    @property
+    def kept(self) -> nn.Module:
+        """The network to watch and to keep: with averaged weights if there are any."""
+        return self.model if self.averaged is None else self.averaged.module
+
     def train_mode(self) -> None:
         """Train mode for what is trained, eval mode for the rest."""
         self.model.eval()
@@ -110,17 +122,19 @@ class Job:
             module.train()
 
     def step(self, backward: Callable[[Tensor], None], loss: Tensor) -> None:
-        """One step of the optimiser and of the schedule."""
+        """One step of the optimiser, of the schedule and of the averages."""
         self.optimizer.zero_grad()
         backward(loss)
         self.rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.scheduler.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
 
     def end_epoch(self, record: dict[str, Any]) -> bool:
         """Add the epoch's record; true if its weights are the ones to keep."""
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        norm = weight_norm(self.model)
+        norm = weight_norm(self.kept)
         more = {"weight_norm": norm, "lr": self.rate, "seconds": seconds}
         self.history.append({"epoch": self.epoch + 1, **record, **more})
         self.meter = Meter()
@@ -130,13 +144,15 @@ class Job:
         if score <= self.best:
             return False
         self.best = score
-        self.best_weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+        self.best_weights = {name: t.detach().clone() for name, t in self.kept.state_dict().items()}
         return True
 
     def finish(self) -> None:
         """The kept weights into the model, which is left in eval mode."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
+        elif self.averaged is not None:
+            self.model.load_state_dict(self.kept.state_dict())
         self.model.eval()
 
     def snapshot(self) -> dict[str, Any]:
@@ -145,6 +161,7 @@ class Job:
             "meter": asdict(self.meter),
             "rate": self.rate,
             "model": self.model.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "best_weights": self.best_weights,
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -161,6 +178,8 @@ class Job:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"out= holds a run of another network ({reason}); choose another out=") from error
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         self.best_weights, self.best, self.history = state["best_weights"], state["best"], state["history"]
         self.meter, self.rate = Meter(**state["meter"]), state["rate"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -168,6 +187,23 @@ class Job:
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"])
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """How an AveragedModel takes in a step: tensors of one type, their new values, and the steps t taken in before.
+
+    The decay rises as (1 + t) / (10 + t), so that a short training is not dominated by its first weights.
+    """
+
+    def update(averaged: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+        if averaged[0].is_floating_point() or averaged[0].is_complex():
+            t = int(steps)
+            get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averaged, current, steps)
+            return
+        for mean, value in zip(averaged, current, strict=True):  # a rounded mean of equal indices may be another index
+            mean.copy_(value)
+
+    return update
 
 
 @dataclass

@@ -76,6 +76,7 @@ import json, os, sys
 import torch
 from torch import nn
 import waterbed as wb
+from waterbed.engine import summed
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -85,9 +86,13 @@ model = wb.FeatureClassifier(backbone, nn.Linear(16, 10))
 several = int(os.environ.get("WORLD_SIZE", "1"))
 objective = wb.AdversarialTraining(wb.PGD(0.3, steps=2, random_start=False))
 run = wb.fit(model, data, objective, sys.argv[1], epochs=2, batch_size=64 // several, augment="none", watch=50,
-             precision="fp32", progress=False)
+             precision="fp32", ema=0.8, progress=False)
 features, labels = wb.extract_features(run.model, data, "test")
 score = wb.evaluate(run.model, data.test, [wb.PGD(0.3, steps=3)], batch_size=16)
+normed = wb.create_model("resnet10", 10, width=2, in_channels=1, seed=0)
+normed = wb.fit(normed, data, epochs=1, batch_size=32, watch=0, ema=0.8, progress=False).model
+values = torch.cat([t.double().flatten() for t in normed.state_dict().values()])
+assert torch.equal(summed(values), several * values), "batch norms included"
 if os.environ.get("RANK", "0") == "0":
     print(json.dumps([run.history[-1], run.config["processes"], features.sum(0).tolist(), labels.tolist(),
                       score.to_dict()]))

@@ -32,8 +32,8 @@ def same_end(a, b):
     return all(torch.equal(p, q) for p, q in weights) and records[0] == records[1]
 
 
-def trained_through(kills, seed, folder):
-    words = [sys.executable, str(KILLS), str(folder), str(kills), str(seed)]
+def trained_through(kills, seed, folder, epochs):
+    words = [sys.executable, str(KILLS), str(folder), str(kills), str(seed), str(epochs)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
@@ -43,8 +43,9 @@ def trained_through(kills, seed, folder):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 @pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.slow)])
 def test_a_killed_training_ends_as_if_it_had_not_been(kills, tmp_path):
-    _, whole = trained_through(0, 0, tmp_path / "whole")
-    struck, parts = trained_through(kills, kills, tmp_path / "parts")
+    # Eight batches an epoch, and a start gets through some of them before it is struck: long enough for all kills.
+    _, whole = trained_through(0, 0, tmp_path / "whole", max(3, kills))
+    struck, parts = trained_through(kills, kills, tmp_path / "parts", max(3, kills))
     assert struck >= kills * 0.8
     assert same_end(whole, parts)
 
@@ -62,16 +63,18 @@ def stopping(data, batches, number):
     return replace(data, train=Stopping(data.train.images, data.train.labels))
 
 
-def test_a_request_to_stop_is_answered_by_saving(digits, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"ema": 0.9, "validation": 0.2}], ids=str)
+def test_a_request_to_stop_is_answered_by_saving(digits, tmp_path, more):
+    settings = {**SHORT, **more}
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StoppedError, match="epoch 2 after batch 3"):
-        wb.fit(new_model(), stopping(digits, 7, signal.SIGTERM), OBJECTIVE, tmp_path / "parts", **SHORT)
+        wb.fit(new_model(), stopping(digits, 7, signal.SIGTERM), OBJECTIVE, tmp_path / "parts", **settings)
     assert signal.getsignal(signal.SIGTERM) is before
     assert len(RunFolder(tmp_path / "parts").history()) == 1
-    parts = wb.fit(new_model(5), digits, OBJECTIVE, tmp_path / "parts", **SHORT)
-    assert same_end(parts, wb.fit(new_model(), digits, OBJECTIVE, tmp_path / "whole", **SHORT))
+    parts = wb.fit(new_model(5), digits, OBJECTIVE, tmp_path / "parts", **settings)
+    assert same_end(parts, wb.fit(new_model(), digits, OBJECTIVE, tmp_path / "whole", **settings))
     with pytest.raises(StoppedError, match="nothing was saved"):
-        wb.fit(new_model(), stopping(digits, 2, signal.SIGTERM), **SHORT)
+        wb.fit(new_model(), stopping(digits, 2, signal.SIGTERM), **settings)
 
 
 def test_batches_read_by_workers_resume_too(digits, tmp_path):

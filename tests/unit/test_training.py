@@ -1,15 +1,19 @@
 import copy
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import waterbed as wb
 from waterbed.data.images import TensorImages
-from waterbed.runs import Run
+from waterbed.models import weight_norm
+from waterbed.runs import Run, RunFolder
 from waterbed.training import fit
 from waterbed.training_state import Settings
 
@@ -134,12 +138,59 @@ def test_any_object_with_tensor_labels_will_do():
     assert len(run.history) == 1
 
 
-def test_only_the_named_modules_train(digits):
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_only_the_named_modules_train(digits, ema):
     model = new_model()
     before = copy.deepcopy(model.state_dict())
-    fit(model, digits, trained=[model.head], **SHORT)
+    fit(model, digits, trained=[model.head], ema=ema, **SHORT)
     moved = {k for k, v in model.state_dict().items() if k in before and not torch.equal(v, before[k])}
     assert moved == {"head.weight", "head.bias"}
+
+
+class Watched(wb.Standard):
+    """Keeps the weights that every step starts from."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def __call__(self, model, forward, x, y):
+        self.weights.append(copy.deepcopy(model.state_dict()))
+        return super().__call__(model, forward, x, y)
+
+
+def test_averaged_weights_are_watched_and_kept(digits, tmp_path):
+    model, objective = new_model(), Watched()
+    model.register_buffer("index", torch.tensor([7, 11]))
+    run = wb.fit(model, digits, objective, tmp_path / "run", ema=0.7, **{**SHORT, "epochs": 10, "watch": 100})
+    state = RunFolder(tmp_path / "run").state()
+    after = [*objective.weights[1:], state["model"]]
+    assert len(after) == 40
+    for name, kept in run.model.state_dict().items():
+        if not kept.is_floating_point():
+            assert torch.equal(kept, state["model"][name]), name
+            continue
+        mean = after[0][name].double()
+        for t, weights in enumerate(after[1:], 1):
+            decay = min(0.7, (1 + t) / (10 + t))
+            mean = decay * mean + (1 - decay) * weights[name].double()
+        assert torch.allclose(kept.double(), mean, rtol=1e-5, atol=1e-6), name
+    assert run.model.index.tolist() == [7, 11]
+    assert not same_weights(run.model, SimpleNamespace(state_dict=lambda: state["model"]))
+    last = run.history[-1]
+    assert float(wb.evaluate(run.model, digits.test, num_samples=100).clean) == last["test_clean"]
+    assert weight_norm(run.model) == pytest.approx(last["weight_norm"], rel=1e-12)
+    tensors = load_file(tmp_path / "run/weights.safetensors")
+    assert all(torch.equal(tensors[name], kept) for name, kept in run.model.state_dict().items())
+
+
+def test_a_run_from_before_there_were_averages_goes_on_without(digits, tmp_path):
+    whole = wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT)
+    file = tmp_path / "run/config.toml"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("ema")))
+    assert same_weights(whole.model, wb.fit(new_model(5), digits, out=tmp_path / "run", **SHORT).model)
+    with pytest.raises(wb.UsageError, match=r"ema=0\.0, not 0\.9"):
+        wb.fit(new_model(), digits, out=tmp_path / "run", **SHORT, ema=0.9)
 
 
 def test_schedules():
@@ -239,5 +290,26 @@ def test_an_exported_run_is_one_file_with_its_card(digits, tmp_path):
     assert "someone" not in card
     assert "for the tests" in card
     wb.save_model(run.model, tmp_path / "bare.safetensors")
-    with pytest.raises(wb.UsageError, match="load_model"):
-        Run.load(tmp_path / "bare.safetensors")
+    bare = Run.load(tmp_path / "bare.safetensors")
+    assert same_weights(bare.model, run.model)
+    assert (bare.history, bare.config) == ([], {}), "its training is not recorded"
+
+
+def test_narrow_networks_keep_the_usual_memory_order():
+    from waterbed.engine import memory_format
+
+    assert memory_format(wb.create_model("resnet10", 10, width=8)) is torch.contiguous_format
+    assert memory_format(wb.create_model("resnet10", 10, width=16)) is torch.channels_last
+
+
+def test_training_a_narrow_network_on_two_threads_ends_well(tmp_path):
+    """In channels-last order the process died of damaged memory on some processors."""
+    script = """
+import torch, waterbed as wb
+torch.set_num_threads(2)
+data = wb.load_dataset("fashion-mini", size=16).take(1000, 20)
+model = wb.create_model("resnet10", 10, width=8, in_channels=1, seed=0)
+wb.fit(model, data, wb.Standard(), epochs=1, lr=0.2, augment="none", watch=0, progress=False)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-500:]

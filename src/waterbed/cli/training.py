@@ -118,6 +118,8 @@ class Train:
     """auto, crop-flip, crop or none."""
     validation: float = 0.0
     """Fraction of the training images held out to choose the epoch; 0 keeps the last."""
+    ema: float = 0.0
+    """Decay per step of averaged weights, such as 0.995, to watch and keep in place of the last; 0 for none."""
     seed: int = 0
     precision: str = "auto"
     """auto, fp32 or bf16."""
@@ -202,7 +204,7 @@ class Evaluate:
     """Clean and robust accuracy of runs, with 95 % Wilson intervals."""
 
     runs: Positional[Words]
-    """Run folders."""
+    """Run folders or files of networks."""
     eps: tuple[float, ...] = (0.5,)
     """Radii of the attacks, one or more."""
     attacks: str = "pgd"
