@@ -264,7 +264,7 @@ def test_convert_command(tmp_path, network, state, capsys):
     command(path, "--out", out, "--trust")()
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        f"{out} written: resnet10, cifar stem, width 2, 10 classes; source: robustness; "
+        f"{out} written: resnet10, cifar stem, width 2, 10 classes, images 3 x 32 x 32; source: robustness; "
         "normaliser: checkpoint (mean 0.5 0.5 0.5, std 0.25 0.25 0.25)"
     ]
     assert same_weights(wb.load_model(out), network)
@@ -282,7 +282,8 @@ def test_convert_command_exports_a_run(tmp_path, capsys):
     run = wb.fit(model, data, out=tmp_path / "run", epochs=1, watch=0, progress=False, precision="fp32")
     out = tmp_path / "net.safetensors"
     command(run.path, "--out", out)()
-    assert "written: resnet10, cifar stem, width 2, 10 classes; source: run; normaliser" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "written: resnet10, cifar stem, width 2, 10 classes, images 1 x 8 x 8; source: run; normaliser" in said
     assert wb.Run.load(out).history == run.history
     with pytest.raises(wb.UsageError, match="--trust is for files of other projects"):
         command(run.path, "--out", out, "--trust")()

@@ -18,7 +18,8 @@ from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Obje
 from waterbed.reporting import run_names
 from waterbed.runs import Run, make_folder, to_json
 from waterbed.sweep import Point, sweep
-from waterbed.transfer_learning.finetune import MODES as TRANSFER_MODES
+from waterbed.transfer_learning import load_for
+from waterbed.transfer_learning.modes import MODES as TRANSFER_MODES
 
 if TYPE_CHECKING:
     from waterbed.cli.training import Sweep
@@ -35,6 +36,7 @@ FIT_OPTIONS = (
     "momentum",
     "augment",
     "validation",
+    "ema",
     "precision",
     "resume",
     "workers",
@@ -109,9 +111,16 @@ def unique_runs(paths: Sequence[str]) -> list[tuple[str, Run]]:
     return list(zip(run_names(runs), runs, strict=True))
 
 
-def open_runs(paths: Sequence[str], data: str | None, root: str | None) -> Iterator[tuple[str, Run, ImageData]]:
-    """Each run with its data: ``data`` if named, else what it was trained on, in the shape it was trained with."""
-    for name, run in unique_runs(paths):
+def open_runs(
+    runs: Sequence[str] | Sequence[tuple[str, Run]], data: str | None, root: str | None
+) -> Iterator[tuple[str, Run, ImageData]]:
+    """Each run (a path, or opened with its name) with its data, in the shape it was trained with: ``data`` if named,
+    else what it was trained on."""
+    opened = runs if runs and not isinstance(runs[0], str) else unique_runs(runs)
+    for name, run in opened:
+        if "data" not in run.config:
+            yield name, run, _load_for_foreign(name, run, data, root)
+            continue
         source = run.config.get("source", {"name_or_folder": run.config["data"]["name"]})
         channels, height, width = run.config["data"]["shape"]
         size = height if height == width else None
@@ -130,6 +139,20 @@ def open_runs(paths: Sequence[str], data: str | None, root: str | None) -> Itera
             )
         run.model.to(Engine().device)
         yield name, run, loaded
+
+
+def _load_for_foreign(name: str, run: Run, data: str | None, root: str | None) -> ImageData:
+    """The data named, for a network that came without a record of its training; class names cannot be compared."""
+    if data is None:
+        raise UsageError(f"{name!r} does not record what it was trained on; name its data with --data")
+    loaded = load_for(run.model, data, root)
+    outputs = run.model.head.out_features
+    if outputs != loaded.num_classes:
+        raise UsageError(
+            f"data={loaded.name!r} has {loaded.num_classes} classes, {name!r} {outputs}; name its own data"
+        )
+    run.model.to(Engine().device)
+    return loaded
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -20,6 +20,8 @@ class Convert:
     """What wrote the file: auto, safetensors, robustness, robustbench, torchvision, timm."""
     architecture: str | None = None
     """timm's name of the network, where its tensors do not tell."""
+    size: int | None = None
+    """Side of the images that it was trained on; by default 32 for a 3 x 3 stem and 224 for a 7 x 7 one."""
     mean: tuple[float, ...] = ()
     """Normalisation that the network was trained with, one number a channel, if the file has none."""
     std: tuple[float, ...] = ()
@@ -45,6 +47,7 @@ class Convert:
                 mean=self.mean or None,
                 std=self.std or None,
                 architecture=self.architecture,
+                size=self.size,
             )
         print(f"{self.out} written: {summary(model)}")
 
@@ -53,7 +56,7 @@ class Convert:
         from waterbed.errors import UsageError
         from waterbed.runs import Run
 
-        foreign = ("architecture", "mean", "std", "trust")
+        foreign = ("architecture", "size", "mean", "std", "trust")
         given = [name for name in foreign if getattr(self, name)] + ["source"] * (self.source not in ("auto", "run"))
         if given:
             raise UsageError(
@@ -72,6 +75,8 @@ def summary(model: Any) -> str:
         for key, text in (("stem", "{} stem"), ("width", "width {}"), ("num_classes", "{} classes"))
         if key in built
     )
+    if model.input_shape is not None:
+        network += ", images {} x {} x {}".format(*model.input_shape)
     normaliser = f"normaliser: {model.loading['normaliser']}"
     if model.mean is not None:
         mean, std = (" ".join(f"{v:.4g}" for v in t.flatten().tolist()) for t in (model.mean, model.std))

@@ -14,7 +14,7 @@ class Measure:
     """Fisher information of representations (test images) and of weights (training images), with errors."""
 
     runs: Positional[Words]
-    """Run folders."""
+    """Run folders or files of networks."""
     quantities: tuple[str, ...] = ()
     """What to measure; a wrong name lists them all. By default five cheap ones."""
     num_samples: int = 500
@@ -81,7 +81,7 @@ class Invert:
     """Find the images that a network cannot tell from given ones; one picture for each run."""
 
     runs: Positional[Words]
-    """Run folders."""
+    """Run folders or files of networks."""
     images: str | None = None
     """Folder of pictures, of any size; by default test images of the run's data."""
     out: str = "inversions"
@@ -91,10 +91,10 @@ class Invert:
     study: str = "none"
     """none, convergence (Fig. 2: which arm is fastest, step sizes tuned for each), beta (images at all --betas)."""
     num_images: int = 8
-    """How many of them."""
+    """How many of them (or of the classes), from the first."""
     steps: int = 1000
     lr: float | None = None
-    """Step size; by default found for each image."""
+    """Step size; by default found for each image, and in the convergence study for each arm."""
     optimizer: str = "sgd"
     """sgd, normalized, adam or lbfgs (without noise at every step)."""
     precision: str = "fp32"
@@ -107,9 +107,9 @@ class Invert:
     """Give the last ReLU the gradient of the identity."""
     animate: bool = False
     """Write the way there as a GIF, too."""
-    beta: float = 1e-6
+    beta: float = 1e-8
     """Information level of the weight noise."""
-    prior_variance: float = 1e-4
+    prior_variance: float = 1e-3
     """Prior variance of the weights."""
     betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
     """Information levels of the studies."""
@@ -135,7 +135,7 @@ class Report:
     """One HTML page about runs."""
 
     runs: Positional[Words]
-    """Run folders."""
+    """Run folders or files of networks."""
     out: str = "report.html"
     """The page."""
 

@@ -11,11 +11,9 @@ import numpy as np
 
 from waterbed.data.catalog import CATALOG
 from waterbed.data.folders import InArrays, from_arrays, from_files, read_folder
-from waterbed.data.images import IMAGE_SUFFIXES, ImageData, read_image
+from waterbed.data.images import ImageData
 from waterbed.data.named import data_root, load_named
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
-
-__all__ = ["IMAGE_SUFFIXES", "load_dataset", "read_image"]
 
 LARGEST_SIDE = 4096
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from waterbed.errors import UsageError, check_choice
+from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.models.architectures import image_channels
 from waterbed.models.checkpoints import SOURCES, save_model
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.foreign import load_foreign
@@ -26,6 +27,7 @@ def convert(
     mean: Any = None,
     std: Any = None,
     architecture: str | None = None,
+    size: int | None = None,
 ) -> FeatureClassifier:
     """Write a foreign checkpoint as our .safetensors with its card, and return the network.
 
@@ -36,6 +38,7 @@ def convert(
         trust: unpickle whatever the file holds (with dill, if it was saved so). **This can run code of the file**:
             only for files whose origin you trust. What is written is safe to read.
         source, model, mean, std, architecture: as in ``load_model``.
+        size: side of the images that it was trained on; by default 32 for a 3 x 3 stem and 224 for a 7 x 7 one.
 
     Raises:
         UsageError: a file that cannot be read or is not trusted, a network that is not known, an ``out`` that holds
@@ -52,6 +55,9 @@ def convert(
     if out.exists() and not out.with_suffix(".json").is_file():
         raise UsageError(f"out={str(out)!r} exists and has no card, so it is not ours; choose another")
     network = load_foreign(path, source, model, mean, std, architecture, trust=trust)
+    if size is not None:
+        check_count("size", size)
+        network.input_shape = (image_channels(network.state_dict()) or 3, size, size)
     provenance = {**network.loading, "file": path.name, "sha256": _sha256(path), "trusted": trust}
     save_model(network, out, {"provenance": provenance})
     return network

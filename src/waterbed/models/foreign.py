@@ -23,6 +23,7 @@ from waterbed.models.normalisers import channel_values, find_normalisers
 from waterbed.models.tensors import read_tensors
 from waterbed.models.wrappers import Checkpoint, unwrap
 
+USUAL_SIDES = {"cifar": 32, "imagenet": 224}  # of the images that networks with these stems are trained on
 FOREIGN = ("robustness", "robustbench", "torchvision", "timm")
 
 
@@ -62,8 +63,8 @@ def load_foreign(
         built.set_normalisation(*channel_values(mean, std, image_channels(checkpoint.tensors)))
     if normaliser == "none":
         checkpoint.notes.append(
-            "no normaliser in the file: check_normalisation tells whether to pass mean= and std= (0 and 1 for none, "
-            "which fit then keeps)"
+            "no normaliser in the file: check_normalisation tells whether to pass mean= and std= (--mean and --std in "
+            "a command; 0 and 1 for none, which fit then keeps)"
         )
     built.loading = {
         "source": checkpoint.source if source == "auto" else source,
@@ -117,6 +118,8 @@ def _build(checkpoint: Checkpoint, path: Path, architecture: str | None) -> Feat
         raise UsageError(_unknown(path, describe(tensors)))
     else:
         built = build(found)
+        side = USUAL_SIDES[found["stem"]]
+        built.input_shape = (found["in_channels"], side, side)
         claim = f"look like {found['name']!r} but do not fit it (the file"
         tensors.setdefault("fc.bias", torch.zeros(found["num_classes"]))
     _match_type(built, tensors)
