@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoppedError as error:
         return _complain(str(error), 143)
     except KeyboardInterrupt:
-        return _complain("interrupted; epochs already saved are kept, the same command goes on from there", 130)
+        return _complain("interrupted; what was saved is kept, and the same command with the same --out goes on", 130)
     return 0
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import product
 
 import pytest
 
@@ -67,7 +68,8 @@ def test_measure_takes_any_quantity(runs, tmp_path, capsys):
     assert main([*words.split(), "input_fisher_relative_trace"]) == 0
     content = json.loads((tmp_path / "m.json").read_text())["robust"]
     for name in names.split():
-        assert content[name]["n"] == 6
+        left_out = re.search(r"(\d+) inputs with S = 0 left out", content[name]["method"])
+        assert content[name]["n"] + (int(left_out[1]) if left_out else 0) == 6
         assert content[name]["value"] == content[name]["value"], "not nan"
     assert main(["measure", f"{runs}/robust", "--quantities", "entropy"]) == 2
     assert "quantities='entropy' is unknown" in capsys.readouterr().err
@@ -115,17 +117,33 @@ def test_invert_draws_the_user_s_own_pictures(runs, tmp_path, capsys):
     assert main(words.split()) == 0
     assert (tmp_path / "i/robust.png").read_bytes()[:4] == b"\x89PNG"
     numbers = json.loads((tmp_path / "i/robust.json").read_text())
-    assert list(numbers) == ["plain", "variational", "effective"]
+    assert list(numbers) == ["plain", "variational", "effective", "settings"]
+    assert numbers["settings"]["files"] == ["0.jpg", "1.jpg"]
+    assert (numbers["settings"]["steps"], numbers["settings"]["data"]) == (3, "data")
     assert len(numbers["plain"]["final_losses"]) == 2
     assert numbers["effective"]["noise_size"] > 0
+    assert "the first 2 of 6 pictures" in capsys.readouterr().out
+
+
+def test_plain_inversion_of_one_s_own_pictures_needs_no_data(runs, tmp_path, capsys):
+    Run.load(runs / "robust").export(tmp_path / "alone.safetensors")  # does not say where its data lie
+    words = f"invert {tmp_path}/alone.safetensors --images {runs}/data/test/bright --mode plain --steps 2"
+    assert main([*words.split(), "--out", f"{tmp_path}/i"]) == 0
+    assert json.loads((tmp_path / "i/alone.json").read_text())["settings"]["data"] is None
+    capsys.readouterr()
+    assert main(f"invert {tmp_path}/alone.safetensors --layer head.deep --images {runs}/data/test/bright".split()) == 2
+    assert "layer='head.deep'" in capsys.readouterr().err, "wrong words are found before data are read"
 
 
 def test_invert_studies_classes_and_animations(runs, tmp_path, capsys):
     common = f"invert {runs}/robust --steps 3 --num-images 2 --num-samples 6 --out {tmp_path}/i"
     assert main([*common.split(), "--study", "convergence", "--seeds", "1", "--betas", "1e-8"]) == 0
     assert (tmp_path / "i/convergence-robust.png").is_file()
+    assert main([*common.split(), "--study", "convergence", "--seeds", "1", "--betas", "1e-8", "--lr", "0.5"]) == 0
+    record = json.loads((tmp_path / "i/convergence-robust.json").read_text())
+    assert {arm["lr"] for arm in record["arms"]} == {0.5}, "one step size for all, where one is given"
     assert main([*common.split(), "--study", "beta", "--betas", "1e-8", "1e-6", "--animate"]) == 0
-    assert list(json.loads((tmp_path / "i/robust.json").read_text())) == ["beta 1e-08", "beta 1e-06"]
+    assert list(json.loads((tmp_path / "i/robust.json").read_text())) == ["beta 1e-08", "beta 1e-06", "settings"]
     assert (tmp_path / "i/robust-beta-1e-08.gif").read_bytes()[:3] == b"GIF"
     both = common.replace("robust", f"robust {runs}/standard")
     assert main([*both.split(), "--mode", "plain"]) == 0
@@ -144,20 +162,52 @@ def test_commands_take_an_exported_network(runs, tmp_path):
     assert list(json.loads((tmp_path / "e.json").read_text())) == ["kept"]
 
 
+def test_networks_of_other_projects_go_through_the_commands(runs, tmp_path, capsys):
+    import torch
+
+    network = Run.load(runs / "robust").model
+    names = {"backbone.": "", "head.": "fc."}
+    state = {k: v for k, v in network.state_dict().items() if k not in ("mean", "std")}
+    state = {next(k.replace(a, b, 1) for a, b in names.items() if k.startswith(a)): v for k, v in state.items()}
+    torch.save(state, tmp_path / "theirs.pt")
+    words = f"convert {tmp_path}/theirs.pt --out {tmp_path}/ours.safetensors --mean 0 0 0 --std 1 1 1 --size 8"
+    assert main(words.split()) == 0
+    assert "images 3 x 8 x 8" in capsys.readouterr().out
+    for file in ("ours.safetensors", "theirs.pt"):
+        assert main(f"evaluate {tmp_path}/{file} --data {runs}/data --steps 1 --num-samples 4".split()) == 0
+        words = f"transfer {tmp_path}/{file} --targets {runs}/data --mode linear --seeds 0 --epochs 1"
+        assert main(words.split()) == 0
+    words = f"invert {tmp_path}/ours.safetensors --data {runs}/data --mode plain --steps 2 --num-images 2"
+    assert main([*words.split(), "--out", f"{tmp_path}/i"]) == 0
+    assert (tmp_path / "i/ours.png").is_file()
+    assert main(["report", f"{tmp_path}/ours.safetensors", "--out", f"{tmp_path}/r.html"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", f"{tmp_path}/theirs.pt"]) == 2
+    assert "with --data" in capsys.readouterr().err
+    assert main(["evaluate", f"{tmp_path}/theirs.pt", "--data", "digits"]) == 2
+    assert "has 10 classes, 'theirs' 2" in capsys.readouterr().err
+
+
 def test_transfer_against_distance(runs, tmp_path, capsys):
     names = f"{runs}/data digits"
     assert main(f"distance {runs}/data {names} --extractor {runs}/robust --out {tmp_path}/d.json".split()) == 0
     words = f"transfer {runs}/standard {runs}/robust --targets {names} --mode 0 --seeds 0 --epochs 1 --num-train 16"
     words += f" --attack-eps 0.5 --distances {tmp_path}/d.json --out {tmp_path}/t.csv --watch 1"
     assert main(words.split()) == 0
-    assert "the farther, the larger" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "the farther, the larger" in shown
+    assert "Test accuracy [%], mode 0" in shown
+    assert "[%] under pgd-20 l2 eps=0.5" in shown
+    assert "Mean per-class" not in shown, "neither target is reported so"
     header = (tmp_path / "t.csv").read_text().splitlines()[0]
     assert "pgd-20 l2 eps=0.5" in header
     assert (tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
     gaps = json.loads((tmp_path / "t.tradeoff.json").read_text())["gaps"]
     assert [g["model"] for g in gaps] == ["robust", "robust"]
-    curves = json.loads((tmp_path / "t.curves.json").read_text())
-    assert all("test_clean" in c["history"][0] for c in curves)
+    assert {g["target"] for g in gaps} == {"data", "digits"}, "folders go by their names"
+    kept = [json.loads(line)["row"] for line in (tmp_path / "t.rows.jsonl").read_text().splitlines()]
+    assert [(r["target"], r["model"]) for r in kept] == list(product(("data", "digits"), ("standard", "robust")))
+    assert all("test_clean" in r["history"][0] for r in kept)
     assert main([*words.replace("d.json", "none.json").split()]) == 2
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from waterbed.cli.convert import Convert
 from waterbed.cli.inspection import Invert, Measure, Report
+from waterbed.cli.paper import Paper
 from waterbed.cli.tasks import Choose, Distance, Transfer
 from waterbed.cli.training import Data, Demo, Evaluate, Sweep, Train
 
@@ -25,4 +26,5 @@ COMMANDS: dict[str, Any] = {
     "choose": Choose,
     "convert": Convert,
     "report": Report,
+    "paper": Paper,
 }

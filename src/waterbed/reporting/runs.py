@@ -59,8 +59,8 @@ def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") ->
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
-    """A short name for each run: its folder's, numbered where two are alike."""
-    names = [run.path.name.removesuffix(".safetensors") if run.path else "run" for run in runs]
+    """A short name for each run: its folder's or file's, numbered where two are alike."""
+    names = [(run.path.stem if run.path.is_file() else run.path.name) if run.path else "run" for run in runs]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 

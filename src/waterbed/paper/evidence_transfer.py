@@ -1,0 +1,226 @@
+"""Evidence on representations and their transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+
+from waterbed.paper.evidence import about
+from waterbed.paper.found import Evidence, Found, over_seeds
+from waterbed.paper.scale import Source
+
+IN_PLACE_OF_SVHN = ("gtsrb", "digits")
+FAR = ("fashion-mnist", "mnist", "svhn", *IN_PLACE_OF_SVHN)  # of a CIFAR source
+FROM_IMAGENET = ("cifar10", "cifar100", *FAR)
+FINE_GRAINED = ("cub-200-2011", "fgvc-aircraft", "mit-indoor", "oxford-flowers", "stanford-cars", "stanford-dogs")
+
+
+@about("fig-6")
+def _entangled(found: Found) -> Iterator[Evidence]:
+    value = found.reader("features", lambda r: r["soft_nearest_neighbour_loss"]["value"])
+    for source in found.scale.sources:
+        yield from found.slopes("slope of the soft nearest neighbour loss", source, value)
+
+
+@about("far-tasks")
+def _far(found: Found) -> Iterator[Evidence]:
+    for source in found.scale.sources:
+        far = FROM_IMAGENET if source.data == "imagenet" else FAR
+        yield from _each_gap(found, source, far, "0")
+
+
+@about("near-tasks")
+def _near(found: Found) -> Iterator[Evidence]:
+    for source in found.scale.sources:
+        if source.data == "imagenet":
+            yield from _each_gap(found, source, FINE_GRAINED, "0", -1)
+
+
+@about("table-5")
+def _nearly_the_source(found: Found) -> Iterator[Evidence]:
+    for source in found.scale.sources:
+        if source.data == "cifar10":
+            yield from _each_gap(found, source, ("cinic-imagenet",), "linear", -1)
+
+
+def _each_gap(found: Found, source: Source, targets: tuple[str, ...], mode: str, sign: int = 1) -> Iterator[Evidence]:
+    """Gap [points] on every one of these targets by itself, times the sign."""
+    for target in found.targets(source):
+        gaps = found.gaps(source, target, mode) if target in targets else []
+        if gaps:
+            instead = " (in the place of SVHN)" if target in IN_PLACE_OF_SVHN else ""
+            yield over_seeds(f"{source.name} to {target}{instead}", [sign * gap for gap in gaps])
+
+
+@about("asymmetry")
+def _asymmetry(found: Found) -> Iterator[Evidence]:
+    names = {source.data: source for source in reversed(found.scale.sources)}
+    if {"cifar10", "cifar100"} <= set(names):
+        there = found.gaps(names["cifar10"], "cifar100", "0")
+        back = found.gaps(names["cifar100"], "cifar10", "0")
+        values = [a - b for a, b in zip(there, back, strict=False)]
+        if values:
+            yield over_seeds("CIFAR-10 to CIFAR-100, less the way back", values)
+
+
+def _correlations(found: Found, data: str) -> Iterator[Evidence]:
+    """Of gap and distance over targets, by seed."""
+    for source in found.scale.sources:
+        if source.data != data:
+            continue
+        distances = {t: found.graph.result(f"distance/{source.name}/{t}") for t in found.targets(source)}
+        gaps = {t: found.gaps(source, t, "0") for t, d in distances.items() if d is not None}
+        gaps = {t: g for t, g in gaps.items() if g}
+        if len(gaps) < 3:
+            continue
+        seeds = min(len(g) for g in gaps.values())
+        x = [distances[t]["value"] for t in gaps]
+        for name, correlate in (("Spearman", spearmanr), ("Pearson", pearsonr)):
+            values = [float(correlate(x, [g[seed] for g in gaps.values()]).statistic) for seed in range(seeds)]
+            e = over_seeds(f"{source.name}, {len(gaps)} targets: {name}", values)
+            yield replace(e, low=max(e.low, -1.0), high=min(e.high, 1.0))  # max and min keep nan
+
+
+@about("fig-3")
+def _from_imagenet(found: Found) -> Iterator[Evidence]:
+    yield from _correlations(found, "imagenet")
+
+
+@about("fig-7")
+def _from_cifar100(found: Found) -> Iterator[Evidence]:
+    yield from _correlations(found, "cifar100")
+
+
+@about("fig-8")
+def _from_cifar10(found: Found) -> Iterator[Evidence]:
+    yield from _correlations(found, "cifar10")
+
+
+def _sizes(found: Found, sign: int) -> Iterator[Evidence]:
+    """Gap of the larger network less that of the smaller, where both have that sign; every target and mode."""
+    for large in found.scale.sources:
+        if large.larger_than is None:
+            continue
+        small = found.scale.source(large.larger_than)
+        for mode in found.scale.transfers.modes:
+            for target in found.targets(large):
+                gaps = [found.gaps(source, target, mode) for source in (large, small)]
+                if all(gaps) and all(sign * float(np.mean(g)) > 0 for g in gaps):
+                    yield over_seeds(
+                        f"{large.name} and {small.name} to {target}, mode {mode}",
+                        [a - b for a, b in zip(*gaps, strict=False)],
+                    )
+
+
+@about("larger-network")
+def _larger(found: Found) -> Iterator[Evidence]:
+    yield from _sizes(found, 1)
+
+
+@about("larger-network-near")
+def _larger_near(found: Found) -> Iterator[Evidence]:
+    yield from _sizes(found, -1)
+
+
+@about("fig-14")
+def _gap_by_mode(found: Found) -> Iterator[Evidence]:
+    for source in found.scale.sources:
+        for mode in ("1", "2"):
+            gaps = [[found.gaps(source, t, m) for m in ("0", mode)] for t in found.targets(source)]
+            shrinks = [[abs(a) - abs(b) for a, b in zip(*both, strict=False)] for both in gaps]
+            count, means = _by_seed(shrinks)
+            if means:
+                yield over_seeds(f"{source.name}, mean of {count} targets: mode {mode}", means)
+
+
+@about("batch-norm")
+def _batch_norm(found: Found) -> Iterator[Evidence]:
+    for source in found.scale.sources:
+        for i, kind in enumerate(("standard", "robust")):
+            count, means = _gains(found, source, i, tuple(found.targets(source)))
+            if means:
+                yield over_seeds(f"{source.name}, {kind}, mean of {count} targets", means)
+
+
+@about("batch-norm-simple")
+def _batch_norm_by_source(found: Found) -> Iterator[Evidence]:
+    targets = ("fashion-mnist", "mnist", "svhn")
+    complex_source = next((s for s in found.scale.sources if s.data == "imagenet"), None)
+    for source in found.scale.sources:
+        if complex_source is None or not source.data.startswith("cifar"):
+            continue
+        for i, kind in enumerate(("standard", "robust")):
+            gains = [_gains(found, s, i, targets)[1] for s in (source, complex_source)]
+            if all(gains):
+                yield over_seeds(f"{source.name} less imagenet, {kind}", [a - b for a, b in zip(*gains, strict=False)])
+
+
+def _gains(found: Found, source: Source, which: int, targets: tuple[str, ...]) -> tuple[int, list[float]]:
+    """How many targets there are results for, and by seed the mean over them of the accuracy [points] in mode 1 less
+    that in mode 0, of the standard (0) or the robust (1) backbone."""
+    gains = []
+    for target in targets:
+        pairs = [found.pairs(source, found.accuracy(target, mode)) for mode in ("0", "1")]
+        gains.append([b[which] - a[which] for a, b in zip(*pairs, strict=False)])
+    return _by_seed(gains)
+
+
+def _by_seed(values: list[list[float]]) -> tuple[int, list[float]]:
+    """How many targets have values (one a seed), and the mean over these targets for each seed that all have."""
+    there = [v for v in values if v]
+    seeds = min(map(len, there), default=0)
+    return len(there), [float(np.mean([v[seed] for v in there])) for seed in range(seeds)]
+
+
+def _curves(found: Found, data: str, among: tuple[str, ...] | None = None) -> Iterator[Evidence]:
+    """Share of epochs in which the gap has its final sign, less 0.9; every mode, all targets or those named."""
+    for source in found.scale.sources:
+        if source.data != data:
+            continue
+        for mode in found.scale.transfers.modes:
+            shares = []
+            for target in (t for t in found.targets(source) if among is None or t in among):
+                read = found.reader("transfer", _test_curve, target, f"mode-{mode}")
+                signs = [np.sign(np.subtract(robust, standard)) for standard, robust in found.pairs(source, read)]
+                shares.append([float((s == s[-1]).mean()) - 0.9 for s in signs])
+            count, means = _by_seed(shares)
+            if means:
+                yield over_seeds(f"{source.name}, mode {mode}, mean of {count} targets", means)
+
+
+def _test_curve(result: dict) -> list[float]:
+    return [record["test_clean"] for record in result["history"]]
+
+
+@about("fig-10")
+def _curves_from_cifar10(found: Found) -> Iterator[Evidence]:
+    yield from _curves(found, "cifar10")
+
+
+@about("fig-11")
+def _curves_from_cifar100(found: Found) -> Iterator[Evidence]:
+    yield from _curves(found, "cifar100")
+
+
+@about("fig-12")
+def _curves_to_small_images(found: Found) -> Iterator[Evidence]:
+    yield from _curves(found, "imagenet", FROM_IMAGENET)
+
+
+@about("fig-13")
+def _curves_to_fine_grained(found: Found) -> Iterator[Evidence]:
+    yield from _curves(found, "imagenet", FINE_GRAINED)
+
+
+@about("robust-features")
+def _robust_heads(found: Found) -> Iterator[Evidence]:
+    eps = max(found.scale.transfers.attack_eps, default=None)
+    if eps is None:
+        return
+    for source in found.scale.sources:
+        for target in found.targets(source):
+            value = found.reader("transfer", lambda r: r[f"pgd-20 l2 eps={eps:g}"], target, "mode-linear")
+            yield from found.difference(f"to {target}, PGD-20 at {eps:g}, 500 images", source, value)

@@ -1,0 +1,294 @@
+"""The experiments: what each node of a reproduction does. Every function returns plain values for JSON."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from waterbed.attacks import PGD
+from waterbed.data import ImageData, load_dataset, stack
+from waterbed.evaluation import evaluate
+from waterbed.information import InputFisher, WeightFisher, WeightNoise, fisher_bounds, kl_curvature_ratio, measure
+from waterbed.information.estimate import mean_estimate
+from waterbed.inversion import invert_modes
+from waterbed.inversion.study import THRESHOLDS, convergence, convergence_record
+from waterbed.models import FeatureClassifier, create_model, load_model
+from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
+from waterbed.paper.entanglement import entanglement
+from waterbed.paper.graph import Place, experiment
+from waterbed.plots import image_grid, save_figure
+from waterbed.runs import Run, make_folder
+from waterbed.training import fit
+from waterbed.transfer_learning import dataset_distance, transfer
+
+SMALL_EPS = 1e-4
+MEASURES = (
+    "input_fisher_trace",
+    "input_fisher_lambda_max",
+    "input_fisher_relative_trace",
+    "weight_fisher_trace",
+    "weight_rescaling_invariant_trace",
+    "weight_log_variance",
+    "effective_information",
+)
+TRAINING = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "augment")
+
+
+def load_data(place: Place, config: dict[str, Any]) -> ImageData:
+    """A task by name: a folder of that name under the place's root, else a named set."""
+    data = _read(place.root, config["data"], config.get("size"), config.get("channels"))
+    train, test = (config.get(key) or len(getattr(data, key)) for key in ("train", "test"))
+    return data.take(train, test)
+
+
+@lru_cache(maxsize=3)  # one process runs many experiments on few data sets
+def _read(root: str | None, name: str, size: int | None, channels: int | None) -> ImageData:
+    folder = None if root is None else Path(root).expanduser() / name
+    where = str(folder) if folder is not None and folder.is_dir() and _holds_images(folder) else name
+    return load_dataset(where, root, size=size, channels=channels)
+
+
+def _holds_images(folder: Path) -> bool:
+    return (folder / "train").is_dir() or any(folder.glob("train-images*"))
+
+
+def objective_of(config: dict[str, Any]) -> Objective:
+    """The objective of a network's config."""
+    if config["objective"] == "standard":
+        return Standard()
+    if config["objective"] == "gaussian-noise":
+        return GaussianNoise(config["eps"])
+    attack = PGD(config["eps"], steps=config["attack_steps"])
+    return AdversarialTraining(attack) if config["objective"] == "adversarial" else TRADES(attack)
+
+
+@experiment(version=1)
+def network(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Train a source network, or take it where it was trained with these settings before."""
+    data = load_data(place, config)
+    file = (place.networks or place.out / "networks") / config["file"]
+    if not (file.is_file() and _agrees(Run.load(file), data, config)):
+        model = create_model(
+            config["model"], data.num_classes, config["stem"], config["width"], data.shape[0], config["seed"]
+        )
+        settings = {key: config[key] for key in TRAINING}
+        settings |= {"milestones": config["milestones"], "precision": config["precision"], "seed": config["seed"]}
+        folder = place.out / "runs" / config["file"].removesuffix(".safetensors")
+        make_folder(file.parent)
+        fit(model, data, objective_of(config), folder, **settings).export(file)
+    history = Run.load(file).history
+    return {
+        "file": file.name,
+        "weight_norms": [record["weight_norm"] for record in history],
+        "train_accuracy": history[-1]["train_accuracy"],
+    }
+
+
+def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:
+    """Whether a network was trained with these settings on data of this name and size."""
+    if "data" not in run.config:
+        return False  # a file that does not record its training
+    wanted: dict[str, Any] = {key: config[key] for key in TRAINING} | {"seed": config["seed"]}
+    wanted |= {"objective": objective_of(config).config(), "milestones": list(config["milestones"]), "ema": 0.0}
+    recorded = {"milestones": [], "ema": 0.0} | {k: v for k, v in run.config.items() if k in wanted}
+    theirs, network = run.config["data"], run.config["model"]
+    ours = (data.name, len(data.train), len(data.test), list(data.shape))
+    same_data = tuple(theirs[key] for key in ("name", "train", "test", "shape")) == ours
+    same_model = tuple(network.get(k) for k in ("name", "width", "stem")) == tuple(
+        config[k] for k in ("model", "width", "stem")
+    )
+    return recorded == wanted and same_data and same_model
+
+
+def _opened(place: Place, config: dict[str, Any]) -> FeatureClassifier:
+    model = load_model((place.networks or place.out / "networks") / config["file"])
+    assert isinstance(model, FeatureClassifier)
+    return model
+
+
+@experiment(version=1)
+def accuracy(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Clean and PGD-20 accuracy on the source's test images."""
+    attacks = [PGD(eps, steps=20) for eps in config["evaluated_eps"]]
+    score = evaluate(_opened(place, config), load_data(place, config).test, attacks, num_samples=config["evaluated"])
+    return {
+        "clean": float(score.clean),
+        "robust": {f"{a.eps:g}": float(score.robust[a.name]) for a in attacks},
+        "n": score.n,
+    }
+
+
+@experiment(version=1)
+def measures(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Information about the input and in the weights (Figs 4 and 5; sec. 3)."""
+    found = measure(
+        _opened(place, config),
+        load_data(place, config),
+        config["measured"],
+        quantities=MEASURES,
+        beta=config["beta"],
+        prior_variance=config["prior_variance"],
+    )
+    return {name: estimate.to_dict() for name, estimate in found.items()}
+
+
+@experiment(version=1)
+def theory(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Prop. 3.2's ratio, what Gaussian noise does beside it, the length of attacks, and Lemma 5.1, on test images."""
+    model, data = _opened(place, config), load_data(place, config)
+    x, y = stack(data.test, min(config["images"], len(data.test)))
+    double = model.double()
+    wide = x.double()
+    fisher = InputFisher(double, wide)
+    trace, top = fisher.per_example_trace(), fisher.per_example_lambda_max()
+    ratios = {f"{eps:g}": kl_curvature_ratio(double, wide, eps).to_dict() for eps in config["ratio_eps"]}
+    attacked = PGD(config["attack_eps"], steps=20)(double, wide, y)
+    lengths = (attacked - wide).flatten(1).norm(dim=1) / config["attack_eps"]
+    bounds = [fisher_bounds(double, one) for one in wide.split(1)]
+    return {
+        "ratios": ratios,
+        "lambda_max_less_mean": _mean(top - trace / x[0].numel()),
+        "log_anisotropy": _mean((top * x[0].numel() / trace).log()[trace > 0]),
+        "log_lambda_max": _mean(top[top > 0].log()),
+        "whole_eps": _mean((lengths >= 0.99).double()),
+        "lemma": _mean(torch.tensor([b.features.value - b.noisy_logits.value for b in bounds])),
+        "lemma_labels": _mean(torch.tensor([b.labels_bound.value - b.labels.value for b in bounds])),
+        "images": len(x),
+    }
+
+
+def _mean(values: Tensor) -> dict[str, Any]:
+    return mean_estimate(values, "1", "mean over images").to_dict()
+
+
+@experiment(version=1)
+def inversions(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Invert test images in all modes (Figs 1 and 9), and images of another task; pictures beside the numbers."""
+    model, data = _opened(place, config), load_data(place, config)
+    train, _ = stack(data.train, min(config["num_samples"], len(data.train)))
+    noise = WeightNoise(WeightFisher(model, train), config["beta"], config["prior_variance"])
+    found: dict[str, Any] = {"noise_size": noise.relative_size()}
+    tasks = {"own": data}
+    if config["elsewhere"] is not None:
+        shape = {"size": data.shape[1], "channels": data.shape[0]}
+        tasks["elsewhere"] = load_data(place, {"data": config["elsewhere"], **shape})
+    for label, task in tasks.items():
+        images, _ = stack(task.test, min(config["images"], len(task.test)))
+        settings = {"steps": config["steps"], "optimizer": config["optimizer"], "precision": config["precision"]}
+        results = invert_modes(model, images, noise, **settings, seed=config["seed"])
+        for mode, result in results.items():
+            found[f"{label}/{mode}"] = {
+                "loss": (result.final_clean_losses / result.scale).tolist(),
+                **{key: value.tolist() for key, value in result.similarity().items()},
+            }
+        rows = {"original": images, **{mode: r.images for mode, r in results.items()}}
+        picture = place.out / "pictures" / f"{config['file'].removesuffix('.safetensors')}-{label}.png"
+        make_folder(picture.parent)
+        save_figure(image_grid({k: v[: config["shown"]] for k, v in rows.items()}), picture)
+        found[f"{label}/picture"] = picture.name
+    return found
+
+
+@experiment(version=1)
+def convergence_study(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Fig. 2: every arm with the step size that suits it."""
+    model, data = _opened(place, config), load_data(place, config)
+    held = 8
+    both, _ = stack(data.test, min(config["images"] + held, len(data.test)))
+    train, _ = stack(data.train, min(config["num_samples"], len(data.train)))
+    curves = convergence(
+        model,
+        WeightFisher(model, train),
+        both[held:],
+        both[:held],
+        betas=config["betas"],
+        prior_variance=config["prior_variance"],
+        seeds=tuple(range(config["seeds"])),
+        steps=config["steps"],
+        precision=config["precision"],
+    )
+    plain = curves[0]
+    record = convergence_record(curves)
+    for row, curve in zip(record, curves, strict=True):
+        # By seed: log ratio of the last losses, and of the steps to the loss at which plain ends.
+        for kind, name in (("clean_losses", "clean"), ("losses", "objective")):
+            ends = (getattr(plain, kind)[:, -1] / getattr(curve, kind)[:, -1]).log().mean(1)
+            row[f"gain_{name}"] = ends.tolist()
+        target = plain.clean_losses[:, -1:] * 1.05
+        total = curve.clean_losses.shape[1] - 1
+        steps = [_first(c.clean_losses, target, total) for c in (plain, curve)]
+        row["speed_up"] = (steps[0].log() - steps[1].log()).mean(1).exp().tolist()
+    return {"arms": record, "thresholds": list(THRESHOLDS)}
+
+
+def _first(losses: Tensor, target: Tensor, total: int) -> Tensor:
+    """Steps (seeds, B), at least 1, to a loss of at most the target; the number of all steps where it is never there,
+    which favours the slower arm."""
+    reached = losses <= target
+    return torch.where(reached.any(1), reached.to(torch.uint8).argmax(1), total).clamp_min(1).double()
+
+
+@experiment(version=1)
+def features(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Fig. 6: how the classes lie in the representation."""
+    return entanglement(_opened(place, config), load_data(place, config), config["num_samples"])
+
+
+@experiment(version=1)
+def fine_tuning(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """One fine-tuning of one backbone on one task (Tables 1 to 3, 6 to 12; Figs 10 to 14)."""
+    model = _opened(place, config)
+    channels, side, _ = model.input_shape or (3, 32, 32)
+    data = load_data(place, {"data": config["data"], "size": side, "channels": channels})
+    mode = config["mode"] if config["mode"] == "linear" else int(config["mode"])
+    table = transfer(
+        {"": model},
+        [data],
+        mode,
+        [config["seed"]],
+        num_train=config["train"],
+        attacks=[PGD(eps, steps=20) for eps in config["attack_eps"]],
+        num_bounded=config["bounds"] if mode in ("linear", 0) else 0,
+        epochs=config["epochs"],
+        batch_size=config["batch_size"],
+        lr=config["lr"] or None,
+        weight_decay=config["weight_decay"],
+        schedule=config["schedule"],
+        milestones=config["milestones"],
+        nesterov=config["nesterov"],
+        augment=config["augment"],
+        views=1,
+        solver="sgd",
+        watch=1 if mode in ("linear", 0) else 500,
+    )
+    return {key: value for key, value in table.rows[0].items() if key not in ("model", "target")}
+
+
+@experiment(version=1)
+def distance(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Earth mover's distance from the source to a target, by the features of one network of the source."""
+    model = _opened(place, config)
+    channels, side, _ = model.input_shape or (3, 32, 32)
+    tasks = [load_data(place, {"data": d, "size": side, "channels": channels}) for d in config["pair"]]
+    found = dataset_distance(*tasks, model, config["num_samples"])
+    return {"value": found.value, "low": found.low, "high": found.high, "floor": found.floor, "by": config["file"]}
+
+
+@experiment(version=1)
+def example_3_3(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Logistic regression: the Fisher information about the input beside w w^T times the mean of p (1 - p)."""
+    generator = torch.Generator().manual_seed(config["seed"])
+    w = torch.randn(config["size"], generator=generator, dtype=torch.float64)
+    x = torch.randn(config["images"], config["size"], generator=generator, dtype=torch.float64)
+    layer = torch.nn.Linear(config["size"], 2).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.stack([torch.zeros_like(w), w]))
+        layer.bias.zero_()
+    p = (x @ w).sigmoid()
+    closed = torch.outer(w, w) * (p * (1 - p)).mean()
+    measured = InputFisher(layer, x).matrix()
+    return {"relative_difference": float((measured - closed).norm() / closed.norm())}

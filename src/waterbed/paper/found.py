@@ -1,0 +1,156 @@
+"""What a reproduction has found so far, and intervals over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from waterbed.paper.graph import Graph
+from waterbed.paper.nodes import of
+from waterbed.paper.scale import Network, Scale, Source
+
+Value = Callable[[Network], float | None]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An interval of a claim's quantity.
+
+    Attributes:
+        label: which networks, task or mode.
+        value: the mean.
+        low, high: 95 % interval; nan where there is none (one seed).
+        n: seeds (or images, which ``label`` then says).
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def minus(self, number: float) -> Evidence:
+        """The same about the quantity less a number."""
+        return Evidence(self.label, self.value - number, self.low - number, self.high - number, self.n)
+
+
+def over_seeds(label: str, values: Sequence[float]) -> Evidence:
+    """Mean and 95 % t interval.
+
+    >>> e = over_seeds("gap", [1.0, 2.0, 3.0])
+    >>> e.value, round(e.low, 2), round(e.high, 2)
+    (2.0, -0.48, 4.48)
+    """
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Evidence(label, mean, math.nan, math.nan, n)
+    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    return Evidence(label, mean, mean - half, mean + half, n)
+
+
+def over_images(label: str, estimate: dict[str, Any]) -> Evidence:
+    """Mean and normal 95 % interval of an estimate."""
+    value, half = estimate["value"], 1.96 * estimate["stderr"]
+    return Evidence(f"{label}, over images", value, value - half, value + half, estimate["n"])
+
+
+def slope(points: dict[float, float]) -> float | None:
+    """Least squares slope of value on eps; None for fewer than two eps.
+
+    >>> slope({0.0: 1.0, 1.0: 3.0})
+    2.0
+    """
+    if len(points) < 2:
+        return None
+    x, y = np.array(list(points)), np.array(list(points.values()))
+    return round(float(np.polyfit(x, y, 1)[0]), 12)
+
+
+class Found:
+    """Results of a graph by what they are about; None for what was not run."""
+
+    def __init__(self, scale: Scale, graph: Graph) -> None:
+        self.scale, self.graph = scale, graph
+
+    def of(self, kind: str, network: Network, *rest: str) -> dict[str, Any] | None:
+        """One network's result."""
+        id = of(kind, network, *rest)
+        return self.graph.result(id) if id in self.graph.nodes else None
+
+    def reader(self, kind: str, read: Callable[[dict[str, Any]], float], *rest: str) -> Value:
+        """A number of a kind of result, for any network."""
+
+        def value(network: Network) -> float | None:
+            result = self.of(kind, network, *rest)
+            return None if result is None else read(result)
+
+        return value
+
+    def measure(self, name: str) -> Value:
+        """The value of a measure."""
+        return self.reader("measures", lambda r: r[name]["value"])
+
+    def accuracy(self, target: str, mode: str) -> Value:
+        """Test accuracy [%] after fine-tuning."""
+        return self.reader("transfer", lambda r: r["accuracy"], target, f"mode-{mode}")
+
+    def pairs(self, source: Source, value: Value, eps: float | None = None, objective: str = "adversarial") -> Pairs:
+        """(standard, robust) of every seed that has both; robust at ``eps``, by default the source's."""
+        eps = source.robust if eps is None else eps
+        found = []
+        for seed in range(source.seeds_at(0.0)):
+            both = [
+                value(Network(source.name, kind, e, seed)) for kind, e in (("standard", 0.0), (objective, float(eps)))
+            ]
+            if None not in both:
+                found.append((both[0], both[1]))
+        return found
+
+    def difference(self, label: str, source: Source, value: Value, robust_less_standard: bool = True) -> list[Evidence]:
+        """Robust less standard, or the other way round, paired by seed; nothing where nothing was run."""
+        sign = 1 if robust_less_standard else -1
+        values = [sign * (robust - standard) for standard, robust in self.pairs(source, value)]
+        return [over_seeds(f"{source.name}: {label}", values)] if values else []
+
+    def by_eps(self, source: Source, value: Value, seed: int) -> dict[float, float]:
+        """eps -> value of the adversarially trained networks (0: standard) of one seed."""
+        found = {}
+        for eps in source.eps:
+            if seed < source.seeds_at(eps):
+                got = value(Network(source.name, "adversarial" if eps > 0 else "standard", eps, seed))
+                if got is not None:
+                    found[eps] = got
+        return found
+
+    def slopes(
+        self,
+        label: str,
+        source: Source,
+        value: Value,
+        sign: float = 1.0,
+        among: Callable[[float], bool] = lambda eps: True,
+    ) -> list[Evidence]:
+        """Slope on eps, by seed; of every seed with two eps or more for which ``among`` holds."""
+        found = []
+        for seed in range(max(source.seeds.values())):
+            points = {e: v for e, v in self.by_eps(source, value, seed).items() if among(e)}
+            one = slope(points)
+            if one is not None:
+                found.append(sign * one)
+        return [over_seeds(f"{source.name}: {label}", found)] if found else []
+
+    def targets(self, source: Source) -> list[str]:
+        """The targets of the source."""
+        return [t for t in self.scale.transfers.targets if t != source.data]
+
+    def gaps(self, source: Source, target: str, mode: str) -> list[float]:
+        """Accuracy [points] of the robust backbone less that of the standard one, by seed."""
+        return [robust - standard for standard, robust in self.pairs(source, self.accuracy(target, mode))]
+
+
+Pairs = list[tuple[float, float]]

@@ -1,0 +1,36 @@
+"""judge: the verdict on every claim from a reproduction's evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from waterbed.paper import evidence_information, evidence_transfer  # noqa: F401  (they register themselves)
+from waterbed.paper.claims import CLAIMS, Claim
+from waterbed.paper.evidence import EVIDENCE
+from waterbed.paper.found import Evidence, Found
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its evidence and the verdict on all of it."""
+
+    claim: Claim
+    evidence: list[Evidence]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """Of every piece of evidence."""
+        return [self.claim.judge(e.low, e.high) for e in self.evidence]
+
+    @property
+    def verdict(self) -> str:
+        """Holds where all evidence says so; does not hold where any speaks against it."""
+        said = set(self.verdicts)
+        if not said:
+            return "not run"
+        return next((v for v in ("does not hold", "undecided") if v in said), "holds")
+
+
+def judge(found: Found) -> list[Judged]:
+    """Every claim of the paper, in its order."""
+    return [Judged(claim, list(EVIDENCE[id](found)) if id in EVIDENCE else []) for id, claim in CLAIMS.items()]

@@ -1,0 +1,94 @@
+"""All nodes of a scale: which experiments there are, on what, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from waterbed.paper import experiments as do
+from waterbed.paper.graph import Node
+from waterbed.paper.scale import Network, Scale, Source
+
+EVALUATED = 2000
+TUNING = ("batch_size", "lr", "weight_decay", "schedule", "milestones", "nesterov", "attack_eps", "bounds")
+
+
+def nodes(scale: Scale) -> list[Node]:
+    """Every experiment of the scale, each after what it needs."""
+    found = [Node("example-3.3", do.example_3_3, {"size": 20, "images": 200, "seed": 0}, seconds=1)]
+    for source in scale.sources:
+        for network in source.networks():
+            found += _of_network(scale, source, network)
+        found += _distances(scale, source)
+    return found
+
+
+def of(kind: str, network: Network, *rest: str) -> str:
+    """The id of a network's node."""
+    return "/".join((kind, network.name, *rest))
+
+
+def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node]:
+    data = {key: getattr(source, key) for key in ("data", "size", "train", "test")}
+    config: dict[str, Any] = {"file": network.file, **data}
+    training = {
+        key: getattr(source, key) for key in (*do.TRAINING, "milestones", "model", "stem", "width", "attack_steps")
+    }
+    training |= {"objective": network.objective, "eps": network.eps, "seed": network.seed}
+    training["precision"] = scale.precision
+    passes = 1 if network.eps == 0 or network.objective == "gaussian-noise" else 1 + source.attack_steps
+    trained = of("network", network)
+    seconds = 60 * source.minutes * passes
+    yield Node(trained, do.network, {**config, **training}, seconds=seconds)
+
+    def then(kind: str, function: Any, more: dict[str, Any], minutes: float) -> Node:
+        return Node(of(kind, network), function, {**config, **more}, (trained,), 60 * minutes)
+
+    evaluated = {"evaluated_eps": source.evaluated_eps, "evaluated": EVALUATED}
+    yield then("accuracy", do.accuracy, evaluated, source.minutes / 2)
+    i = scale.inversions
+    noise = {"beta": i.beta, "prior_variance": i.prior_variance}
+    yield then("measures", do.measures, {"measured": scale.measured, **noise}, source.minutes)
+    eps = {"ratio_eps": (do.SMALL_EPS, 10 * do.SMALL_EPS, scale.training_eps), "attack_eps": 0.05}
+    yield then("theory", do.theory, {"images": 50, **eps}, source.minutes)
+    if network.objective in ("standard", "adversarial"):
+        yield then("features", do.features, {"num_samples": 1000}, 0.3)
+        if source.inverted:
+            more = {key: getattr(i, key) for key in ("images", "shown", "steps", "optimizer", "num_samples")}
+            more |= {"precision": i.precision, "elsewhere": i.elsewhere, "seed": network.seed, **noise}
+            yield then("inversions", do.inversions, more, i.minutes)
+            if network.seed == 0 and network.eps in i.convergence_eps:
+                more = {key: getattr(i, f"convergence_{key}") for key in ("images", "steps", "seeds", "betas")}
+                more |= {"num_samples": i.num_samples, "prior_variance": i.prior_variance, "precision": i.precision}
+                yield then("convergence", do.convergence_study, more, 2 * i.minutes)
+        yield from _fine_tunings(scale, network, trained)
+
+
+def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node]:
+    t = scale.transfers
+    if network.eps not in t.eps:
+        return
+    own = scale.source(network.source).data
+    for mode, seeds in t.modes.items():
+        if network.seed >= seeds:
+            continue
+        for target in t.targets:
+            if target == own:
+                continue
+            config = {"file": network.file, "data": target, "mode": mode, "seed": network.seed, "train": t.train}
+            config |= {"epochs": t.epochs[mode], "augment": t.augment.get(mode, "none")}
+            config |= {key: getattr(t, key) for key in TUNING}
+            yield Node(
+                of("transfer", network, target, f"mode-{mode}"), do.fine_tuning, config, (trained,), 60 * t.minutes
+            )
+
+
+def _distances(scale: Scale, source: Source) -> Iterator[Node]:
+    """By the standard network of the first seed, which the page names."""
+    network = next(source.networks())
+    for target in scale.transfers.targets:
+        if target != source.data:
+            config = {"file": network.file, "pair": (source.data, target), "num_samples": 5000}
+            yield Node(
+                f"distance/{source.name}/{target}", do.distance, config, (of("network", network),), 60 * source.minutes
+            )

@@ -1,0 +1,174 @@
+"""Evidence on the claims, from made-up results: intervals over seeds, pairing, and the verdict on several pieces."""
+
+import json
+import math
+
+import pytest
+
+from waterbed.paper.claims import CLAIMS
+from waterbed.paper.evidence import EVIDENCE
+from waterbed.paper.found import Evidence, Found, over_images, over_seeds, slope
+from waterbed.paper.graph import Graph, Place
+from waterbed.paper.judge import Judged, judge
+from waterbed.paper.nodes import nodes
+from waterbed.paper.scale import Scale, Source, Transfers
+
+SCALE = Scale(
+    name="made-up",
+    about="",
+    sources=(
+        Source("cifar10", "cifar10", {"0": 3, "0.5": 3, "1": 3, "2": 3}),
+        Source("cifar100", "cifar100", {"0": 2, "1": 2}),
+    ),
+    transfers=Transfers(
+        targets=("cifar10", "cifar100", "mnist", "gtsrb"),
+        modes={"linear": 3, "0": 3, "1": 1},
+        epochs={"linear": 1, "0": 1, "1": 1},
+    ),
+)
+
+
+@pytest.fixture
+def found(tmp_path):
+    return Found(SCALE, Graph(nodes(SCALE), Place(tmp_path)))
+
+
+def put(found, id, result):
+    """A result as if the experiment had run."""
+    file = found.graph.file(id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"id": id, "key": found.graph.key(id), "result": result}))
+
+
+def evidence(found, id):
+    return list(EVIDENCE[id](found))
+
+
+def test_nothing_run_says_so(found):
+    judged = judge(found)
+    assert [j.claim.id for j in judged] == list(CLAIMS)
+    assert {j.verdict for j in judged} == {"not run"}
+
+
+def test_gaps_are_paired_by_seed(found):
+    for seed, standard in enumerate((50.0, 60.0, 70.0)):
+        put(found, f"transfer/cifar10/standard/seed-{seed}/mnist/mode-0", {"accuracy": standard})
+        put(found, f"transfer/cifar10/eps-1/seed-{seed}/mnist/mode-0", {"accuracy": standard + 5 + 0.1 * seed})
+    (e,) = evidence(found, "far-tasks")
+    assert e.label == "cifar10 to mnist"
+    assert e.value == pytest.approx(5.1)
+    assert e.high - e.low == pytest.approx(2 * 4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
+    assert Judged(CLAIMS["far-tasks"], [e]).verdict == "holds"
+
+
+def test_a_result_of_another_config_is_not_used(found):
+    put(found, "transfer/cifar10/standard/seed-0/mnist/mode-0", {"accuracy": 1.0})
+    file = found.graph.file("transfer/cifar10/standard/seed-0/mnist/mode-0")
+    file.write_text(file.read_text().replace(found.graph.key("transfer/cifar10/standard/seed-0/mnist/mode-0"), "0"))
+    put(found, "transfer/cifar10/eps-1/seed-0/mnist/mode-0", {"accuracy": 2.0})
+    assert evidence(found, "far-tasks") == []
+
+
+def test_slopes_need_two_eps(found):
+    for eps, norm in ((1, 20.0), (2, 15.0)):
+        put(found, f"network/cifar10/eps-{eps}/seed-0", {"weight_norms": [1.0, norm]})
+    (e,) = evidence(found, "fig-5-large-eps")
+    assert (e.value, e.n) == (5.0, 1)
+    assert math.isnan(e.low)
+    assert Judged(CLAIMS["fig-5-large-eps"], [e]).verdict == "undecided", "one seed has no interval"
+    assert evidence(found, "fig-5-small-eps") == []
+    assert slope({0.0: 1.0}) is None
+
+
+def test_the_gap_s_correlation_with_distance(found):
+    for target, far, gap in (("cifar100", 1.0, -2.0), ("mnist", 2.0, 3.0), ("gtsrb", 3.0, 9.0)):
+        put(found, f"distance/cifar10/{target}", {"value": far})
+        for seed in range(2):
+            put(found, f"transfer/cifar10/standard/seed-{seed}/{target}/mode-0", {"accuracy": 40.0})
+            put(found, f"transfer/cifar10/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 40.0 + gap + seed})
+    spearman, pearson = evidence(found, "fig-8")
+    assert (spearman.value, spearman.n) == (pytest.approx(1.0), 2)
+    assert 0.9 < pearson.value < 1
+    assert evidence(found, "fig-7") == []
+
+
+def test_fine_grained_tasks_and_what_batch_norms_gain(tmp_path):
+    sources = (Source("cifar10", "cifar10", {"0": 2, "1": 2}), Source("imagenet", "imagenet", {"0": 2, "3": 2}))
+    modes = {"0": 2, "1": 2}
+    transfers = Transfers(("mnist", "stanford-cars"), modes, (0.0, 1.0, 3.0), None, {"0": 1, "1": 1})
+    scale = Scale("made-up", "", sources, transfers)
+    found = Found(scale, Graph(nodes(scale), Place(tmp_path)))
+    for source, eps, gain in (("cifar10", "eps-1", 30.0), ("imagenet", "eps-3", 20.0)):
+        for seed in range(2):
+            for backbone, accuracy in (("standard", 50.0), (eps, 44.0 + seed)):
+                for target in transfers.targets:
+                    for mode, more in (("0", 0.0), ("1", gain)):
+                        history = [{"test_clean": 1.0}, {"test_clean": accuracy + more}]
+                        result = {"accuracy": accuracy + more, "history": history}
+                        put(found, f"transfer/{source}/{backbone}/seed-{seed}/{target}/mode-{mode}", result)
+    (near,) = evidence(found, "near-tasks")
+    assert (near.label, near.value, near.n) == ("imagenet to stanford-cars", 5.5, 2)
+    assert [e.value for e in evidence(found, "batch-norm")] == [30.0, 30.0, 20.0, 20.0]
+    assert [e.value for e in evidence(found, "batch-norm-simple")] == [10.0, 10.0]
+    assert [e.label for e in evidence(found, "fig-13")] == [f"imagenet, mode {m}, mean of 1 targets" for m in modes]
+    assert [e.value for e in evidence(found, "fig-12")] == pytest.approx([-0.4, -0.4])
+    assert evidence(found, "table-5") == []
+
+
+def test_the_best_arm_speaks_for_noise(found):
+    arms = [
+        {"arm": "plain", "speed_up": [1.0, 1.0], "gain_clean": [0.0, 0.0], "gain_objective": [0.0, 0.0]},
+        {
+            "arm": "variational, beta 1e-08",
+            "speed_up": [0.5, 0.6],
+            "gain_clean": [-1, -1.1],
+            "gain_objective": [0, 0.1],
+        },
+        {"arm": "variational, beta 1e-10", "speed_up": [1.1, 1.2], "gain_clean": [0, 0.1], "gain_objective": [0, 0.2]},
+    ]
+    put(found, "convergence/cifar10/standard/seed-0", {"arms": arms})
+    (e,) = evidence(found, "fig-2-speed")
+    assert "beta 1e-10" in e.label
+    assert e.value == pytest.approx(1.15)
+    assert [e.value for e in evidence(found, "fig-2-fit")] == pytest.approx([0.05, 0.1])
+    assert Judged(CLAIMS["fig-2-forty"], [e]).verdict == "does not hold"
+
+
+def test_curves_of_one_seed_decide_nothing(found):
+    """However many targets there are: the interval is over seeds."""
+    for target in ("cifar100", "mnist", "gtsrb"):
+        for backbone, ends in (("standard", (1.0, 2.0)), ("eps-1", (3.0, 4.0))):
+            history = [{"test_clean": value} for value in ends]
+            put(found, f"transfer/cifar10/{backbone}/seed-0/{target}/mode-0", {"accuracy": ends[1], "history": history})
+    (e,) = evidence(found, "fig-10")
+    assert (e.label, e.n) == ("cifar10, mode 0, mean of 3 targets", 1)
+    assert Judged(CLAIMS["fig-10"], [e]).verdict == "undecided"
+    labels = [e.label for e in evidence(found, "far-tasks")]
+    assert labels == ["cifar10 to mnist", "cifar10 to gtsrb (in the place of SVHN)"]
+
+
+def test_ratios_near_one():
+    from waterbed.paper.evidence_information import _near_one
+
+    e = _near_one("x", {"value": 1.02, "stderr": 0.001, "n": 50}, 0.05)
+    assert (e.low, e.high) == (pytest.approx(0.05 - 0.02196), pytest.approx(0.05 - 0.01804))
+    e = _near_one("x", {"value": 1.0, "stderr": 0.1, "n": 50}, 0.05)
+    assert e.low == pytest.approx(0.05 - 0.196)
+    assert e.high == 0.05
+
+
+def test_all_evidence_must_agree():
+    def judged(*intervals):
+        pieces = [Evidence("", sum(i) / 2, *i, 3) for i in intervals]
+        return Judged(CLAIMS["far-tasks"], pieces).verdict
+
+    assert judged((1, 2), (3, 4)) == "holds"
+    assert judged((1, 2), (-1, 4)) == "undecided"
+    assert judged((1, 2), (-1, 4), (-3, -2)) == "does not hold"
+    assert judged() == "not run"
+
+
+def test_intervals():
+    assert over_seeds("", [2.0]).value == 2.0
+    e = over_images("", {"value": 1.0, "stderr": 0.5, "n": 9}).minus(0.5)
+    assert (e.value, e.low, e.high, e.n) == pytest.approx((0.5, -0.48, 1.48, 9))
