@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
@@ -29,7 +31,10 @@ class Engine:
         # The autocast below is ours, so that attacks on the raw module see the same arithmetic.
         # Without a GPU accelerate takes part in torchrun's group only if told so.
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        joined = _in_group()
         self.accelerator = Accelerator(mixed_precision="no", cpu=several and not torch.cuda.is_available())
+        if _in_group() and not joined:
+            atexit.register(_leave_group)
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
@@ -107,9 +112,23 @@ def summed(tensor: Tensor) -> Tensor:
 
 def _place_among_processes() -> tuple[int, int]:
     """Rank and number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _in_group():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def _in_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _leave_group() -> None:
+    """Gloo's threads may still hold tensors; freeing them once the interpreter is ending would abort the process.
+
+    See github.com/pytorch/pytorch/pull/179291. They need the interpreter's lock for it, which sleeping leaves to them.
+    """
+    if _in_group() and torch.distributed.get_backend() == "gloo":
+        time.sleep(0.5)
+        torch.distributed.destroy_process_group()
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:

@@ -59,6 +59,9 @@ train = 1000
 [inversions]
 images = 4
 elsewhere = "digits"
+[dimension]
+data = "cifar10"
+sizes = [16, 32]
 """
 SECTIONS = ("in-short", "claims", "figures", "tables", "slips", "scale", "not-run", "environment")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -83,6 +86,10 @@ def made_up(id, config, place, rng):
         keys = ("lambda_max_less_mean", "log_lambda_max", "whole_eps", "lemma", "lemma_labels")
         ratios = {f"{e:g}": estimate(1.0) for e in config["ratio_eps"]}
         return {"ratios": ratios, **{key: estimate(1.0) for key in keys}}
+    if kind == "dataset-fisher":
+        return {"standard": [1.0, 2.0, 1.5], "robust": [0.5, 0.9, 0.8]}
+    if kind == "anisotropy":
+        return {"log_anisotropy": estimate(math.log(config["size"])), "pixels": 3 * config["size"] ** 2}
     if kind == "features":
         labels = rng.integers(0, 10, 200)
         points = (rng.standard_normal((200, 2)) + 5 * np.stack([np.cos(labels), np.sin(labels)], 1)).tolist()

@@ -88,7 +88,8 @@ def against_eps(
 
 
 def legend(figure: Figure, place: str = "outside upper left", columns: int = 2) -> None:
-    """One legend beside all panels: every name once."""
+    """One legend beside all panels: every name once, one below the other where the figure is narrow."""
+    columns = columns if figure.get_figwidth() > 5 else 1
     handles = {
         label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }

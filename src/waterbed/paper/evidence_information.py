@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
 from waterbed.paper.evidence import about, exactly, first_results
 from waterbed.paper.found import Evidence, Found, Value, over_images, over_seeds
+from waterbed.paper.nodes import WEIGHTS_ABOUT_DATA, anisotropy
 from waterbed.paper.scale import Network
 
 
@@ -66,6 +68,31 @@ def _gaussian_training(found: Found) -> Iterator[Evidence]:
             values = [gaussian - adversarial for gaussian, adversarial in both if None not in (gaussian, adversarial)]
             if values:
                 yield over_seeds(f"{source.name}, eps {float(eps):g}", values)
+
+
+@about("gaussian-dimension")
+def _dimension(found: Found) -> Iterator[Evidence]:
+    d = found.scale.dimension
+    for small, large in pairwise(d.sizes) if d is not None else ():
+        results = [
+            [found.graph.result(anisotropy(found.scale, size, seed)) for size in (small, large)]
+            for seed in range(d.seeds)
+        ]
+        both = [[r["log_anisotropy"]["value"] for r in pair] for pair in results if None not in pair]
+        if both:
+            yield over_seeds(f"{d.data}, side {large} less side {small}", [b - a for a, b in both])
+
+
+@about("eq-11")
+def _weights_about_data(found: Found) -> Iterator[Evidence]:
+    for name in WEIGHTS_ABOUT_DATA:
+        id = f"dataset-fisher/{name}"
+        result = found.graph.result(id)
+        if result is not None:
+            config = found.graph.nodes[id].config
+            label = f"{name.replace('-', ' ')}, {config['examples']} of {config['train']} digits, eps {config['eps']:g}"
+            pairs = zip(result["standard"], result["robust"], strict=True)
+            yield over_seeds(label, [math.log(standard / robust) for standard, robust in pairs])
 
 
 @about("example-3.3")

@@ -151,17 +151,17 @@ def theory(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict
     bounds = [fisher_bounds(double, one) for one in wide.split(1)]
     return {
         "ratios": ratios,
-        "lambda_max_less_mean": _mean(top - trace / x[0].numel()),
-        "log_anisotropy": _mean((top * x[0].numel() / trace).log()[trace > 0]),
-        "log_lambda_max": _mean(top[top > 0].log()),
-        "whole_eps": _mean((lengths >= 0.99).double()),
-        "lemma": _mean(torch.tensor([b.features.value - b.noisy_logits.value for b in bounds])),
-        "lemma_labels": _mean(torch.tensor([b.labels_bound.value - b.labels.value for b in bounds])),
+        "lambda_max_less_mean": mean_of(top - trace / x[0].numel()),
+        "log_anisotropy": mean_of((top * x[0].numel() / trace).log()[trace > 0]),
+        "log_lambda_max": mean_of(top[top > 0].log()),
+        "whole_eps": mean_of((lengths >= 0.99).double()),
+        "lemma": mean_of(torch.tensor([b.features.value - b.noisy_logits.value for b in bounds])),
+        "lemma_labels": mean_of(torch.tensor([b.labels_bound.value - b.labels.value for b in bounds])),
         "images": len(x),
     }
 
 
-def _mean(values: Tensor) -> dict[str, Any]:
+def mean_of(values: Tensor) -> dict[str, Any]:
     return mean_estimate(values, "1", "mean over images").to_dict()
 
 
@@ -276,19 +276,3 @@ def distance(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> di
     tasks = [load_data(place, {"data": d, "size": side, "channels": channels}) for d in config["pair"]]
     found = dataset_distance(*tasks, model, config["num_samples"])
     return {"value": found.value, "low": found.low, "high": found.high, "floor": found.floor, "by": config["file"]}
-
-
-@experiment(version=1)
-def example_3_3(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Logistic regression: the Fisher information about the input beside w w^T times the mean of p (1 - p)."""
-    generator = torch.Generator().manual_seed(config["seed"])
-    w = torch.randn(config["size"], generator=generator, dtype=torch.float64)
-    x = torch.randn(config["images"], config["size"], generator=generator, dtype=torch.float64)
-    layer = torch.nn.Linear(config["size"], 2).double()
-    with torch.no_grad():
-        layer.weight.copy_(torch.stack([torch.zeros_like(w), w]))
-        layer.bias.zero_()
-    p = (x @ w).sigmoid()
-    closed = torch.outer(w, w) * (p * (1 - p)).mean()
-    measured = InputFisher(layer, x).matrix()
-    return {"relative_difference": float((measured - closed).norm() / closed.norm())}

@@ -75,7 +75,8 @@ def weight_norm(found: Found) -> Figure | None:
                 right.plot(epochs, norms, color=COLOURS[style], marker=MARKERS[style], ms=3, lw=1.2, label=label)
         right.xaxis.set_major_locator(MaxNLocator(integer=True))
         right.set(xlabel="epoch", ylabel="|w|", title=f"{source.name}, seed 0")
-        right.legend(frameon=False, fontsize=8)
+        if right.lines:
+            right.legend(frameon=False, fontsize=8)
     return figure
 
 

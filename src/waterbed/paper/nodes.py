@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from waterbed.paper import experiments as do
+from waterbed.paper import small
 from waterbed.paper.graph import Node
 from waterbed.paper.scale import Network, Scale, Source
 
 EVALUATED = 2000
+WEIGHTS_ABOUT_DATA = {"linear": 0, "one-hidden-layer": 4}
 TUNING = ("batch_size", "lr", "weight_decay", "schedule", "milestones", "nesterov", "attack_eps", "bounds")
 
 
 def nodes(scale: Scale) -> list[Node]:
     """Every experiment of the scale, each after what it needs."""
-    found = [Node("example-3.3", do.example_3_3, {"size": 20, "images": 200, "seed": 0}, seconds=1)]
+    found = [Node("example-3.3", small.example_3_3, {"size": 20, "images": 200, "seed": 0}, seconds=1)]
+    for name, hidden in WEIGHTS_ABOUT_DATA.items():
+        config = {"hidden": hidden, "eps": 0.5, "seeds": 5, "train": 150, "examples": 30, "weight_decay": 1e-3}
+        found.append(Node(f"dataset-fisher/{name}", small.dataset_fisher, config, seconds=40 if hidden else 1))
+    found += _of_dimensions(scale)
     for source in scale.sources:
         for network in source.networks():
             found += _of_network(scale, source, network)
         found += _distances(scale, source)
     return found
+
+
+def _of_dimensions(scale: Scale) -> Iterator[Node]:
+    if scale.dimension is not None:
+        d = asdict(scale.dimension)
+        sizes, seeds, minutes = (d.pop(key) for key in ("sizes", "seeds", "minutes"))
+        for size in sizes:
+            for seed in range(seeds):
+                config = {**d, "size": size, "seed": seed}
+                yield Node(anisotropy(scale, size, seed), small.anisotropy, config, seconds=60 * minutes)
+
+
+def anisotropy(scale: Scale, size: int, seed: int) -> str:
+    """The id of the node of a small network trained at one size of images."""
+    return f"anisotropy/{scale.dimension.data}/size-{size}/seed-{seed}"  # type: ignore[union-attr]
 
 
 def of(kind: str, network: Network, *rest: str) -> str:

@@ -153,6 +153,31 @@ class Inversions:
 
 
 @dataclass(frozen=True)
+class Dimension:
+    """Small standard networks on one task at several sizes of images, for what is said of the number of pixels.
+
+    Attributes:
+        sizes: sides of the images, each twice the one before.
+        images: test images behind the measure.
+        minutes: an estimate of one training, on two cores.
+    """
+
+    data: str
+    sizes: tuple[int, ...]
+    seeds: int = 3
+    train: int | None = None
+    test: int | None = None
+    model: str = "resnet10"
+    width: int = 16
+    epochs: int = 6
+    batch_size: int = 128
+    lr: float = 0.1
+    augment: str = "none"
+    images: int = 100
+    minutes: float = 1.0
+
+
+@dataclass(frozen=True)
 class Scale:
     """Everything that a reproduction does.
 
@@ -161,6 +186,7 @@ class Scale:
         sources: networks to train.
         measured: images behind each measure.
         training_eps: at which the curvature ratios of Prop. 3.2 are taken beside 0.001.
+        dimension: for the claim about the number of pixels; None: not run.
     """
 
     name: str
@@ -168,6 +194,7 @@ class Scale:
     sources: tuple[Source, ...]
     transfers: Transfers = Transfers()
     inversions: Inversions = Inversions()
+    dimension: Dimension | None = None
     measured: int = 500
     training_eps: float = 0.5
     precision: str = "auto"
@@ -201,7 +228,7 @@ def read_scale(name_or_file: str | Path) -> Scale:
         values = tomllib.loads(content)
     except ValueError as error:
         raise UsageError(f"scale={text!r} is not TOML ({error}); mend it") from error
-    parts = {"transfers": Transfers, "inversions": Inversions}
+    parts = {"transfers": Transfers, "inversions": Inversions, "dimension": Dimension}
     for key, kind in parts.items():
         if key in values:
             values[key] = _filled(kind, values[key], f"[{key}]", text)
