@@ -1,11 +1,14 @@
-"""Put the demo's numbers and pictures into the README.
+"""Put the numbers of the demo, or of a reproduction, into the README.
 
     waterbed demo --out waterbed-demo && python tools/update_readme.py waterbed-demo
+    waterbed paper --scale cpu --root DATA --networks results/networks --out results/cpu
+    python tools/update_readme.py results/cpu
 
-Copies results.json and the two inversion grids to results/demo/ and renews the table between the README's markers.
+The first copies results.json and the two inversion grids to results/demo/. Both renew a table of the README.
 """
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ from pathlib import Path
 from waterbed.demo import summary_table
 
 ROOT = Path(__file__).parent.parent
-START, END = "<!-- demo table: start -->", "<!-- demo table: end -->"
+DECIDED = ("holds", "does not hold")
 
 
 def demo_table(results: dict) -> str:
@@ -30,16 +33,53 @@ def demo_table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def with_table(readme: str, results: dict) -> str:
-    """The README's text with a fresh table."""
-    before, rest = readme.split(START)
-    return f"{before}{START}\n{demo_table(results)}\n{END}{rest.split(END)[1]}"
+def paper_table(summary: dict) -> str:
+    """The claims that a reproduction decided as Markdown, each with a piece of evidence that decided it."""
+    counts = summary["counts"]
+    lines = [
+        f"Of {sum(counts.values())} claims {counts['holds']} hold, {counts['does not hold']} do not, "
+        f"{counts['undecided']} are undecided and {counts['not run']} not run. Decided:",
+        "",
+        "| claim | verdict | evidence |",
+        "|---|---|---|",
+    ]
+    for claim in summary["claims"]:
+        if claim["verdict"] in DECIDED:
+            deciding = [e for e in claim["evidence"] if e["verdict"] == claim["verdict"]]
+            lines.append(
+                f"| {claim['sentence']} ({claim['where']}) | {claim['verdict']} | "
+                f"{evidence_text(deciding[0], len(deciding), len(claim['evidence']))} |"
+            )
+    return "\n".join([*lines, "", summary["about"]])
+
+
+def evidence_text(evidence: dict, deciding: int, pieces: int) -> str:
+    """Such as "cifar10 to mnist: 5.2 [4.1, 6.3]; 2 of 3 pieces say so"."""
+    value, low, high = (float(evidence[key]) for key in ("value", "low", "high"))
+    interval = "" if math.isclose(low, high) else f" [{low:.3g}, {high:.3g}]"
+    share = f"; {deciding} of {pieces} pieces of evidence say so" if pieces > 1 else ""
+    return f"{evidence['label'].replace('|', chr(92) + '|')}: {value:.3g}{interval}{share}"
+
+
+def with_table(readme: str, name: str, table: str) -> str:
+    """The README's text with a fresh table between the markers of that name."""
+    start, end = f"<!-- {name} table: start -->", f"<!-- {name} table: end -->"
+    before, rest = readme.split(start)
+    return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+
+
+def update(source: Path, readme: str) -> str:
+    """The README's text with the results of a folder, a reproduction's or the demo's."""
+    if (source / "summary.json").is_file():
+        return with_table(readme, "paper", paper_table(json.loads((source / "summary.json").read_text())))
+    return with_table(readme, "demo", demo_table(json.loads((source / "results.json").read_text())))
 
 
 if __name__ == "__main__":
-    source, target = Path(sys.argv[1]), ROOT / "results" / "demo"
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ("results.json", "inversion-standard.png", "inversion-robust.png"):
-        shutil.copy(source / name, target / name)
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), json.loads((target / "results.json").read_text())))
+    source, kept = Path(sys.argv[1]), ROOT / "results" / "demo"
+    if not (source / "summary.json").is_file() and source.resolve() != kept:
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in ("results.json", "inversion-standard.png", "inversion-robust.png"):
+            shutil.copy(source / name, kept / name)
+    path = ROOT / "README.md"
+    path.write_text(update(source, path.read_text()))
