@@ -38,7 +38,8 @@ def paper_table(summary: dict) -> str:
     counts = summary["counts"]
     lines = [
         f"Of {sum(counts.values())} claims {counts['holds']} hold, {counts['does not hold']} do not, "
-        f"{counts['undecided']} are undecided and {counts['not run']} not run. Decided:",
+        f"{counts['undecided']} are undecided and {counts['not run']} not run. Decided, with the quantity that is "
+        "above its mark (0, or 1 for a ratio) where the claim is true, and its 95 % interval:",
         "",
         "| claim | verdict | evidence |",
         "|---|---|---|",
