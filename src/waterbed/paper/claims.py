@@ -123,7 +123,8 @@ CLAIMS: dict[str, Claim] = {
             where="Sec. 3, after Prop. 3.2",
             sentence="Gaussian noise falls the farther behind adversarial perturbations, the more pixels an image has.",
             quantity="log of lambda_1(S) n / tr S on images of twice the side, less the same on the small ones",
-            test="Networks of one architecture trained on one data set at two sizes. " + _SEEDS,
+            test="Networks of one architecture trained on one data set at two sizes. " + _SEEDS + " S has at most as "
+            "many directions as classes less one, so the quantity cannot be far from log 4 when the side doubles.",
         ),
         Claim(
             id="gaussian-training",

@@ -162,6 +162,7 @@ def theory(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict
 
 
 def mean_of(values: Tensor) -> dict[str, Any]:
+    """Mean over images of one value each, (N,), with its standard error, for JSON."""
     return mean_estimate(values, "1", "mean over images").to_dict()
 
 

@@ -53,7 +53,7 @@ class Margins(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         margins = self.body(x).squeeze(-1)
         slopes = vmap(grad(lambda one: self.body(one).squeeze(-1)))(x)
-        # The root of nothing has no second derivative, which a network at the start may need.
+        # dw/dD takes second derivatives, and the norm has none where a slope is 0; the small term gives it one.
         return torch.stack([margins, self.eps * (slopes.square().sum(1) + 1e-12).sqrt()], 1)
 
 
@@ -64,7 +64,7 @@ def robust_loss(outputs: Tensor, labels: Tensor) -> Tensor:
 
 @experiment(version=1)
 def dataset_fisher(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Eq. 11: log tr F_{w|D} of weights at a minimum of the standard and of the robust loss, by seed.
+    """Eq. 11: tr F_{w|D} [nats/pixel^2] of weights at a minimum of the standard and of the robust loss, by seed.
 
     D is a few of the training images, handwritten digits of two classes; Sigma* that of the loss that was minimised, as
     in :func:`waterbed.information.dataset_information`, whose 1/beta cancels in the difference.
