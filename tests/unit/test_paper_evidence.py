@@ -7,7 +7,7 @@ import pytest
 
 from waterbed.paper.claims import CLAIMS
 from waterbed.paper.evidence import EVIDENCE
-from waterbed.paper.found import Evidence, Found, over_images, over_seeds, slope
+from waterbed.paper.found import Evidence, Found, over_images, over_seeds
 from waterbed.paper.graph import Graph, Place
 from waterbed.paper.judge import Judged, judge
 from waterbed.paper.nodes import nodes
@@ -69,6 +69,16 @@ def test_a_result_of_another_config_is_not_used(found):
     assert evidence(found, "far-tasks") == []
 
 
+def test_slopes_of_all_seeds_are_over_the_same_eps(found):
+    for seed, norms in enumerate(({0: 30.0, 0.5: 10.0, 1: 20.0}, {0: 30.0, 1: 22.0})):
+        for eps, norm in norms.items():
+            name = f"eps-{eps:g}" if eps else "standard"
+            put(found, f"network/cifar10/{name}/seed-{seed}", {"weight_norms": [norm]})
+    (e,) = evidence(found, "fig-5-small-eps")
+    assert (e.value, e.n) == (-9.0, 2), "without 0.5, which one seed has not"
+    assert e.label.endswith("eps 0, 1")
+
+
 def test_slopes_need_two_eps(found):
     for eps, norm in ((1, 20.0), (2, 15.0)):
         put(found, f"network/cifar10/eps-{eps}/seed-0", {"weight_norms": [1.0, norm]})
@@ -77,7 +87,6 @@ def test_slopes_need_two_eps(found):
     assert math.isnan(e.low)
     assert Judged(CLAIMS["fig-5-large-eps"], [e]).verdict == "undecided", "one seed has no interval"
     assert evidence(found, "fig-5-small-eps") == []
-    assert slope({0.0: 1.0}) is None
 
 
 def test_the_gap_s_correlation_with_distance(found):

@@ -59,14 +59,12 @@ def over_images(label: str, estimate: dict[str, Any]) -> Evidence:
     return Evidence(f"{label}, over images", value, value - half, value + half, estimate["n"])
 
 
-def slope(points: dict[float, float]) -> float | None:
-    """Least squares slope of value on eps; None for fewer than two eps.
+def slope(points: dict[float, float]) -> float:
+    """Least squares slope of value on eps, of two eps or more.
 
     >>> slope({0.0: 1.0, 1.0: 3.0})
     2.0
     """
-    if len(points) < 2:
-        return None
     x, y = np.array(list(points)), np.array(list(points.values()))
     return round(float(np.polyfit(x, y, 1)[0]), 12)
 
@@ -135,14 +133,20 @@ class Found:
         sign: float = 1.0,
         among: Callable[[float], bool] = lambda eps: True,
     ) -> list[Evidence]:
-        """Slope on eps, by seed; of every seed with two eps or more for which ``among`` holds."""
-        found = []
+        """Slope on eps, by seed; of the seeds with two eps or more for which ``among`` holds, over the eps that all of
+        them have: over others the slope would be another quantity. If they share fewer than two, of the first alone."""
+        points = []
         for seed in range(max(source.seeds.values())):
-            points = {e: v for e, v in self.by_eps(source, value, seed).items() if among(e)}
-            one = slope(points)
-            if one is not None:
-                found.append(sign * one)
-        return [over_seeds(f"{source.name}: {label}", found)] if found else []
+            found = {e: v for e, v in self.by_eps(source, value, seed).items() if among(e)}
+            if len(found) > 1:
+                points.append(found)
+        if not points:
+            return []
+        shared = sorted(set.intersection(*(set(p) for p in points)))
+        if len(shared) < 2:
+            points, shared = points[:1], sorted(points[0])
+        slopes = [sign * slope({eps: p[eps] for eps in shared}) for p in points]
+        return [over_seeds(f"{source.name}: {label}, eps {', '.join(f'{e:g}' for e in shared)}", slopes)]
 
     def targets(self, source: Source) -> list[str]:
         """The targets of the source."""
