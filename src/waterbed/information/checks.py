@@ -12,6 +12,8 @@ from waterbed.engine import device_of, summed
 from waterbed.errors import UsageError, UsageTypeError, check_choice
 from waterbed.models import probe
 
+CHUNK_BYTES = 2**29
+
 
 def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
     """Raise unless ``inputs`` is a finite float tensor (N, ...) the model takes; returns it on the model's device, and
@@ -39,6 +41,11 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise UsageError(f"model gives outputs of shape {tuple(logits.shape)}; measures need logits (N, K), K >= 2")
     return inputs, logits
+
+
+def examples_that_fit(bytes_each: int) -> int:
+    """How many examples at a time the memory set aside allows."""
+    return max(1, min(256, CHUNK_BYTES // bytes_each))
 
 
 def per_example(

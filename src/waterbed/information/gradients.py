@@ -112,7 +112,7 @@ class WeightRows:
             finally:
                 for p, flag in zip(chosen, required, strict=True):
                     p.requires_grad_(flag)
-            found = {n: r for m, own, calls in taped for n, r in _named_rows(m, own, calls).items()}
+            found = {n: r for m, own, calls in taped for n, r in named_rows(m, own, calls).items()}
             size = max(float(e.norm()) for e in expected if e is not None)
             return all(
                 float((found[name][0, 0] - (0 if e is None else e)).norm())
@@ -133,20 +133,21 @@ class WeightRows:
             for name, rows in self._by_vmap(x, directions):
                 yield name, rows.square_().sum(1)
             return
-        for module, own, calls in self._taped(x, directions):
+        for module, own, calls in self.taped(x, directions):
             row = sum(self.parameters[name].numel() for name in own.values()) * x.element_size()
             step = max(1, SQUARE_BYTES // (row * len(calls[0][1])))
             found: dict[str, list[Tensor]] = {name: [] for name in own.values()}
             for start in range(0, len(x), step):
-                for name, rows in _named_rows(module, own, calls, slice(start, start + step)).items():
+                for name, rows in named_rows(module, own, calls, slice(start, start + step)).items():
                     found[name].append(rows.square_().sum(1))
             yield from ((name, torch.cat(parts)) for name, parts in found.items())
 
     def _by_layers(self, x: Tensor, directions: Directions) -> Iterator[tuple[str, Tensor]]:
-        for module, own, calls in self._taped(x, directions):
-            yield from _named_rows(module, own, calls).items()
+        for module, own, calls in self.taped(x, directions):
+            yield from named_rows(module, own, calls).items()
 
-    def _taped(self, x: Tensor, directions: Directions) -> Tape:
+    def taped(self, x: Tensor, directions: Directions) -> Tape:
+        """Of each layer: its chosen parameters, and of each call its input and its output's gradients."""
         taped = self._tape(x, directions)
         if taped is None:
             raise UsageError("model calls other layers for these inputs than for the first; pass inputs of one kind")
@@ -219,7 +220,7 @@ def _numel(output: object) -> int:
     return output.numel() if isinstance(output, Tensor) else 0
 
 
-def _named_rows(
+def named_rows(
     module: nn.Module, own: dict[str, str], calls: list[tuple[Tensor, tuple[Tensor, ...]]], part: slice = slice(None)
 ) -> dict[str, Tensor]:
     """Rows of one layer by the parameters' full names, summed over its calls, for the examples ``part``."""
@@ -233,32 +234,33 @@ def _named_rows(
 
 def _layer_rows(module: nn.Module, a: Tensor, g: Tensor, own: dict[str, str]) -> dict[str, Tensor]:
     """Rows of one layer's weight and bias from its input ``a`` (N, ...) and output gradients ``g`` (N, m, ...)."""
-    n, m = g.shape[:2]
-    if isinstance(module, nn.Conv2d):
-        g = g.flatten(3)
-        weight = lambda: _conv_weight_rows(module, a, g)  # noqa: E731
-    elif isinstance(module, nn.BatchNorm2d):
-        scale = (module.running_var + module.eps).rsqrt()
-        a = (a - module.running_mean[:, None, None]) * scale[:, None, None]
-        g = g.flatten(3)
-        weight = lambda: torch.einsum("nmcp,ncp->nmc", g, a.flatten(2))  # noqa: E731
-    else:
-        a, g = a.reshape(n, -1, a.shape[-1]), g.reshape(n, m, -1, g.shape[-1]).mT
-        weight = lambda: torch.einsum("nmop,npi->nmoi", g, a)  # noqa: E731
     rows = {}
     if "weight" in own:
-        rows["weight"] = weight()
+        rows["weight"] = _weight_rows(module, a, g)
     if "bias" in own:
-        rows["bias"] = g.sum(3)
+        linear = isinstance(module, nn.Linear)
+        rows["bias"] = g.reshape(*g.shape[:2], -1, g.shape[-1]).sum(2) if linear else g.flatten(3).sum(3)
     return rows
 
 
-def _conv_weight_rows(module: nn.Conv2d, a: Tensor, g: Tensor) -> Tensor:
-    """(N, m, O, I / groups, kh, kw) from input (N, I, H, W) and output gradients (N, m, O, P)."""
+def _weight_rows(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
+    """(N, m, *weight.shape) from input and output gradients."""
+    if isinstance(module, nn.BatchNorm2d):
+        scale = (module.running_var + module.eps).rsqrt()
+        a = (a - module.running_mean[:, None, None]) * scale[:, None, None]
+        return torch.einsum("nmcp,ncp->nmc", g.flatten(3), a.flatten(2))
+    patches, g = positions(module, a, g)
     n, m, out, p = g.shape
-    groups = module.groups
-    patches = F.unfold(a, module.kernel_size, module.dilation, module.padding, module.stride)
+    groups = getattr(module, "groups", 1)
     patches = patches.reshape(n, groups, -1, p)
     g = g.reshape(n, m, groups, out // groups, p).transpose(1, 2).reshape(n, groups, -1, p)
     rows = torch.matmul(g, patches.mT).reshape(n, groups, m, out // groups, -1).transpose(1, 2)
     return rows.reshape(n, m, *module.weight.shape)
+
+
+def positions(module: nn.Module, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """What a Linear or Conv2d layer multiplies at each of its P output positions, (N, I, P), and its output gradients
+    there, (N, m, O, P)."""
+    if isinstance(module, nn.Linear):
+        return a.reshape(len(a), -1, a.shape[-1]).mT, g.reshape(*g.shape[:2], -1, g.shape[-1]).mT
+    return F.unfold(a, module.kernel_size, module.dilation, module.padding, module.stride), g.flatten(3)

@@ -13,7 +13,7 @@ from torch.func import vjp
 
 from waterbed.engine import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
-from waterbed.information.checks import check_inputs, per_example
+from waterbed.information.checks import check_inputs, examples_that_fit, per_example
 from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
 from waterbed.information.estimators import batched_lambda_max
 from waterbed.information.gradients import forward_product, input_rows
@@ -119,7 +119,7 @@ class InputFisher:
             with frozen(model):
                 self.noise = RepresentationNoise(model, weight_fisher, beta, prior_variance, noise)
             self.method = "exact"
-            chunk_size = chunk_size or max(1, CHUNK_VALUES // (self.directions * self.noise.size))
+            chunk_size = chunk_size or examples_that_fit(self.noise.bytes_each(self.directions))
             said += f" ({self.noise.noise}{', printed form' if form == 'printed' else ''})"
         elif covariance_term or form == "printed":
             raise UsageError("covariance_term and form belong to observation='weight-noise'; leave them out")

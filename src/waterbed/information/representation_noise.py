@@ -10,6 +10,7 @@ from torch.func import functional_call, jacrev
 
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_number
 from waterbed.information.gradients import MethodModule, WeightRows
+from waterbed.information.gram import weighted_gram
 from waterbed.information.weight_fisher import WeightFisher
 
 FORMS = ("inverse", "printed")
@@ -50,7 +51,8 @@ class RepresentationNoise:
                 "the WeightFisher from fewer inputs or with labels='sampled'"
             )
         self.model, self.beta, self.prior_variance = model, beta, prior_variance
-        self._weight_rows = WeightRows(model, self.names, fisher.inputs[:1], "features")
+        self._example = fisher.inputs[:1]
+        self._weight_rows = WeightRows(model, self.names, self._example, "features")
         if self.noise == "exact":
             block = fisher.block(0, len(fisher.inputs))
             u = torch.cat([block[name] for name in self.names], dim=1).double() / math.sqrt(len(fisher.inputs))
@@ -58,22 +60,31 @@ class RepresentationNoise:
             self._u, self._damped_inverse = u, torch.linalg.inv(damped)
         else:
             parts = dict(zip(fisher.parameters, fisher.split(fisher.diagonal()), strict=True))
-            self._diagonal = torch.cat([parts[name].flatten() for name in self.names])
+            self._diagonal = {name: parts[name].double() for name in self.names}
+            self._variance = {n: beta / (f + beta / prior_variance) for n, f in self._diagonal.items()}
+
+    def bytes_each(self, features: int) -> int:
+        """What one example needs: the backward passes of each feature, and their rows where they are made."""
+        whole = self.noise == "exact" or self._weight_rows.method == "vmap"
+        element = self._example.element_size()
+        kept = (features + 2) * self._weight_rows.activations(self._example) * element
+        return kept + whole * features * self.size * (element + 8)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """J_w (n, d, k), float64, of the features about the feature extractor's weights."""
+        """J_w (n, d, k), float64, of the features about the feature extractor's weights, all in memory."""
         rows = dict(self._weight_rows(x, identity))
         return torch.cat([rows[name].double().flatten(2) for name in self.names], dim=2)
 
     def covariance(self, x: Tensor) -> Tensor:
         """Sigma_z (n, d, d), float64."""
+        if self.noise == "diagonal":
+            return weighted_gram(self._weight_rows, x, identity, self._variance)
         return self.project(self.jacobian(x))
 
     def project(self, j: Tensor) -> Tensor:
         """J Sigma* J^T for J (..., d, k)."""
         if self.noise == "diagonal":
-            variance = self.beta / (self._diagonal + self.beta / self.prior_variance)
-            return (j * variance) @ j.mT
+            return (j * torch.cat([self._variance[name].flatten() for name in self.names])) @ j.mT
         across = j @ self._u.T
         return self.prior_variance * (j @ j.mT - across @ self._damped_inverse @ across.mT)
 
@@ -84,14 +95,13 @@ class RepresentationNoise:
         J_w F J_w^T / beta, as eq. 9 prints it, which is no Fisher information unless J_w is orthogonal.
         """
         if form == "printed":
-            j = self.jacobian(x)
             if self.noise == "diagonal":
-                inner = (j * self._diagonal) @ j.mT
+                inner = weighted_gram(self._weight_rows, x, identity, self._diagonal)
             else:
-                across = j @ self._u.T
+                across = self.jacobian(x) @ self._u.T
                 inner = across @ across.mT
             values, vectors = torch.linalg.eigh(inner / self.beta)
-            return vectors * values.clamp_min(0).sqrt()[:, None, :], torch.full((len(x),), j.shape[1])
+            return vectors * values.clamp_min(0).sqrt()[:, None, :], torch.full((len(x),), inner.shape[1])
         covariance = self.covariance(x)
         scale = covariance.diagonal(dim1=1, dim2=2)
         moving = scale > RELATIVE_ZERO * scale.amax(1, keepdim=True)

@@ -15,7 +15,13 @@ from torch.nn.functional import cross_entropy
 from waterbed.engine import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information import spectrum
-from waterbed.information.checks import check_inputs, check_targets, choose_parameters, per_example
+from waterbed.information.checks import (
+    check_inputs,
+    check_targets,
+    choose_parameters,
+    examples_that_fit,
+    per_example,
+)
 from waterbed.information.estimate import Estimate, mean_estimate
 from waterbed.information.gradients import Directions, WeightRows
 from waterbed.information.likelihood import label_scores, sample_labels, softmax_root
@@ -24,7 +30,6 @@ from waterbed.progress import track
 
 LABELS = ("exact", "sampled", "empirical")
 LARGEST_MATRIX = 4096
-CHUNK_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ class WeightFisher:
         # An example's rows of all weights at once; and what backward passes keep, with which squares make do.
         rows = self.width * self.size * inputs.element_size()
         kept = (self.width + 2) * self._rows.activations(inputs[:1]) * inputs.element_size()
-        self.chunk_size = chunk_size or _chunk(rows + kept)
-        self._squares_size = chunk_size or _chunk(kept + (rows if self._rows.method == "vmap" else 0))
+        self.chunk_size = chunk_size or examples_that_fit(rows + kept)
+        self._squares_size = chunk_size or examples_that_fit(kept + (rows if self._rows.method == "vmap" else 0))
         self.forward_size = chunk_size or 256
         self._cached: _Sums | None = None
         self._gram: Tensor | None = None
@@ -324,8 +329,3 @@ class WeightFisher:
 
     def _estimate(self, samples: Tensor, unit: str, what: str) -> Estimate:
         return mean_estimate(samples, unit, f"{what}, {self.labels} labels", self.seed)
-
-
-def _chunk(bytes_each: int) -> int:
-    """How many examples at a time the memory set aside allows."""
-    return max(1, min(256, CHUNK_BYTES // bytes_each))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,11 +110,11 @@ class Graph:
 
     def select(self, patterns: Sequence[str]) -> list[str]:
         """Nodes whose id starts with one of the patterns (all without any), and what they need."""
-        chosen = [id for id in self.nodes if not patterns or any(id.startswith(p) for p in patterns)]
-        if not chosen:
-            kinds = dict.fromkeys(id.split("/")[0] for id in self.nodes)
-            raise UsageError(f"only={list(patterns)} names no experiment; start with {', '.join(kinds)}")
-        wanted = set(chosen)
+        wanted = {id for id in self.nodes if not patterns or any(id.startswith(p) for p in patterns)}
+        for pattern in patterns:
+            if not any(id.startswith(pattern) for id in self.nodes):
+                near = get_close_matches(pattern, self.nodes, 3, 0)
+                raise UsageError(f"only={pattern!r} names no experiment; nearest are {', '.join(near)} (see --dry-run)")
         for id in reversed(self.nodes):
             if id in wanted:
                 wanted.update(self.nodes[id].needs)
