@@ -130,6 +130,8 @@ def test_wrong_graphs_and_damaged_results(tmp_path):
 
 
 def test_a_misspelt_experiment_is_refused_with_the_nearest(tmp_path):
-    with pytest.raises(wb.UsageError, match=r"only='totl/ab' names no experiment; nearest are total/ab"):
+    with pytest.raises(
+        wb.UsageError, match=r"only='totl/ab' names no experiment; start with number, total; nearest are total/ab"
+    ):
         graph(tmp_path).run(["number/a", "totl/ab"], progress=False)
     assert CALLS == []

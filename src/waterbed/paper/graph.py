@@ -113,8 +113,9 @@ class Graph:
         wanted = {id for id in self.nodes if not patterns or any(id.startswith(p) for p in patterns)}
         for pattern in patterns:
             if not any(id.startswith(pattern) for id in self.nodes):
-                near = get_close_matches(pattern, self.nodes, 3, 0)
-                raise UsageError(f"only={pattern!r} names no experiment; nearest are {', '.join(near)} (see --dry-run)")
+                near = ", ".join(get_close_matches(pattern, self.nodes, 3, 0))
+                kinds = ", ".join(dict.fromkeys(id.split("/")[0] for id in self.nodes))
+                raise UsageError(f"only={pattern!r} names no experiment; start with {kinds}; nearest are {near}")
         for id in reversed(self.nodes):
             if id in wanted:
                 wanted.update(self.nodes[id].needs)
