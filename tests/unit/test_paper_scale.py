@@ -53,6 +53,7 @@ def test_the_cpu_scale_takes_the_networks_that_are_kept():
         ("sources = 3 = 4", "is not TOML"),
         ("about = 'x'\ncolour = 1\n[[sources]]\nname = 'a'\ndata = 'digits'\nseeds = { 0 = 1 }", "colour"),
         ("about = 'x'\n[[sources]]\nname = 'a'", "is incomplete"),
+        ("about = 'x'\n[transfers]\nlr = [0.01]\n[[sources]]\nname = 'a'\ndata = 'digits'", "give a table"),
     ],
 )
 def test_wrong_files(tmp_path, text, said):

@@ -1,5 +1,6 @@
 """Fine-tuning on a cached trunk is fine-tuning, only faster."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 import waterbed as wb
 from waterbed.data.images import TensorImages
-from waterbed.transfer_learning.finetune import cached_trunk, score_cached
+from waterbed.transfer_learning.finetune import RATES, cached_trunk, score_cached
 from waterbed.transfer_learning.logistic import fit_logistic
 from waterbed.transfer_learning.modes import trained_modules
 from waterbed.transfer_learning.trunk import UntraceableError, fill, split
@@ -233,3 +234,26 @@ def test_misspelt_settings_are_refused(source, digits):
     with pytest.raises(wb.UsageError, match="banana"):
         wb.finetune(source, digits, 1, banana=1)
     assert str(wb.TransferTable()) == "no fine-tunings"
+
+
+def test_the_rate_of_a_whole_network_is_searched_briefly_and_once(source, digits, tmp_path, monkeypatch):
+    module = importlib.import_module("waterbed.transfer_learning.finetune")
+    epochs = []
+    plain = module.fit
+    monkeypatch.setattr(module, "fit", lambda *a, **k: epochs.append((k["lr"], k["epochs"])) or plain(*a, **k))
+    settings = {**SHORT, "epochs": 8, "lr": (1e-6, 0.1, 1e6)}
+    run = wb.finetune(source, digits, 2, tmp_path / "run", **settings)
+    assert epochs == [(1e-6, 2), (0.1, 2), (1e6, 2), (0.1, 8)]
+    assert run.config["lr"] == 0.1, "a rate that diverges loses"
+    assert run.config["finetune"]["search"] == {"rates": [1e-6, 0.1, 1e6], "epochs": 2}
+    again = wb.finetune(source, digits, 2, tmp_path / "run", **settings)
+    assert len(epochs) == 5, "not searched again"
+    assert again.history == run.history
+    with pytest.raises(wb.UsageError, match="another out="):
+        wb.finetune(source, digits, 2, tmp_path / "run", **settings, search_epochs=1)
+
+
+def test_every_mode_chooses_its_rate(source, digits):
+    run = wb.finetune(source, digits, 1, **{**SHORT, "lr": None})
+    assert run.config["finetune"]["search"] == {"rates": list(RATES), "epochs": 1}
+    assert run.config["lr"] in RATES

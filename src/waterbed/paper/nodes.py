@@ -13,7 +13,7 @@ from waterbed.paper.scale import Network, Scale, Source
 
 EVALUATED = 2000
 WEIGHTS_ABOUT_DATA = {"linear": 0, "one-hidden-layer": 4}
-TUNING = ("batch_size", "lr", "weight_decay", "schedule", "milestones", "nesterov", "attack_eps", "bounds")
+TUNING = ("batch_size", "weight_decay", "schedule", "milestones", "nesterov", "attack_eps", "bounds")
 
 
 def nodes(scale: Scale) -> list[Node]:
@@ -98,7 +98,7 @@ def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node
             if target == own:
                 continue
             config = {"file": network.file, "data": target, "mode": mode, "seed": network.seed, "train": t.train}
-            config |= {"epochs": t.epochs[mode], "augment": t.augment.get(mode, "none")}
+            config |= {"epochs": t.epochs[mode], "augment": t.augment.get(mode, "none"), "lr": t.lr.get(mode, ())}
             config |= {key: getattr(t, key) for key in TUNING}
             yield Node(
                 of("transfer", network, target, f"mode-{mode}"), do.fine_tuning, config, (trained,), 60 * t.minutes

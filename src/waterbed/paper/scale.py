@@ -111,7 +111,7 @@ class Transfers:
         eps: of the backbones; 0 is the standard one.
         train: at most so many training images.
         epochs, augment: by mode.
-        lr: of several the best on held-out images; empty for the library's choice.
+        lr: by mode; of several the best on held-out images; the library's choice for modes that are not named.
     """
 
     targets: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class Transfers:
     epochs: dict[str, int] = field(default_factory=dict)
     augment: dict[str, str] = field(default_factory=dict)
     batch_size: int = 128
-    lr: tuple[float, ...] = ()
+    lr: dict[str, tuple[float, ...]] = field(default_factory=dict)
     weight_decay: float = 5e-4
     schedule: str = "one-cycle"
     milestones: tuple[int, ...] = ()
@@ -240,9 +240,11 @@ def read_scale(name_or_file: str | Path) -> Scale:
 
 def _filled(kind: type, values: dict[str, Any], place: str, file: str) -> Any:
     """An instance of a dataclass from TOML's values."""
-    known = {f.name for f in fields(kind)}
-    for key in values:
+    known = {f.name: f for f in fields(kind)}
+    for key, value in values.items():
         check_choice(f"the key in {place} of scale={file!r}", key, known)
+        if str(known[key].type).startswith("dict") and not isinstance(value, dict):
+            raise UsageError(f"{place} of scale={file!r} has {key} = {value!r}; give a table, as {{ name = value }}")
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:

@@ -14,11 +14,11 @@ from torch.utils.data import Subset
 
 from waterbed.data.images import check_data
 from waterbed.engine import Engine
-from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
+from waterbed.errors import DivergenceError, UsageError, UsageTypeError, check_choice, check_count, check_number
 from waterbed.evaluation import Score, evaluate, score_of
 from waterbed.models import FeatureClassifier
 from waterbed.objectives import Standard
-from waterbed.runs import Run, open_run
+from waterbed.runs import Run, RunFolder, open_run
 from waterbed.training import fit, run_config
 from waterbed.training_state import Settings
 from waterbed.transfer_learning.cached import Caches, accuracy, fit_tail, predictions
@@ -48,6 +48,7 @@ def finetune(
     views: int = 1,
     solver: str = "sgd",
     validation: float = 0.1,
+    search_epochs: int | None = None,
     watch: int = 0,
     seed: int = 0,
     cache: str = "auto",
@@ -68,12 +69,14 @@ def finetune(
             and does not move. A backbone without BatchNorm: the last (0) or every (1) LayerNorm or GroupNorm.
         out: run folder; None writes nothing.
         lr: the largest learning rate; of several, the one that does best on held-out training images is taken, and
-            the training repeated on all. None chooses among :data:`RATES` where a cache makes that cheap, and is 0.03
-            elsewhere. A rate fixed for all backbones would compare the scales of their features.
+            the training repeated on all. None chooses among :data:`RATES`. A rate fixed for all backbones would
+            compare the scales of their features.
         augment, views: in the cached modes that many augmented copies of each image are cached and taken in turn.
         solver: "sgd", or for the mode "linear" "logistic": l2-regularised logistic regression on standardised
             features (scikit-learn), its strength chosen on held-out images. It takes no seed and no learning rate.
         validation: the fraction of the training images that chooses.
+        search_epochs: epochs of the trainings that compare learning rates; None: all where a cache makes that cheap, a
+            quarter (one at least) elsewhere.
         watch: record test accuracy after every epoch: on all test images where cached, on that many elsewhere.
         cache: "auto", or "never" to run the whole network at every step.
         caches: what :func:`cached_trunk` gave for this model, task and mode, to use it again.
@@ -96,7 +99,9 @@ def finetune(
         )
     if solver == "logistic" and mode != "linear":
         raise UsageError(f"solver='logistic' fits the head alone; pass mode='linear', not {mode!r}")
-    rates = _rates(lr, mode)
+    rates = _rates(lr)
+    if search_epochs is not None:
+        check_count("search_epochs", search_epochs)
     if settings.get("ema") and mode in CACHED_MODES and (cache != "never" or caches is not None):
         raise UsageError(f"ema={settings['ema']!r} is not for cached training; pass cache='never', or mode=1 or 2")
     if caches is None:
@@ -106,7 +111,7 @@ def finetune(
     if solver == "logistic" and caches is None:
         raise UsageError("solver='logistic' works on cached features; leave cache='auto'")
 
-    def train(lr: float, part: Any, keep: Tensor | None, held: Tensor | None, out: Any) -> Run:
+    def train(lr: float, part: Any, keep: Tensor | None, held: Tensor | None, out: Any, epochs: int = epochs) -> Run:
         tuned, names = with_new_head(model, data, mode, seed)
         said = {
             "mode": str(mode),
@@ -114,6 +119,7 @@ def finetune(
             "trained": ["everything" if name == "" else name for name in names],
             "cache": "none" if caches is None else caches.train.said,
             "solver": solver,
+            **({} if searched is None else {"search": searched}),
         }
         chosen = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay}
         chosen |= {"schedule": schedule, "augment": augment, "watch": watch, "seed": seed}
@@ -140,18 +146,37 @@ def finetune(
         return run
 
     best = rates[0]
-    if len(rates) > 1 and solver == "sgd":
+    search = search_epochs or (epochs if caches is not None else max(1, epochs // 4))
+    searched = {"rates": list(rates), "epochs": search} if len(rates) > 1 and solver == "sgd" else None
+    if searched is not None:
         keep, held = held_out(len(data.train), validation, seed)
         part = SimpleNamespace(
             train=Subset(data.train, keep.tolist()),
             **{name: getattr(data, name) for name in ("test", "classes", "num_classes", "shape", "name")},
         )
         part = data if caches is not None else part
-        scores = {r: train(r, part, keep, held, None).history[-1]["validation_clean"] for r in rates}
-        best = max(scores, key=lambda r: (scores[r], -r))
+
+        def score(rate: float) -> float:
+            try:
+                return train(rate, part, keep, held, None, search).history[-1]["validation_clean"]
+            except DivergenceError:
+                return -1.0
+
+        best = _found_before(out, searched)
+        if best is None:
+            scores = {rate: score(rate) for rate in rates}
+            best = max(scores, key=lambda rate: (scores[rate], -rate))
     run = train(best, data, None, None, out)
     run.model.requires_grad_(True)
     return run
+
+
+def _found_before(out: str | Path | None, searched: dict[str, Any]) -> float | None:
+    """The learning rate that a run in this folder found by the same search."""
+    if out is None or not RunFolder(out).is_run():
+        return None
+    config = RunFolder(out).config()
+    return config["lr"] if config.get("finetune", {}).get("search") == searched else None
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -161,10 +186,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         check_choice("the setting", name, known)
 
 
-def _rates(lr: float | Sequence[float] | None, mode: int | str) -> Sequence[float]:
+def _rates(lr: float | Sequence[float] | None) -> Sequence[float]:
     """The learning rates to choose from."""
     if lr is None:
-        return RATES if mode in CACHED_MODES else (0.03,)
+        return RATES
     rates = (lr,) if isinstance(lr, int | float) else tuple(lr)
     if not rates:
         raise UsageError("lr is empty; pass one learning rate or more")
