@@ -46,10 +46,11 @@ def paper_table(summary: dict) -> str:
     ]
     for claim in summary["claims"]:
         if claim["verdict"] in DECIDED:
-            deciding = [e for e in claim["evidence"] if e["verdict"] == claim["verdict"]]
+            judged = [e for e in claim["evidence"] if e["counts"]]
+            deciding = [e for e in judged if e["verdict"] == claim["verdict"]]
             lines.append(
                 f"| {claim['sentence']} ({claim['where']}) | {claim['verdict']} | "
-                f"{evidence_text(deciding[0], len(deciding), len(claim['evidence']))} |"
+                f"{evidence_text(deciding[0], len(deciding), len(judged))} |"
             )
     return "\n".join([*lines, "", summary["about"]])
 

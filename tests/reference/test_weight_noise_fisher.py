@@ -238,6 +238,7 @@ def test_lemma_5_1_in_its_true_forms_and_its_false_one(mlp):
         inner = jx.T @ a.T @ torch.linalg.inv(a @ a.T) @ a @ jx
         assert float(torch.linalg.eigvalsh(jx.T @ jx - inner)[0]) > -1e-10, "Loewner order"
         logits += float((a @ jx).square().sum()) / 6
+    assert bounds.unit_noise.value == pytest.approx(logits)
     assert logits > bounds.features.value, "with unit noise on both, the lemma as printed fails"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from waterbed.paper.claims import CLAIMS
 from waterbed.paper.evidence import EVIDENCE
-from waterbed.paper.found import Evidence, Found, over_images, over_seeds
+from waterbed.paper.found import Evidence, Found, over_images, over_seeds, over_targets
 from waterbed.paper.graph import Graph, Place
 from waterbed.paper.judge import Judged, judge
 from waterbed.paper.nodes import nodes
@@ -69,17 +69,33 @@ def test_a_result_of_another_config_is_not_used(found):
     assert evidence(found, "far-tasks") == []
 
 
-def test_slopes_of_all_seeds_are_over_the_same_eps(found):
+def test_steps_of_eps_are_paired_and_shared_ones_come_first(found):
     for seed, norms in enumerate(({0: 30.0, 0.5: 10.0, 1: 20.0}, {0: 30.0, 1: 22.0})):
         for eps, norm in norms.items():
             name = f"eps-{eps:g}" if eps else "standard"
             put(found, f"network/cifar10/{name}/seed-{seed}", {"weight_norms": [norm]})
-    (e,) = evidence(found, "fig-5-small-eps")
-    assert (e.value, e.n) == (-9.0, 2), "without 0.5, which one seed has not"
-    assert e.label.endswith("eps 0, 1")
+    steps = evidence(found, "fig-5-small-eps")
+    assert [(e.label.split(", ")[1], e.value, e.n) for e in steps] == [
+        ("eps 1 less eps 0", -9.0, 2),
+        ("eps 0.5 less eps 0", -20.0, 1),
+        ("eps 1 less eps 0.5", 10.0, 1),
+    ]
+    assert Judged(CLAIMS["fig-5-small-eps"], steps).counted == [True, False, False]
 
 
-def test_slopes_need_two_eps(found):
+def test_a_curve_that_falls_and_rises_does_not_rise(found):
+    """A line through its ends would say that it does."""
+    for seed in range(3):
+        for eps, value in (("standard", 8.5), ("eps-1", 8.3), ("eps-2", 8.9)):
+            result = {name: {"value": value + 0.01 * seed} for name in ("weight_log_variance",)}
+            result["weight_rescaling_invariant_trace"] = {"value": math.exp(-value)}
+            put(found, f"measures/cifar10/{eps}/seed-{seed}", result)
+    steps = evidence(found, "fig-4")
+    assert [round(e.value, 2) for e in steps] == [-0.2, 0.6, -0.2, 0.6]
+    assert Judged(CLAIMS["fig-4"], steps).verdict == "does not hold"
+
+
+def test_steps_need_two_eps(found):
     for eps, norm in ((1, 20.0), (2, 15.0)):
         put(found, f"network/cifar10/eps-{eps}/seed-0", {"weight_norms": [1.0, norm]})
     (e,) = evidence(found, "fig-5-large-eps")
@@ -95,10 +111,42 @@ def test_the_gap_s_correlation_with_distance(found):
         for seed in range(2):
             put(found, f"transfer/cifar10/standard/seed-{seed}/{target}/mode-0", {"accuracy": 40.0})
             put(found, f"transfer/cifar10/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 40.0 + gap + seed})
-    spearman, pearson = evidence(found, "fig-8")
-    assert (spearman.value, spearman.n) == (pytest.approx(1.0), 2)
+    spearman, pearson = pieces = evidence(found, "fig-8")
+    assert (spearman.value, spearman.n, spearman.over) == (pytest.approx(1.0), 3, "target")
+    assert "mean gaps of 2 seeds, permutation p 0.17" in spearman.label
     assert 0.9 < pearson.value < 1
+    assert Judged(CLAIMS["fig-8"], pieces).verdict == "undecided", "three targets decide nothing"
     assert evidence(found, "fig-7") == []
+
+
+def test_correlations_over_few_targets():
+    assert over_targets("", 1.0, 3).low == -1
+    assert over_targets("", 0.63, 5).low < 0 < over_targets("", 0.95, 5).low
+
+
+def test_both_halves_of_the_asymmetry(found):
+    for seed in range(2):
+        for source, target, gap in (("cifar10", "cifar100", -1.0), ("cifar100", "cifar10", -9.0 + 0.1 * seed)):
+            put(found, f"transfer/{source}/standard/seed-{seed}/{target}/mode-0", {"accuracy": 40.0})
+            put(found, f"transfer/{source}/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 40.0 + gap + 0.01 * seed})
+    there, back = evidence(found, "asymmetry")
+    assert there.high < 0 < back.low
+    assert Judged(CLAIMS["asymmetry"], [there, back]).verdict == "does not hold", (
+        "a gap that is not symmetric is not all"
+    )
+
+
+def test_the_robust_network_s_inversions_decide(found):
+    modes = {"plain": 0.5, "variational": 0.4, "effective": 0.3}
+    for seed in range(3):
+        for kind, more in (("standard", 0.0), ("eps-1", 0.01 * seed)):
+            result = {f"own/{m}": {"ssim": [s + more], "identified": [kind == "eps-1"]} for m, s in modes.items()}
+            put(found, f"inversions/cifar10/{kind}/seed-{seed}", {**result, "noise_size": 0.31})
+    robust, standard = evidence(found, "fig-1-noise-once")
+    assert (robust.beside, standard.beside) == (False, True)
+    assert "noise 31 % of |w|" in robust.label
+    _, share = evidence(found, "inversion")
+    assert share.value == 1.0
 
 
 def test_fine_grained_tasks_and_what_batch_norms_gain(tmp_path):
@@ -135,7 +183,7 @@ def test_the_best_arm_speaks_for_noise(found):
         },
         {"arm": "variational, beta 1e-10", "speed_up": [1.1, 1.2], "gain_clean": [0, 0.1], "gain_objective": [0, 0.2]},
     ]
-    put(found, "convergence/cifar10/standard/seed-0", {"arms": arms})
+    put(found, "convergence/cifar10/eps-1/seed-0", {"arms": arms})
     (e,) = evidence(found, "fig-2-speed")
     assert "beta 1e-10" in e.label
     assert e.value == pytest.approx(1.15)
@@ -153,7 +201,7 @@ def test_curves_of_one_seed_decide_nothing(found):
     assert (e.label, e.n) == ("cifar10, mode 0, mean of 3 targets", 1)
     assert Judged(CLAIMS["fig-10"], [e]).verdict == "undecided"
     labels = [e.label for e in evidence(found, "far-tasks")]
-    assert labels == ["cifar10 to mnist", "cifar10 to gtsrb (in the place of SVHN)"]
+    assert labels == ["cifar10 to mnist", "cifar10 to gtsrb (not in the paper; in the place of SVHN)"]
 
 
 def test_ratios_near_one():
@@ -175,6 +223,13 @@ def test_all_evidence_must_agree():
     assert judged((1, 2), (-1, 4)) == "undecided"
     assert judged((1, 2), (-1, 4), (-3, -2)) == "does not hold"
     assert judged() == "not run"
+    one_seed = Evidence("", -5.0, math.nan, math.nan, 1)
+    beside = Evidence("", -5.0, -6.0, -4.0, 3, beside=True)
+    several = Evidence("", 1.5, 1.0, 2.0, 3)
+    assert Judged(CLAIMS["far-tasks"], [several, one_seed, beside]).verdict == "holds"
+    assert Judged(CLAIMS["far-tasks"], [several, one_seed, beside]).counted == [True, False, False]
+    assert Judged(CLAIMS["far-tasks"], [one_seed, beside]).verdict == "undecided"
+    assert Judged(CLAIMS["far-tasks"], [beside]).verdict == "undecided"
 
 
 def test_intervals():

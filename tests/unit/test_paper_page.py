@@ -83,9 +83,10 @@ def made_up(id, config, place, rng):
         names += ("weight_rescaling_invariant_trace", "weight_log_variance", "effective_information")
         return {name: estimate(3.0 - eps) for name in names}
     if kind == "theory":
-        keys = ("lambda_max_less_mean", "log_lambda_max", "whole_eps", "lemma", "lemma_labels")
+        keys = ("lambda_max_less_mean", "log_lambda_max", "lemma", "lemma_labels", "lemma_unit_noise")
         ratios = {f"{e:g}": estimate(1.0) for e in config["ratio_eps"]}
-        return {"ratios": ratios, **{key: estimate(1.0) for key in keys}}
+        whole = {"hits": 99, "n": 100, "eps": 0.05}
+        return {"ratios": ratios, "whole_eps": whole, **{key: estimate(1.0) for key in keys}}
     if kind == "dataset-fisher":
         return {"standard": [1.0, 2.0, 1.5], "robust": [0.5, 0.9, 0.8]}
     if kind == "anisotropy":
@@ -97,9 +98,11 @@ def made_up(id, config, place, rng):
         numbers = {"silhouette": 0.2, "neighbours": 70.0, "n": 200}
         return {"soft_nearest_neighbour_loss": loss, **numbers, "t_sne": points, "labels": labels.tolist()}
     if kind == "inversions":
-        result = {}
+        result = {"noise_size": 0.1}
         for task in ("own", "elsewhere"):
-            result |= {f"{task}/{m}": {"ssim": rng.random(4).tolist()} for m in ("plain", "variational", "effective")}
+            for mode in ("plain", "variational", "effective"):
+                result[f"{task}/{mode}"] = {"ssim": rng.random(4).tolist(), "identified": [True, False, True, True]}
+            result[f"{task}/grey_ssim"] = [0.2] * 4
             result[f"{task}/picture"] = f"{config['file']}-{task}.png"
             (place.out / "pictures").mkdir(exist_ok=True)
             save_figure(curves({"y": [1, 2]}, "x", "y"), place.out / "pictures" / result[f"{task}/picture"])

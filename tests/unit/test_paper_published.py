@@ -6,6 +6,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import waterbed as wb
 from waterbed.data.catalog import CATALOG
@@ -183,6 +185,68 @@ def asymmetric_distance():
     assert wb.class_emd(*a, *b) == pytest.approx(wb.class_emd(*b, *a))
 
 
+def half_in_preliminaries():
+    w, x, d = torch.randn(3, 5, dtype=torch.float64), torch.randn(5, dtype=torch.float64), torch.full((3, 5), 1e-4)
+    d[0] = 0
+    p, q = (torch.softmax(m @ x, 0) for m in (w, w + d))
+    kl = float((p * (p / q).log()).sum())
+    change = d.double() @ x
+    fisher = float(change @ (torch.diag(p) - p[:, None] * p) @ change)
+    assert kl == pytest.approx(fisher / 2, rel=1e-2)
+
+
+def noise_by_two():
+    f, beta, prior = 2.0, 0.1, 1e4
+    sigma = np.linspace(0.01, 0.2, 100_000)
+    cost = f * sigma / 2 + beta / 2 * (sigma / prior - 1 - np.log(sigma / prior))
+    best = sigma[cost.argmin()]
+    assert best == pytest.approx(beta / (f + beta / prior), rel=1e-3)
+    assert beta / 2 / (f + beta / (2 * prior)) == pytest.approx(best / 2, rel=1e-3)
+    assert beta / f == pytest.approx(best, rel=1e-3)
+
+
+def eq_9():
+    torch.manual_seed(0)
+    jx, jw, f = torch.randn(2, 4), torch.randn(2, 6), torch.diag(torch.rand(6) + 0.5)
+
+    def printed(scale):
+        return (scale * jx).T @ (scale * jw) @ f @ (scale * jw).T @ (scale * jx)
+
+    def gaussian(scale):
+        return (scale * jx).T @ torch.linalg.inv((scale * jw) @ torch.linalg.inv(f) @ (scale * jw).T) @ (scale * jx)
+
+    assert torch.allclose(gaussian(3), gaussian(1), rtol=1e-3)
+    assert torch.allclose(printed(3), 81 * printed(1), rtol=1e-3)
+
+
+def eq_12():
+    s = np.array([0.01, 0.1])  # eigenvalues of F over beta / lambda^2: noise of nearly the prior's size
+    inner = 0.5 * (np.log(1 + s) + 1 / (1 + s)).sum()
+    assert inner - len(s) / 2 == pytest.approx(0.5 * (np.log(1 + s) - s / (1 + s)).sum())
+    assert inner - len(s) / 2 > 0
+    assert inner - len(s) < 0
+
+
+def eq_10():
+    """For f = w x, noise of variance v on the target leaves the best x' at x, on the model it does not."""
+    w, x, v = 2.0, 1.0, 0.5
+    grid = np.linspace(0, 2, 200_001)
+    on_target = (w * grid - w * x) ** 2 + v * x**2
+    on_model = (w * grid - w * x) ** 2 + v * grid**2
+    assert grid[on_target.argmin()] == pytest.approx(x)
+    assert grid[on_model.argmin()] == pytest.approx(w**2 * x / (w**2 + v), abs=1e-4)
+
+
+def lemma_5_1():
+    backbone, head = nn.Linear(2, 2, bias=False), nn.Linear(2, 2)
+    with torch.no_grad():
+        backbone.weight.copy_(torch.eye(2))
+        head.weight.copy_(3 * torch.eye(2))
+    bounds = wb.fisher_bounds(wb.FeatureClassifier(backbone, head).double().eval(), torch.rand(4, 2).double())
+    assert bounds.unit_noise.value == pytest.approx(9 * bounds.features.value)
+    assert bounds.noisy_logits.value == pytest.approx(bounds.features.value)
+
+
 EVIDENCE = {
     check.__name__.replace("_", "-"): check
     for check in (
@@ -195,12 +259,18 @@ EVIDENCE = {
         smaller_gap,
         batch_norm_boost,
         asymmetric_distance,
+        half_in_preliminaries,
+        noise_by_two,
+        eq_9,
+        eq_12,
+        eq_10,
+        lemma_5_1,
     )
 }
 
 
 def test_every_slip_has_its_evidence():
-    assert [s.id for s in slips()] == list(EVIDENCE)
+    assert [s.id.replace(".", "-") for s in slips()] == list(EVIDENCE)
 
 
 @pytest.mark.parametrize("slip", EVIDENCE)

@@ -123,12 +123,15 @@ class FisherBounds:
         labels_bound: 1/2 |A|_2^2 tr F_{z|x} (gaussian, sigma = 1); never below ``labels``.
         noisy_logits: tr of F_y = J^T A^T (A A^T)^+ A J for y = A (z + noise) + b.
         features: tr F_{z|x} = tr J^T J; never below ``noisy_logits``.
+        unit_noise: tr J^T A^T A J, for y = A z + b with unit noise on y: above ``features`` where |A| stretches what
+            the input moves.
     """
 
     labels: Estimate
     labels_bound: Estimate
     noisy_logits: Estimate
     features: Estimate
+    unit_noise: Estimate
 
 
 def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> FisherBounds:
@@ -136,7 +139,7 @@ def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> Fis
 
     The lemma as printed (tr F_y <= tr F_z) is false if z and y = A z + b get unit noise each: |A| > 1 breaks it. True
     are (a) for y = A (z + noise) + b, F_y <= F_z in the Loewner order, and (b) for softmax labels,
-    tr F_{y|x} <= 1/2 |A|_2^2 tr F_{z|x}. Both sides of both are returned.
+    tr F_{y|x} <= 1/2 |A|_2^2 tr F_{z|x}. Both sides of both are returned, and what breaks the printed form.
 
     Args:
         model: a FeatureClassifier, such as a fine-tuned one.
@@ -146,12 +149,13 @@ def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> Fis
     inputs = features.inputs
     a = model.head.weight.detach().double()
     projector = torch.linalg.pinv(a) @ a
-    noisy, full = [], []
+    noisy, full, unit_noise = [], [], []
     with frozen(model):
         for x in inputs.split(chunk_size):
             j = input_rows(model.features, x, identity).double().flatten(2)
             full.append(j.square().sum((1, 2)))
             noisy.append((projector @ j).square().sum((1, 2)))
+            unit_noise.append((a @ j).square().sum((1, 2)))
     bound = 0.5 * torch.linalg.matrix_norm(a, 2).square() * torch.cat(full)
     unit = "nats/pixel^2"
     return FisherBounds(
@@ -159,4 +163,5 @@ def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> Fis
         labels_bound=mean_estimate(bound, unit, "1/2 |A|^2 tr F_z, exact"),
         noisy_logits=mean_estimate(torch.cat(noisy), unit, "y = A (z + noise) + b, exact"),
         features=mean_estimate(torch.cat(full), unit, features.said),
+        unit_noise=mean_estimate(torch.cat(unit_noise), unit, "y = A z + b + noise, exact"),
     )

@@ -89,6 +89,22 @@ class Inversion:
             ),
         }
 
+    def identified(self) -> Tensor:
+        """Whether each image (B,) correlates more with its own original than with any other of the batch, over pixels
+        about their mean; by chance one in B does.
+
+        >>> originals = torch.eye(3).view(3, 1, 1, 3)
+        >>> found = Inversion(originals[[0, 2, 1]], *[torch.zeros(1, 3)] * 2, *[torch.zeros(3)] * 2, originals,
+        ...     *[torch.zeros(3)] * 2, "plain", 0.0, 0, torch.ones(3))
+        >>> found.identified().tolist()
+        [True, False, False]
+        """
+        images, originals = (
+            torch.nn.functional.normalize(x.flatten(1).double() - x.flatten(1).double().mean(1, keepdim=True), dim=1)
+            for x in self._pairs()
+        )
+        return (images @ originals.mT).argmax(1) == torch.arange(len(images), device=images.device)
+
     def lpips(self, net: str = "alex") -> Tensor:
         """Learned perceptual distance (B,) from the originals, by the optional package ``lpips`` (Zhang et al. 2018).
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from waterbed.paper.evidence import about, exactly, first_results
-from waterbed.paper.found import Evidence, Found, Value, over_images, over_seeds
+from waterbed.paper.found import Evidence, Found, Value, over_images, over_seeds, share_of_images
 from waterbed.paper.nodes import WEIGHTS_ABOUT_DATA, anisotropy
 from waterbed.paper.scale import Network
 
@@ -26,20 +27,22 @@ def _small_eps(found: Found) -> Iterator[Evidence]:
 def _training_eps(found: Found) -> Iterator[Evidence]:
     eps = f"{found.scale.training_eps:g}"
     for name, result in first_results(found, "theory"):
-        yield _near_one(f"{name}, eps {eps}", result["ratios"][eps], 0.5)
+        yield _near_one(f"{name}, eps {eps}", result["ratios"][eps], 0.5, beside=name.endswith("/standard"))
 
 
-def _near_one(label: str, ratio: dict, within: float) -> Evidence:
+def _near_one(label: str, ratio: dict, within: float, beside: bool = False) -> Evidence:
     """``within`` less the distance of a ratio from 1."""
-    e = over_images(label, ratio)
+    e = over_images(label, ratio, beside)
     ends = [abs(e.low - 1), abs(e.high - 1)]
     nearest = 0.0 if e.low <= 1 <= e.high else min(ends)
-    return Evidence(e.label, within - abs(e.value - 1), within - max(ends), within - nearest, e.n)
+    return replace(e, value=within - abs(e.value - 1), low=within - max(ends), high=within - nearest)
 
 
 @about("footnote-1")
 def _whole_eps(found: Found) -> Iterator[Evidence]:
-    yield from _of_images(found, "whole_eps", "share", 0.95)
+    for name, result in first_results(found, "theory"):
+        share = result["whole_eps"]
+        yield share_of_images(f"{name}: share at eps {share['eps']:g}", share["hits"], share["n"]).minus(0.95)
 
 
 @about("gaussian-bound")
@@ -49,13 +52,14 @@ def _gaussian_bound(found: Found) -> Iterator[Evidence]:
 
 @about("lemma-5.1")
 def _lemma(found: Found) -> Iterator[Evidence]:
-    yield from _of_images(found, "lemma", "noise before the layer")
+    yield from _of_images(found, "lemma", "noise on the features alone")
+    yield from _of_images(found, "lemma_unit_noise", "unit noise on features and logits alike")
     yield from _of_images(found, "lemma_labels", "softmax labels, with the bound 1/2 |A|^2 tr F_z")
 
 
-def _of_images(found: Found, key: str, label: str, less: float = 0.0) -> Iterator[Evidence]:
+def _of_images(found: Found, key: str, label: str) -> Iterator[Evidence]:
     for name, result in first_results(found, "theory"):
-        yield over_images(f"{name}: {label}", result[key]).minus(less)
+        yield over_images(f"{name}: {label}", result[key])
 
 
 @about("gaussian-training")
@@ -125,7 +129,7 @@ def _input_fisher(found: Found) -> Iterator[Evidence]:
 @about("effective-information")
 def _effective(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
-        yield from found.slopes("minus the slope", source, found.measure("effective_information"), -1)
+        yield from found.steps("fall [nats]", source, found.measure("effective_information"), -1)
 
 
 @about("jacobian")
@@ -139,8 +143,8 @@ def _jacobian(found: Found) -> Iterator[Evidence]:
 def _log_variance(found: Found) -> Iterator[Evidence]:
     invariant = _log(found.measure("weight_rescaling_invariant_trace"))
     for source in found.scale.sources:
-        yield from found.slopes("slope of the log-variance", source, found.measure("weight_log_variance"))
-        yield from found.slopes("minus the slope of log tr(D F D)", source, invariant, -1)
+        yield from found.steps("log-variance", source, found.measure("weight_log_variance"))
+        yield from found.steps("minus log tr(D F D)", source, invariant, -1)
 
 
 def _last_norm(found: Found) -> Value:
@@ -150,28 +154,25 @@ def _last_norm(found: Found) -> Value:
 @about("fig-5-large-eps")
 def _norm_above_one(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
-        yield from found.slopes("eps of 1 and more", source, _last_norm(found), -1, lambda eps: eps >= 1)
+        yield from found.steps("fall of |w|", source, _last_norm(found), -1, lambda eps: eps >= 1)
 
 
 @about("fig-5-small-eps")
 def _norm_up_to_one(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
-        yield from found.slopes("eps of 1 and less", source, _last_norm(found), 1, lambda eps: eps <= 1)
+        yield from found.steps("|w|", source, _last_norm(found), 1, lambda eps: eps <= 1)
 
 
 @about("fig-5-dynamics")
 def _norm_dynamics(found: Found) -> Iterator[Evidence]:
+    """Curves less their last value: where they end is judged by other claims."""
+    curve = found.reader("network", lambda r: list(np.array(r["weight_norms"]) - r["weight_norms"][-1]))
     for source in found.scale.sources:
-        curves = [
-            [found.of("network", Network(source.name, k, e, seed)) for seed in range(source.seeds_at(0.0))]
-            for k, e in (("standard", 0.0), ("adversarial", source.robust))
-        ]
-        standard, robust = ([np.array(r["weight_norms"]) for r in c if r is not None] for c in curves)
-        if len(standard) > 1 and len(standard) == len(robust):
-            others = [*standard[1:], standard[0]]
-            apart = [
-                float(abs(s - r).max() - abs(s - o).max()) for s, r, o in zip(standard, robust, others, strict=True)
-            ]
+        both = [(np.array(s), np.array(r)) for s, r in found.pairs(source, curve)]
+        if len(both) > 1:
+            # Every seed against the next: two standard networks differ by chance alone.
+            others = [s for s, _ in (*both[1:], both[0])]
+            apart = [float(abs(s - r).max() - abs(s - o).max()) for (s, r), o in zip(both, others, strict=True)]
             yield over_seeds(source.name, apart)
 
 
@@ -189,17 +190,23 @@ def _unlike(found: Found, which: str, part: slice = slice(None)) -> Value:
 
 @about("inversion")
 def _inversion(found: Found) -> Iterator[Evidence]:
+    yield from _recognised(found, "own", "")
+
+
+def _recognised(found: Found, which: str, on: str) -> Iterator[Evidence]:
+    """Both networks' inversions against the originals, by SSIM and by which original they resemble most."""
+    identified = found.reader("inversions", lambda r: float(np.mean(r[f"{which}/plain"]["identified"])))
     for source in found.scale.sources:
-        yield from found.difference("1 - SSIM", source, _unlike(found, "own/plain"), robust_less_standard=False)
+        unlike = _unlike(found, f"{which}/plain")
+        yield from found.difference(f"1 - SSIM{on}", source, unlike, robust_less_standard=False)
+        yield from found.difference(f"share of inversions most like their own original{on}", source, identified)
 
 
 @about("inversion-elsewhere")
 def _inversion_elsewhere(found: Found) -> Iterator[Evidence]:
     task = found.scale.inversions.elsewhere
     if task is not None:
-        for source in found.scale.sources:
-            value = _unlike(found, "elsewhere/plain")
-            yield from found.difference(f"1 - SSIM on {task}", source, value, robust_less_standard=False)
+        yield from _recognised(found, "elsewhere", f", {task}")
 
 
 @about("fig-1-noise-once")
@@ -213,13 +220,16 @@ def _effective_images(found: Found) -> Iterator[Evidence]:
 
 
 def _modes(found: Found, a: str, b: str) -> Iterator[Evidence]:
-    """1 - SSIM in one mode less that in another, standard and robust networks by themselves."""
+    """1 - SSIM in one mode less that in another, of the robust networks, the standard ones beside them."""
     for source in found.scale.sources:
         both = [found.pairs(source, _unlike(found, which)) for which in (a, b)]
-        for i, kind in enumerate(("standard", "robust")):
+        sizes = found.pairs(source, found.reader("inversions", lambda r: r["noise_size"]))
+        for i, kind in ((1, "robust"), (0, "standard")):
             values = [x[i] - y[i] for x, y in zip(*both, strict=True)]
             if values:
-                yield over_seeds(f"{source.name}, {kind}: 1 - SSIM", values)
+                size = f"noise {100 * float(np.mean([s[i] for s in sizes])):.2g} % of |w|"
+                label = f"{source.name}, {kind}: 1 - SSIM, beta {found.scale.inversions.beta:g}, {size}"
+                yield over_seeds(label, values, beside=kind == "standard")
 
 
 @about("fig-2-speed", "fig-2-forty")
@@ -234,25 +244,27 @@ def _fit(found: Found) -> Iterator[Evidence]:
 
 
 def _best_arm(found: Found, key: str, label: str) -> Iterator[Evidence]:
-    """The variational arm that does best, chosen afterwards: in favour of the claim. The seeds are those of start and
-    noise; the network is one."""
+    """The variational arm that does best, chosen afterwards: in favour of the claim. The network is one of each kind;
+    the paper inverts the robust one."""
     for name, result in first_results(found, "convergence"):
         arms = {a["arm"]: a[key] for a in result["arms"] if a["arm"].startswith("variational")}
         best = max(arms, key=lambda arm: float(np.mean(arms[arm])))
-        yield over_seeds(f"{name}, best arm ({best}), over starts of one network: {label}", arms[best])
+        standard = name.endswith("/standard")
+        yield over_seeds(f"{name}, best arm ({best}): {label}", arms[best], "start", beside=standard)
 
 
 @about("fig-9")
 def _best_eps(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
-        values = []
+        halves = []
         for seed in range(max(source.seeds.values())):
-            chosen, judged = (
-                found.by_eps(source, _unlike(found, "own/plain", part), seed)
-                for part in (slice(0, None, 2), slice(1, None, 2))
-            )
-            if len(chosen) > 2:
-                between = min(sorted(chosen)[1:-1], key=lambda eps: chosen[eps])
-                values.append(min(judged[min(judged)], judged[max(judged)]) - judged[between])
+            parts = (slice(0, None, 2), slice(1, None, 2))
+            halves.append([found.by_eps(source, _unlike(found, "own/plain", part), seed) for part in parts])
+        halves = [(chosen, judged) for chosen, judged in halves if len(chosen) > 2]
+        shared = sorted(set.intersection(*(set(chosen) for chosen, _ in halves))) if halves else []
+        values = []
+        for chosen, judged in halves if len(shared) > 2 else ():
+            between = min(shared[1:-1], key=lambda eps: chosen[eps])
+            values.append(min(judged[shared[0]], judged[shared[-1]]) - judged[between])
         if values:
-            yield over_seeds(f"{source.name}: 1 - SSIM", values)
+            yield over_seeds(f"{source.name}: 1 - SSIM, eps {', '.join(f'{e:g}' for e in shared)}", values)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata
 
 from waterbed.paper.evidence import about
-from waterbed.paper.found import Evidence, Found, over_seeds
+from waterbed.paper.found import Evidence, Found, over_seeds, over_targets
 from waterbed.paper.scale import Source
+from waterbed.transfer_learning.tradeoff import correlation
 
 IN_PLACE_OF_SVHN = ("gtsrb", "digits")
 FAR = ("fashion-mnist", "mnist", "svhn", *IN_PLACE_OF_SVHN)  # of a CIFAR source
@@ -22,7 +24,7 @@ FINE_GRAINED = ("cub-200-2011", "fgvc-aircraft", "mit-indoor", "oxford-flowers",
 def _entangled(found: Found) -> Iterator[Evidence]:
     value = found.reader("features", lambda r: r["soft_nearest_neighbour_loss"]["value"])
     for source in found.scale.sources:
-        yield from found.slopes("slope of the soft nearest neighbour loss", source, value)
+        yield from found.steps("soft nearest neighbour loss", source, value)
 
 
 @about("far-tasks")
@@ -51,7 +53,7 @@ def _each_gap(found: Found, source: Source, targets: tuple[str, ...], mode: str,
     for target in found.targets(source):
         gaps = found.gaps(source, target, mode) if target in targets else []
         if gaps:
-            instead = " (in the place of SVHN)" if target in IN_PLACE_OF_SVHN else ""
+            instead = " (not in the paper; in the place of SVHN)" if target in IN_PLACE_OF_SVHN else ""
             yield over_seeds(f"{source.name} to {target}{instead}", [sign * gap for gap in gaps])
 
 
@@ -61,13 +63,14 @@ def _asymmetry(found: Found) -> Iterator[Evidence]:
     if {"cifar10", "cifar100"} <= set(names):
         there = found.gaps(names["cifar10"], "cifar100", "0")
         back = found.gaps(names["cifar100"], "cifar10", "0")
-        values = [a - b for a, b in zip(there, back, strict=False)]
-        if values:
-            yield over_seeds("CIFAR-10 to CIFAR-100, less the way back", values)
+        if there:
+            yield over_seeds("CIFAR-10 to CIFAR-100: gap", there)
+        if back:
+            yield over_seeds("CIFAR-100 to CIFAR-10: minus the gap", [-gap for gap in back])
 
 
 def _correlations(found: Found, data: str) -> Iterator[Evidence]:
-    """Of gap and distance over targets, by seed."""
+    """Of distance and gap (mean over seeds), over targets; one seed decides nothing."""
     for source in found.scale.sources:
         if source.data != data:
             continue
@@ -76,12 +79,14 @@ def _correlations(found: Found, data: str) -> Iterator[Evidence]:
         gaps = {t: g for t, g in gaps.items() if g}
         if len(gaps) < 3:
             continue
+        x = np.array([distances[t]["value"] for t in gaps])
+        y = np.array([np.mean(g) for g in gaps.values()])
         seeds = min(len(g) for g in gaps.values())
-        x = [distances[t]["value"] for t in gaps]
-        for name, correlate in (("Spearman", spearmanr), ("Pearson", pearsonr)):
-            values = [float(correlate(x, [g[seed] for g in gaps.values()]).statistic) for seed in range(seeds)]
-            e = over_seeds(f"{source.name}, {len(gaps)} targets: {name}", values)
-            yield replace(e, low=max(e.low, -1.0), high=min(e.high, 1.0))  # max and min keep nan
+        for name, values in (("Spearman", (rankdata(x), rankdata(y))), ("Pearson", (x, y))):
+            r = correlation(*values)
+            label = f"{source.name}, {name}, mean gaps of {seeds} seed{'s' * (seeds > 1)}, permutation p {r['p']:.2g}"
+            e = over_targets(label, r["pearson"], len(gaps))
+            yield e if seeds > 1 else replace(e, low=math.nan, high=math.nan)
 
 
 @about("fig-3")
@@ -133,7 +138,15 @@ def _gap_by_mode(found: Found) -> Iterator[Evidence]:
             shrinks = [[abs(a) - abs(b) for a, b in zip(*both, strict=False)] for both in gaps]
             count, means = _by_seed(shrinks)
             if means:
-                yield over_seeds(f"{source.name}, mean of {count} targets: mode {mode}", means)
+                label = f"{source.name}, mean of {count} targets: mode {mode} ({_budgets(found, '0', mode)})"
+                yield over_seeds(label, means)
+
+
+def _budgets(found: Found, *modes: str) -> str:
+    """Epochs and augmentation of the modes: where they differ, part of a difference between modes is theirs."""
+    t = found.scale.transfers
+    parts = [f"mode {m}: {t.epochs[m]} epochs, augmentation {t.augment.get(m, 'none')}" for m in modes]
+    return "; ".join(parts)
 
 
 @about("batch-norm")
@@ -142,7 +155,8 @@ def _batch_norm(found: Found) -> Iterator[Evidence]:
         for i, kind in enumerate(("standard", "robust")):
             count, means = _gains(found, source, i, tuple(found.targets(source)))
             if means:
-                yield over_seeds(f"{source.name}, {kind}, mean of {count} targets", means)
+                label = f"{source.name}, {kind}, mean of {count} targets ({_budgets(found, '0', '1')})"
+                yield over_seeds(label, means)
 
 
 @about("batch-norm-simple")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def objective_of(config: dict[str, Any]) -> Objective:
 def network(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Train a source network, or take it where it was trained with these settings before."""
     data = load_data(place, config)
-    file = (place.networks or place.out / "networks") / config["file"]
+    file = place.network(config["file"])
     if not (file.is_file() and _agrees(Run.load(file), data, config)):
         model = create_model(
             config["model"], data.num_classes, config["stem"], config["width"], data.shape[0], config["seed"]
@@ -105,7 +106,7 @@ def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:
 
 
 def _opened(place: Place, config: dict[str, Any]) -> FeatureClassifier:
-    model = load_model((place.networks or place.out / "networks") / config["file"])
+    model = load_model(place.network(config["file"]))
     assert isinstance(model, FeatureClassifier)
     return model
 
@@ -136,26 +137,28 @@ def measures(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> di
     return {name: estimate.to_dict() for name, estimate in found.items()}
 
 
-@experiment(version=1)
+@experiment(version=2)
 def theory(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Prop. 3.2's ratio, what Gaussian noise does beside it, the length of attacks, and Lemma 5.1, on test images."""
     model, data = _opened(place, config), load_data(place, config)
-    x, y = stack(data.test, min(config["images"], len(data.test)))
+    x, _ = stack(data.test, min(config["images"], len(data.test)))
     double = model.double()
     wide = x.double()
     fisher = InputFisher(double, wide)
     trace, top = fisher.per_example_trace(), fisher.per_example_lambda_max()
     ratios = {f"{eps:g}": kl_curvature_ratio(double, wide, eps).to_dict() for eps in config["ratio_eps"]}
-    attacked = PGD(config["attack_eps"], steps=20)(double, wide, y)
-    lengths = (attacked - wide).flatten(1).norm(dim=1) / config["attack_eps"]
+    many, labels = stack(data.test, min(config["attacked"], len(data.test)))
+    attacks = PGD(config["attack_eps"], steps=20)(double, many.double(), labels)
+    whole = (attacks - many).flatten(1).norm(dim=1) >= 0.99 * config["attack_eps"]
     bounds = [fisher_bounds(double, one) for one in wide.split(1)]
     return {
         "ratios": ratios,
         "lambda_max_less_mean": mean_of(top - trace / x[0].numel()),
         "log_anisotropy": mean_of((top * x[0].numel() / trace).log()[trace > 0]),
         "log_lambda_max": mean_of(top[top > 0].log()),
-        "whole_eps": mean_of((lengths >= 0.99).double()),
+        "whole_eps": {"hits": int(whole.sum()), "n": len(whole), "eps": config["attack_eps"]},
         "lemma": mean_of(torch.tensor([b.features.value - b.noisy_logits.value for b in bounds])),
+        "lemma_unit_noise": mean_of(torch.tensor([b.features.value - b.unit_noise.value for b in bounds])),
         "lemma_labels": mean_of(torch.tensor([b.labels_bound.value - b.labels.value for b in bounds])),
         "images": len(x),
     }
@@ -166,7 +169,7 @@ def mean_of(values: Tensor) -> dict[str, Any]:
     return mean_estimate(values, "1", "mean over images").to_dict()
 
 
-@experiment(version=1)
+@experiment(version=2)
 def inversions(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Invert test images in all modes (Figs 1 and 9), and images of another task; pictures beside the numbers."""
     model, data = _opened(place, config), load_data(place, config)
@@ -184,8 +187,11 @@ def inversions(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> 
         for mode, result in results.items():
             found[f"{label}/{mode}"] = {
                 "loss": (result.final_clean_losses / result.scale).tolist(),
+                "identified": result.identified().tolist(),
                 **{key: value.tolist() for key, value in result.similarity().items()},
             }
+        grey = replace(results["plain"], images=torch.full_like(images, 0.5))
+        found[f"{label}/grey_ssim"] = grey.similarity()["ssim"].tolist()
         rows = {"original": images, **{mode: r.images for mode, r in results.items()}}
         picture = place.out / "pictures" / f"{config['file'].removesuffix('.safetensors')}-{label}.png"
         make_folder(picture.parent)

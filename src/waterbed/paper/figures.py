@@ -82,13 +82,21 @@ def inverted(found: Found, task: str, ends: bool) -> Iterator[Picture]:
             if not file.is_file():
                 continue
             name = f"{source.name}, {f'eps {eps:g}' if eps else 'standard network'}"
-            similar = {mode: np.mean(result[f"{task}/{mode}"]["ssim"]) for mode in information.MODES}
-            count = len(result[f"{task}/plain"]["ssim"])
-            numbers = "SSIM to the original, mean of {} images: {}.".format(
-                count, ", ".join(f"{mode} {value:.2f}" for mode, value in similar.items())
+            numbers = _numbers(
+                {mode: result[f"{task}/{mode}"] for mode in information.MODES}, result[f"{task}/grey_ssim"]
             )
             rows = "Rows of images from the top: originals, then plain, variational and effective inversions"
             yield Picture(file, f"{name}. {numbers}", f"{rows}, by {name}. {numbers}", wide=True)
+
+
+def _numbers(modes: dict[str, dict[str, list[float]]], grey: list[float]) -> str:
+    """How like the originals the inversions are, by mode."""
+    similar = ", ".join(f"{mode} {np.mean(found['ssim']):.2f}" for mode, found in modes.items())
+    own = ", ".join(f"{mode} {sum(found['identified'])}" for mode, found in modes.items())
+    return (
+        f"SSIM to the original, mean of {len(grey)} images: {similar} (a grey square {np.mean(grey):.2f}). Most like "
+        f"their own original of all: {own}."
+    )
 
 
 FIGURES = (

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
 
+from waterbed.evaluation import Accuracy
 from waterbed.paper.graph import Graph
 from waterbed.paper.nodes import of
 from waterbed.paper.scale import Network, Scale, Source
@@ -25,7 +27,9 @@ class Evidence:
         label: which networks, task or mode.
         value: the mean.
         low, high: 95 % interval; nan where there is none (one seed).
-        n: seeds (or images, which ``label`` then says).
+        n: how many seeds (or what ``over`` says).
+        over: "seed", "image", "start" or "target": what the interval is over.
+        beside: shown for comparison; the claim is not judged by it.
     """
 
     label: str
@@ -33,13 +37,15 @@ class Evidence:
     low: float
     high: float
     n: int
+    over: str = "seed"
+    beside: bool = False
 
     def minus(self, number: float) -> Evidence:
         """The same about the quantity less a number."""
-        return Evidence(self.label, self.value - number, self.low - number, self.high - number, self.n)
+        return replace(self, value=self.value - number, low=self.low - number, high=self.high - number)
 
 
-def over_seeds(label: str, values: Sequence[float]) -> Evidence:
+def over_seeds(label: str, values: Sequence[float], over: str = "seed", beside: bool = False) -> Evidence:
     """Mean and 95 % t interval.
 
     >>> e = over_seeds("gap", [1.0, 2.0, 3.0])
@@ -48,25 +54,38 @@ def over_seeds(label: str, values: Sequence[float]) -> Evidence:
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
-        return Evidence(label, mean, math.nan, math.nan, n)
+        return Evidence(label, mean, math.nan, math.nan, n, over, beside)
     half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return Evidence(label, mean, mean - half, mean + half, n)
+    return Evidence(label, mean, mean - half, mean + half, n, over, beside)
 
 
-def over_images(label: str, estimate: dict[str, Any]) -> Evidence:
+def over_images(label: str, estimate: dict[str, Any], beside: bool = False) -> Evidence:
     """Mean and normal 95 % interval of an estimate."""
     value, half = estimate["value"], 1.96 * estimate["stderr"]
-    return Evidence(f"{label}, over images", value, value - half, value + half, estimate["n"])
+    return Evidence(label, value, value - half, value + half, estimate["n"], "image", beside)
 
 
-def slope(points: dict[float, float]) -> float:
-    """Least squares slope of value on eps, of two eps or more.
+def share_of_images(label: str, hits: int, n: int) -> Evidence:
+    """A share with its Wilson interval, which has a width when all or none are hits.
 
-    >>> slope({0.0: 1.0, 1.0: 3.0})
-    2.0
+    >>> e = share_of_images("all", 50, 50)
+    >>> e.value, round(e.low, 3), e.high
+    (1.0, 0.929, 1.0)
     """
-    x, y = np.array(list(points)), np.array(list(points.values()))
-    return round(float(np.polyfit(x, y, 1)[0]), 12)
+    share = Accuracy(hits, n)
+    return Evidence(label, share / 100, share.low / 100, share.high / 100, n, "image")
+
+
+def over_targets(label: str, correlation: float, n: int) -> Evidence:
+    """A correlation over n targets, with Fisher's 95 % interval (the whole of -1 to 1 for three or fewer).
+
+    >>> e = over_targets("r", 0.6, 5)
+    >>> round(e.low, 2), round(e.high, 2)
+    (-0.6, 0.97)
+    """
+    half = 1.96 / math.sqrt(n - 3) if n > 3 else math.inf
+    middle = math.atanh(min(max(correlation, -1 + 1e-12), 1 - 1e-12))
+    return Evidence(label, correlation, math.tanh(middle - half), math.tanh(middle + half), n, "target")
 
 
 class Found:
@@ -125,7 +144,7 @@ class Found:
                     found[eps] = got
         return found
 
-    def slopes(
+    def steps(
         self,
         label: str,
         source: Source,
@@ -133,8 +152,8 @@ class Found:
         sign: float = 1.0,
         among: Callable[[float], bool] = lambda eps: True,
     ) -> list[Evidence]:
-        """Slope on eps, by seed; of the seeds with two eps or more for which ``among`` holds, over the eps that all of
-        them have: over others the slope would be another quantity. If they share fewer than two, of the first alone."""
+        """Value at each eps less that at the one before, paired by seed, for the eps that all seeds with two or more
+        share; and for the finer steps that only some seeds have."""
         points = []
         for seed in range(max(source.seeds.values())):
             found = {e: v for e, v in self.by_eps(source, value, seed).items() if among(e)}
@@ -143,10 +162,15 @@ class Found:
         if not points:
             return []
         shared = sorted(set.intersection(*(set(p) for p in points)))
-        if len(shared) < 2:
-            points, shared = points[:1], sorted(points[0])
-        slopes = [sign * slope({eps: p[eps] for eps in shared}) for p in points]
-        return [over_seeds(f"{source.name}: {label}, eps {', '.join(f'{e:g}' for e in shared)}", slopes)]
+        finest = sorted(max(points, key=len))
+        steps = list(dict.fromkeys([*pairwise(shared), *pairwise(finest)]))
+        return [
+            over_seeds(
+                f"{source.name}: {label}, eps {b:g} less eps {a:g}",
+                [sign * (p[b] - p[a]) for p in points if a in p and b in p],
+            )
+            for a, b in steps
+        ]
 
     def targets(self, source: Source) -> list[str]:
         """The targets of the source."""

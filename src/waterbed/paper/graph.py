@@ -40,6 +40,10 @@ class Place:
     root: str | None = None
     networks: Path | None = None
 
+    def network(self, file: str) -> Path:
+        """Where a trained network lies."""
+        return (self.networks or self.out / "networks") / file
+
 
 @dataclass(frozen=True)
 class Node:

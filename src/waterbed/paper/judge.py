@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from waterbed.paper import evidence_information, evidence_transfer  # noqa: F401  (they register themselves)
@@ -23,11 +24,18 @@ class Judged:
         return [self.claim.judge(e.low, e.high) for e in self.evidence]
 
     @property
+    def counted(self) -> list[bool]:
+        """Which pieces decide: not those beside, and those of one seed only where no other has an interval."""
+        several = any(not e.beside and not math.isnan(e.low) for e in self.evidence)
+        return [not e.beside and not (several and math.isnan(e.low)) for e in self.evidence]
+
+    @property
     def verdict(self) -> str:
-        """Holds where all evidence says so; does not hold where any speaks against it."""
-        said = set(self.verdicts)
-        if not said:
+        """Holds where all that decides says so; does not hold where any speaks against it; undecided with nothing that
+        decides."""
+        if not self.evidence:
             return "not run"
+        said = {v for v, counts in zip(self.verdicts, self.counted, strict=True) if counts} or {"undecided"}
         return next((v for v in ("does not hold", "undecided") if v in said), "holds")
 
 

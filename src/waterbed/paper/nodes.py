@@ -72,7 +72,7 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
     noise = {"beta": i.beta, "prior_variance": i.prior_variance}
     yield then("measures", do.measures, {"measured": scale.measured, **noise}, source.minutes)
     eps = {"ratio_eps": (do.SMALL_EPS, 10 * do.SMALL_EPS, scale.training_eps), "attack_eps": 0.05}
-    yield then("theory", do.theory, {"images": 50, **eps}, source.minutes)
+    yield then("theory", do.theory, {"images": 50, "attacked": 300, **eps}, source.minutes)
     if network.objective in ("standard", "adversarial"):
         yield then("features", do.features, {"num_samples": 1000}, 0.3)
         if source.inverted:

@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,18 @@ def _in_short(judged: Sequence[Judged]) -> Section:
     total = sum(groups.values(), Counter())
     rows = [[name, *(counts[v] for v in VERDICTS)] for name, counts in (*groups.items(), ("all claims", total))]
     columns = ["claims about", *(f"{SIGNS[v]} {v}" for v in VERDICTS)]
+    sure = [j.claim.where.split(";")[0] for j in judged if j.claim.identity and j.verdict == "holds"]
     several = {"holds": "hold", "does not hold": "do not hold"}
     said = ", ".join(f"{total[v]} {v if total[v] == 1 else several.get(v, v)}" for v in VERDICTS)
     text = (
         f"Of {total.total()} claims: {said}.",
         "A verdict is of this scale alone. A claim holds where every interval of its evidence lies above the mark, "
-        "does not hold where any lies below, and is undecided where one contains it, or there is one seed only.",
+        "does not hold where any lies below, and is undecided where one contains it. Evidence from one seed has no "
+        "interval: it is shown, and leaves a claim undecided that has no other. What stands beside is not judged.",
+        *(
+            [f"Of those that hold, {len(sure)} follow from the definitions and test the code: {', '.join(sure)}."]
+            * any(sure)
+        ),
     )
     return Section("In short", text, [Table("Number of claims with each verdict", columns, rows)], id="in-short")
 
@@ -136,10 +143,16 @@ def _finding(j: Judged, see: dict[str, str]) -> Finding:
 def _evidence(j: Judged) -> Table:
     columns = ["evidence", "says", "value", "95 % interval", "to scale", "from"]
     rows = [
-        [e.label, f"{SIGNS[v]} {v}", _short(e.value), _ends(e), _drawn(e, j), _behind(e)]
-        for e, v in zip(j.evidence, j.verdicts, strict=True)
+        [e.label, _says(e, v, counts), _short(e.value), _ends(e), _drawn(e, j), _behind(e)]
+        for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
     ]
     return Table(f"Evidence on {j.claim.id}", columns, rows)
+
+
+def _says(e: Evidence, verdict: str, counts: bool) -> str:
+    if counts:
+        return f"{SIGNS[verdict]} {verdict}"
+    return f"beside: {verdict}" if e.beside else "one seed: shown alone"
 
 
 def _ends(e: Evidence) -> str:
@@ -155,8 +168,7 @@ def _short(value: float) -> str:
 def _behind(e: Evidence) -> str:
     if e.low == e.high and e.n == 1:
         return "one number"
-    kind = "image" if "over images" in e.label else "start" if "start" in e.label else "seed"
-    return f"{e.n} {kind}{'' if e.n == 1 else 's'}"
+    return f"{e.n} {e.over}{'' if e.n == 1 else 's'}"
 
 
 def _drawn(e: Evidence, j: Judged) -> Interval:
@@ -189,7 +201,12 @@ def _figures(found: Found, folder: Path) -> list[Section]:
 
 def _slips() -> Section:
     rows = [[slip.where, slip.says, slip.evidence] for slip in slips()]
-    table = Table("Where the paper contradicts itself", ["where", "what it says", "what speaks against it"], rows, True)
+    table = Table(
+        "Where the paper contradicts itself, or a formula is not what it stands for",
+        ["where", "what it says", "what speaks against it"],
+        rows,
+        True,
+    )
     return Section("The paper's own slips", tables=[table], id="slips")
 
 
@@ -239,7 +256,8 @@ def _environment(found: Found) -> dict[str, Any]:
             for key, value in record.get("environment", {}).items():
                 values.setdefault(key, {})[str(value)] = None
     joined: dict[str, Any] = {key: "; ".join(several) for key, several in values.items()}
-    return joined | {"experiments": f"{seconds / 3600:.1f} hours in all"} if joined else {"experiments": NOT_RUN}
+    hours = f"{seconds / 3600:.1f} hours in all, without what results taken over had cost"
+    return joined | {"experiments": hours} if joined else {"experiments": NOT_RUN}
 
 
 def _summary(found: Found, judged: Sequence[Judged], environment: dict[str, Any]) -> dict[str, Any]:
@@ -256,8 +274,8 @@ def _summary(found: Found, judged: Sequence[Judged], environment: dict[str, Any]
 
 def _record(claim: Claim, j: Judged) -> dict[str, Any]:
     evidence = [
-        {"label": e.label, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "verdict": v}
-        for e, v in zip(j.evidence, j.verdicts, strict=True)
+        {**asdict(e), "verdict": v, "counts": counts}
+        for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
     ]
     return {
         "id": claim.id,

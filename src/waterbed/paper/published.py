@@ -127,7 +127,7 @@ def table_frame(table: str) -> pd.DataFrame:
 
 @cache
 def slips() -> tuple[Slip, ...]:
-    """Where the paper contradicts itself in its tables, and in its sentences about them.
+    """Where the paper contradicts itself, or a formula is not what it stands for.
 
     >>> slips()[1].evidence
     '94.82 - 95.20 = -0.38 (Tables 3, 6 and 11); rounding cannot make up 0.27'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waterbed.models import read_card
 from waterbed.paper.figures_transfer import of_seeds
 from waterbed.paper.found import Evidence, Found, over_seeds
 from waterbed.paper.published import LAYOUT, Published, published
@@ -213,20 +214,29 @@ def _sizes(found: Found) -> Section:
     for name in (*names, *dict.fromkeys(ours)):
         printed = {n.metric: f"{n.value:,.0f}" for n in published("4") if n.target == name}
         rows.append([name, *(printed.get(m, NOT_PRINTED) for m in ("classes", "training size", "test size"))])
-        rows[-1] += [_as_source(used.get(name)), _as_target(found, name)]
+        rows[-1] += [_as_source(found, used.get(name)), _as_target(found, name)]
     caption = (
         "Numbers of classes and images as published, and what this scale uses of each set, as a source and as a target."
     )
     columns = ["data set", "classes", "training images", "test images", "ours, as a source", "ours, as a target"]
-    text = "The paper lists no other set; Table 5's CINIC-10 is not in its list."
+    text = (
+        "The paper lists no other set; Table 5's CINIC-10 is not in its list. Where our numbers of images are not the "
+        "published ones, the folders that were used are not the official sets."
+    )
     return Section(TITLES["4"], [text], [Table(caption, columns, rows, wrap=True)], id="table-4")
 
 
-def _as_source(source: Source | None) -> str:
+def _as_source(found: Found, source: Source | None) -> str:
+    """The numbers of images that its first trained network records; else those the scale asks for."""
     if source is None:
         return "not used"
+    result = found.of("network", next(source.networks()))
+    file = None if result is None else found.graph.place.network(result["file"])
+    if file is not None and file.is_file():
+        data = read_card(file.with_suffix(".json"))["config"]["data"]
+        return f"{data['train']:,} training images, {data['test']:,} test images"
     train = f"{source.train:,} training images" if source.train else "all training images"
-    return train + (f", {source.test:,} test images" if source.test else ", all test images")
+    return train + (f", {source.test:,} test images" if source.test else ", all test images") + "; not run"
 
 
 def _as_target(found: Found, name: str) -> str:

@@ -109,13 +109,13 @@ def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: st
             )
     gaps = pd.DataFrame(rows)
     correlations = [
-        {"model": model, "targets": len(part), **_correlation(part["distance"].to_numpy(), part["gap"].to_numpy())}
+        {"model": model, "targets": len(part), **correlation(part["distance"].to_numpy(), part["gap"].to_numpy())}
         for model, part in gaps.groupby("model", sort=False)
     ]
     return TradeOff(gaps, pd.DataFrame(correlations), baseline)
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+def correlation(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """Pearson, Spearman, and the one-sided permutation p-value of the first; nan for fewer than three targets."""
     if len(x) < 3 or x.std() == 0 or y.std() == 0:
         return {"pearson": math.nan, "spearman": math.nan, "p": math.nan}
