@@ -76,9 +76,9 @@ def test_steps_of_eps_are_paired_and_shared_ones_come_first(found):
             put(found, f"network/cifar10/{name}/seed-{seed}", {"weight_norms": [norm]})
     steps = evidence(found, "fig-5-small-eps")
     assert [(e.label.split(", ")[1], e.value, e.n) for e in steps] == [
-        ("eps 1 less eps 0", -9.0, 2),
-        ("eps 0.5 less eps 0", -20.0, 1),
-        ("eps 1 less eps 0.5", 10.0, 1),
+        ("from eps 0 to 1", -9.0, 2),
+        ("from eps 0 to 0.5", -20.0, 1),
+        ("from eps 0.5 to 1", 10.0, 1),
     ]
     assert Judged(CLAIMS["fig-5-small-eps"], steps).counted == [True, False, False]
 

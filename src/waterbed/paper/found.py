@@ -166,7 +166,7 @@ class Found:
         steps = list(dict.fromkeys([*pairwise(shared), *pairwise(finest)]))
         return [
             over_seeds(
-                f"{source.name}: {label}, eps {b:g} less eps {a:g}",
+                f"{source.name}: {label}, from eps {a:g} to {b:g}",
                 [sign * (p[b] - p[a]) for p in points if a in p and b in p],
             )
             for a, b in steps

@@ -88,7 +88,7 @@ def _in_short(judged: Sequence[Judged]) -> Section:
         "does not hold where any lies below, and is undecided where one contains it. Evidence from one seed has no "
         "interval: it is shown, and leaves a claim undecided that has no other. What stands beside is not judged.",
         *(
-            [f"Of those that hold, {len(sure)} follow from the definitions and test the code: {', '.join(sure)}."]
+            [f"Of those that hold, {len(sure)} follow from the definitions and test the code: {'; '.join(sure)}."]
             * any(sure)
         ),
     )
