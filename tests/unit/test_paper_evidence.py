@@ -236,3 +236,30 @@ def test_intervals():
     assert over_seeds("", [2.0]).value == 2.0
     e = over_images("", {"value": 1.0, "stderr": 0.5, "n": 9}).minus(0.5)
     assert (e.value, e.low, e.high, e.n) == pytest.approx((0.5, -0.48, 1.48, 9))
+
+
+def test_the_best_eps_is_sought_among_those_that_all_seeds_have(found):
+    """One that only one seed has would be another quantity."""
+    for seed in range(2):
+        similar = {"standard": 0.1, "eps-1": 0.3, "eps-2": 0.2} | ({"eps-0.5": 0.9} if seed == 0 else {})
+        for name, ssim in similar.items():
+            put(found, f"inversions/cifar10/{name}/seed-{seed}", {"own/plain": {"ssim": [ssim] * 4}})
+    (e,) = evidence(found, "fig-9")
+    assert e.label.endswith("eps 0, 1, 2")
+    assert (e.value, e.n) == (pytest.approx(0.1), 2)
+
+
+def test_a_share_of_all_images_still_has_a_width(found):
+    for hits, n, verdict in ((50, 50, "undecided"), (300, 300, "holds"), (200, 300, "does not hold")):
+        put(found, "theory/cifar10/standard/seed-0", {"whole_eps": {"hits": hits, "n": n, "eps": 0.05}})
+        pieces = evidence(found, "footnote-1")
+        assert Judged(CLAIMS["footnote-1"], pieces).verdict == verdict
+
+
+def test_the_lemma_as_printed_is_judged_too(found):
+    values = {"lemma": 1.0, "lemma_unit_noise": -7.0, "lemma_labels": 20.0}
+    result = {key: {"value": value, "stderr": 0.1, "n": 50} for key, value in values.items()}
+    put(found, "theory/cifar10/eps-1/seed-0", result)
+    pieces = evidence(found, "lemma-5.1")
+    assert [e.value for e in pieces] == [1.0, -7.0, 20.0]
+    assert Judged(CLAIMS["lemma-5.1"], pieces).verdict == "does not hold"

@@ -243,6 +243,22 @@ def test_published_and_ours_stand_in_one_cell(written):
     assert "at most 1,000 training images of the target" in table.caption
 
 
+def test_table_4_counts_the_images_that_were_trained_on(tmp_path):
+    found = found_in(tmp_path)
+    place, file = found.graph.place, "cifar10-standard.safetensors"
+    place.network(file).parent.mkdir()
+
+    def cell():
+        (table,) = next(section for section in tables(found) if section.id == "table-4").tables
+        return next(row for row in table.rows if row[0] == "cifar10")[table.columns.index("ours, as a source")]
+
+    assert cell().endswith("not run"), "no network, no count"
+    place.network(file).touch()
+    card = {"schema": 1, "config": {"data": {"train": 49059, "test": 9806}}}
+    place.network(file).with_suffix(".json").write_text(json.dumps(card))
+    assert cell() == "49,059 training images, 9,806 test images"
+
+
 def test_one_seed_says_so(written):
     table = {section.id: section.tables[0] for section in tables(written[1])}["table-3"]
     assert table.rows[0][table.columns.index("ResNet-18 in the paper, cifar100 to svhn")].ours.endswith("(one seed)")
