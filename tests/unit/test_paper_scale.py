@@ -68,3 +68,23 @@ def test_wrong_names(tmp_path):
         read_scale("huge")
     with pytest.raises(wb.UsageError, match="cannot be read"):
         read_scale(tmp_path / "none.toml")
+
+
+def test_a_source_has_its_own_number_of_images_and_modes():
+    scale = read_scale("cpu")
+    kinds = {source.name: nodes_of(scale, source.name) for source in scale.sources}
+    assert kinds["cifar10"]["measures/cifar10/eps-1/seed-2"].config["measured"] == scale.measured == 500
+    assert kinds["cifar100"]["measures/cifar100/eps-1/seed-2"].config["measured"] == 100
+    assert "transfer/cifar10/eps-1/seed-0/mnist/mode-linear" in kinds["cifar10"]
+    assert not any(id.endswith("mode-linear") for id in kinds["cifar100"])
+    assert "transfer/cifar100/eps-1/seed-2/mnist/mode-0" in kinds["cifar100"]
+
+
+def test_theory_is_run_for_one_seed_unless_trainings_with_noise_are_compared():
+    for name, seeds in (("cpu", {"seed-0"}), ("demo", {"seed-0", "seed-1", "seed-2"})):
+        ids = [node.id for node in nodes(read_scale(name)) if node.id.startswith("theory/")]
+        assert {id.split("/")[-1] for id in ids} == seeds
+
+
+def nodes_of(scale, source):
+    return {node.id: node for node in nodes(scale) if node.id.split("/")[1:2] == [source]}

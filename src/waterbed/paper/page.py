@@ -216,19 +216,16 @@ def _scale(found: Found) -> Section:
     for s in scale.sources:
         kinds = {"adversarial (0: standard)": s.seeds, "TRADES": s.trades, "Gaussian noise": s.gaussian_noise}
         trained = "; ".join(f"{kind}: {_counts(seeds)}" for kind, seeds in kinds.items() if seeds)
-        rows.append([s.name, setting(s), trained])
-    columns = ["source", "how it is trained", "eps (number of seeds)"]
+        rows.append([s.name, setting(s), trained, _counts(scale.modes_of(s)), f"{scale.measured_of(s)}"])
+    columns = ["source", "how it is trained", "eps (number of seeds)", "modes (seeds)", "images measured"]
     t, i = scale.transfers, scale.inversions
-    modes = ", ".join(f"{mode} ({n} seed{'' if n == 1 else 's'})" for mode, n in t.modes.items())
-    text = (
-        f"Targets: {', '.join(t.targets) or 'none'}. Modes of fine-tuning: {modes or 'none'}. Measures on "
-        f"{scale.measured} images. Inversions of {i.images} images, {i.steps} steps of {i.optimizer}.",
-    )
+    targets = ", ".join(t.targets) or "none"
+    text = (f"Targets: {targets}. Inversions of {i.images} images, {i.steps} steps of {i.optimizer}.",)
     return Section("What this scale runs", text, [Table("Sources", columns, rows, wrap=True)], id="scale")
 
 
 def _counts(seeds: dict[str, int]) -> str:
-    return ", ".join(f"{float(eps):g} ({n})" for eps, n in seeds.items())
+    return ", ".join(f"{key} ({n})" for key, n in seeds.items()) or "none"
 
 
 def _not_run(found: Found) -> Section:

@@ -53,6 +53,7 @@ class Source:
         evaluated_eps: radii of the PGD-20 evaluation.
         inverted: whether its networks are inverted, too.
         larger_than: the source of the same task with a smaller network (Tables 3, 11 and 12).
+        measured, modes: as those of the scale and of its transfers, which they replace for this source.
         minutes: an estimate: one epoch of standard training times the epochs, on two cores.
     """
 
@@ -78,6 +79,8 @@ class Source:
     evaluated_eps: tuple[float, ...] = (0.5, 1.0)
     inverted: bool = True
     larger_than: str | None = None
+    measured: int | None = None
+    modes: dict[str, int] | None = None
     minutes: float = 1.0
 
     def networks(self) -> Iterator[Network]:
@@ -202,6 +205,14 @@ class Scale:
     def source(self, name: str) -> Source:
         """By its name."""
         return next(source for source in self.sources if source.name == name)
+
+    def measured_of(self, source: Source) -> int:
+        """How many images are behind each measure of a source's networks."""
+        return self.measured if source.measured is None else source.measured
+
+    def modes_of(self, source: Source) -> dict[str, int]:
+        """Mode of fine-tuning -> how many of a source's seeds it is run for."""
+        return self.transfers.modes if source.modes is None else source.modes
 
 
 def read_scale(name_or_file: str | Path) -> Scale:
