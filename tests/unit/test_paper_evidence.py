@@ -2,12 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from waterbed.paper.claims import CLAIMS
 from waterbed.paper.evidence import EVIDENCE
-from waterbed.paper.found import Evidence, Found, over_images, over_seeds, over_targets
+from waterbed.paper.found import Evidence, Found, no_interval, over_images, over_seeds, over_targets, share_of_images
 from waterbed.paper.graph import Graph, Place
 from waterbed.paper.judge import Judged, judge
 from waterbed.paper.nodes import nodes
@@ -208,24 +209,24 @@ def test_ratios_near_one():
     from waterbed.paper.evidence_information import _near_one
 
     e = _near_one("x", {"value": 1.02, "stderr": 0.001, "n": 50}, 0.05)
-    assert (e.low, e.high) == (pytest.approx(0.05 - 0.02196), pytest.approx(0.05 - 0.01804))
+    assert (e.low, e.high) == (pytest.approx(0.02804, rel=1e-4), pytest.approx(0.03196, rel=1e-4))
     e = _near_one("x", {"value": 1.0, "stderr": 0.1, "n": 50}, 0.05)
-    assert e.low == pytest.approx(0.05 - 0.196)
+    assert e.low == pytest.approx(-0.146, rel=1e-3)
     assert e.high == 0.05
 
 
 def test_all_evidence_must_agree():
     def judged(*intervals):
-        pieces = [Evidence("", sum(i) / 2, *i, 3) for i in intervals]
+        pieces = [Evidence("", sum(i) / 2, lambda level, i=i: i, 3) for i in intervals]
         return Judged(CLAIMS["far-tasks"], pieces).verdict
 
     assert judged((1, 2), (3, 4)) == "holds"
     assert judged((1, 2), (-1, 4)) == "undecided"
     assert judged((1, 2), (-1, 4), (-3, -2)) == "does not hold"
     assert judged() == "not run"
-    one_seed = Evidence("", -5.0, math.nan, math.nan, 1)
-    beside = Evidence("", -5.0, -6.0, -4.0, 3, beside=True)
-    several = Evidence("", 1.5, 1.0, 2.0, 3)
+    one_seed = Evidence("", -5.0, no_interval, 1)
+    beside = Evidence("", -5.0, lambda level: (-6.0, -4.0), 3, beside=True)
+    several = Evidence("", 1.5, lambda level: (1.0, 2.0), 3)
     assert Judged(CLAIMS["far-tasks"], [several, one_seed, beside]).verdict == "holds"
     assert Judged(CLAIMS["far-tasks"], [several, one_seed, beside]).counted == [True, False, False]
     assert Judged(CLAIMS["far-tasks"], [one_seed, beside]).verdict == "undecided"
@@ -235,7 +236,25 @@ def test_all_evidence_must_agree():
 def test_intervals():
     assert over_seeds("", [2.0]).value == 2.0
     e = over_images("", {"value": 1.0, "stderr": 0.5, "n": 9}).minus(0.5)
-    assert (e.value, e.low, e.high, e.n) == pytest.approx((0.5, -0.48, 1.48, 9))
+    assert (e.value, e.low, e.high, e.n) == pytest.approx((0.5, -0.479982, 1.479982, 9))
+    assert e.ends(0.99) == pytest.approx((0.5 - 0.5 * 2.575829, 0.5 + 0.5 * 2.575829))
+    assert over_seeds("", [1.0, 2.0, 3.0]).ends(0.99)[1] == pytest.approx(2 + 9.924843 / math.sqrt(3))
+    wide, narrow = share_of_images("", 40, 50).ends(0.99), share_of_images("", 40, 50).ends(0.95)
+    assert wide[0] < narrow[0] < 0.8 < narrow[1] < wide[1]
+
+
+def test_one_of_many_pieces_must_be_surer_to_contradict():
+    """Three seeds whose mean is 5 standard errors below 0: t needs 4.3 for 95 %, 6.2 for 97.5 %."""
+    step = math.sqrt(3) / 5
+    against, other = over_seeds("", [-1 - step, -1.0, -1 + step]), over_seeds("", [1.0, 1.01, 1.02])
+    far = over_seeds("", [-1.0, -1.01, -1.02])
+    claim = CLAIMS["far-tasks"]
+    assert against.high < 0
+    assert Judged(claim, [against]).verdict == "does not hold"
+    assert Judged(claim, [against, other]).verdicts == ["undecided", "holds"]
+    assert Judged(claim, [against, other]).verdict == "undecided"
+    assert Judged(claim, [against, replace(other, beside=True)]).verdict == "does not hold", "beside"
+    assert Judged(claim, [far, other]).verdict == "does not hold"
 
 
 def test_the_best_eps_is_sought_among_those_that_all_seeds_have(found):

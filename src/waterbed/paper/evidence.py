@@ -24,7 +24,7 @@ def about(*ids: str) -> Callable:
 
 def exactly(label: str, value: float) -> Evidence:
     """A number without chance: an interval of no width."""
-    return Evidence(label, value, value, value, 1)
+    return Evidence(label, value, lambda level: (value, value), 1)
 
 
 def first_results(found: Found, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -33,9 +33,13 @@ def _training_eps(found: Found) -> Iterator[Evidence]:
 def _near_one(label: str, ratio: dict, within: float, beside: bool = False) -> Evidence:
     """``within`` less the distance of a ratio from 1."""
     e = over_images(label, ratio, beside)
-    ends = [abs(e.low - 1), abs(e.high - 1)]
-    nearest = 0.0 if e.low <= 1 <= e.high else min(ends)
-    return replace(e, value=within - abs(e.value - 1), low=within - max(ends), high=within - nearest)
+
+    def ends(level: float) -> tuple[float, float]:
+        low, high = e.ends(level)
+        away = [abs(low - 1), abs(high - 1)]
+        return within - max(away), within - (0.0 if low <= 1 <= high else min(away))
+
+    return replace(e, value=within - abs(e.value - 1), ends=ends)
 
 
 @about("footnote-1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from waterbed.paper.evidence import about
-from waterbed.paper.found import Evidence, Found, over_seeds, over_targets
+from waterbed.paper.found import Evidence, Found, no_interval, over_seeds, over_targets
 from waterbed.paper.scale import Source
 from waterbed.transfer_learning.tradeoff import correlation
 
@@ -86,7 +85,7 @@ def _correlations(found: Found, data: str) -> Iterator[Evidence]:
             r = correlation(*values)
             label = f"{source.name}, {name}, mean gaps of {seeds} seed{'s' * (seeds > 1)}, permutation p {r['p']:.2g}"
             e = over_targets(label, r["pearson"], len(gaps))
-            yield e if seeds > 1 else replace(e, low=math.nan, high=math.nan)
+            yield e if seeds > 1 else replace(e, ends=no_interval)
 
 
 @about("fig-3")

@@ -6,27 +6,30 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
-from waterbed.evaluation import Accuracy
 from waterbed.paper.graph import Graph
 from waterbed.paper.nodes import of
 from waterbed.paper.scale import Network, Scale, Source
 
 Value = Callable[[Network], float | None]
+Ends = Callable[[float], tuple[float, float]]
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """An interval of a claim's quantity.
+    """A claim's quantity with its intervals.
 
     Attributes:
         label: which networks, task or mode.
         value: the mean.
-        low, high: 95 % interval; nan where there is none (one seed).
+        ends: level, such as 0.95, -> the interval's ends; nan where there is none (one seed).
         n: how many seeds (or what ``over`` says).
         over: "seed", "image", "start" or "target": what the interval is over.
         beside: shown for comparison; the claim is not judged by it.
@@ -34,15 +37,35 @@ class Evidence:
 
     label: str
     value: float
-    low: float
-    high: float
+    ends: Ends
     n: int
     over: str = "seed"
     beside: bool = False
 
+    @property
+    def low(self) -> float:
+        """Of the 95 % interval."""
+        return self.ends(LEVEL)[0]
+
+    @property
+    def high(self) -> float:
+        """Of the 95 % interval."""
+        return self.ends(LEVEL)[1]
+
     def minus(self, number: float) -> Evidence:
         """The same about the quantity less a number."""
-        return replace(self, value=self.value - number, low=self.low - number, high=self.high - number)
+        ends = self.ends
+        return replace(self, value=self.value - number, ends=lambda level: tuple(end - number for end in ends(level)))
+
+
+def no_interval(level: float) -> tuple[float, float]:
+    """The ends where there is none."""
+    return math.nan, math.nan
+
+
+def _around(value: float, half: Callable[[float], float]) -> Ends:
+    """Ends at the same distance on both sides, that of a quantile's probability."""
+    return lambda level: (value - half((1 + level) / 2), value + half((1 + level) / 2))
 
 
 def over_seeds(label: str, values: Sequence[float], over: str = "seed", beside: bool = False) -> Evidence:
@@ -54,15 +77,16 @@ def over_seeds(label: str, values: Sequence[float], over: str = "seed", beside: 
     """
     n, mean = len(values), float(np.mean(values))
     if n < 2:
-        return Evidence(label, mean, math.nan, math.nan, n, over, beside)
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
-    return Evidence(label, mean, mean - half, mean + half, n, over, beside)
+        return Evidence(label, mean, no_interval, n, over, beside)
+    error = float(np.std(values, ddof=1) / math.sqrt(n))
+    return Evidence(label, mean, _around(mean, lambda p: float(student.ppf(p, n - 1)) * error), n, over, beside)
 
 
 def over_images(label: str, estimate: dict[str, Any], beside: bool = False) -> Evidence:
     """Mean and normal 95 % interval of an estimate."""
-    value, half = estimate["value"], 1.96 * estimate["stderr"]
-    return Evidence(label, value, value - half, value + half, estimate["n"], "image", beside)
+    value, error = estimate["value"], estimate["stderr"]
+    ends = _around(value, lambda p: NormalDist().inv_cdf(p) * error)
+    return Evidence(label, value, ends, estimate["n"], "image", beside)
 
 
 def share_of_images(label: str, hits: int, n: int) -> Evidence:
@@ -72,8 +96,11 @@ def share_of_images(label: str, hits: int, n: int) -> Evidence:
     >>> e.value, round(e.low, 3), e.high
     (1.0, 0.929, 1.0)
     """
-    share = Accuracy(hits, n)
-    return Evidence(label, share / 100, share.low / 100, share.high / 100, n, "image")
+
+    def wilson(level: float) -> tuple[float, float]:
+        return tuple(map(float, binomtest(hits, n).proportion_ci(level, "wilson")))
+
+    return Evidence(label, hits / n, wilson, n, "image")
 
 
 def over_targets(label: str, correlation: float, n: int) -> Evidence:
@@ -83,9 +110,10 @@ def over_targets(label: str, correlation: float, n: int) -> Evidence:
     >>> round(e.low, 2), round(e.high, 2)
     (-0.6, 0.97)
     """
-    half = 1.96 / math.sqrt(n - 3) if n > 3 else math.inf
     middle = math.atanh(min(max(correlation, -1 + 1e-12), 1 - 1e-12))
-    return Evidence(label, correlation, math.tanh(middle - half), math.tanh(middle + half), n, "target")
+    error = 1 / math.sqrt(n - 3) if n > 3 else math.inf
+    ends = _around(middle, lambda p: NormalDist().inv_cdf(p) * error)
+    return Evidence(label, correlation, lambda level: tuple(map(math.tanh, ends(level))), n, "target")
 
 
 class Found:

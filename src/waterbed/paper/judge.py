@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from waterbed.paper import evidence_information, evidence_transfer  # noqa: F401  (they register themselves)
 from waterbed.paper.claims import CLAIMS, Claim
 from waterbed.paper.evidence import EVIDENCE
-from waterbed.paper.found import Evidence, Found
+from waterbed.paper.found import LEVEL, Evidence, Found
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,16 @@ class Judged:
 
     @property
     def verdicts(self) -> list[str]:
-        """Of every piece of evidence."""
-        return [self.claim.judge(e.low, e.high) for e in self.evidence]
+        """Of every piece of evidence by its 95 % interval; but of m that decide, one that speaks against the claim must
+        do so by its interval at 1 - 5 %/m (Bonferroni), as chance gives a true claim of many pieces one below the mark.
+        A claim that holds needs no such care: every piece has to say so."""
+        m = max(1, sum(self.counted))
+        found = []
+        for e, counts in zip(self.evidence, self.counted, strict=True):
+            said = self.claim.judge(e.low, e.high)
+            wide = e.ends(1 - (1 - LEVEL) / m) if counts and said == "does not hold" else (e.low, e.high)
+            found.append(self.claim.judge(*wide))
+        return found
 
     @property
     def counted(self) -> list[bool]:

@@ -7,7 +7,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,10 @@ def _in_short(judged: Sequence[Judged]) -> Section:
     text = (
         f"Of {total.total()} claims: {said}.",
         "A verdict is of this scale alone. A claim holds where every interval of its evidence lies above the mark, "
-        "does not hold where any lies below, and is undecided where one contains it. Evidence from one seed has no "
-        "interval: it is shown, and leaves a claim undecided that has no other. What stands beside is not judged.",
+        "does not hold where any lies below, and is undecided otherwise. Intervals are at 95 %; one of m pieces of "
+        "evidence counts against a claim only if its interval at 1 - 5 %/m still lies below. Evidence from one seed "
+        "has no interval: it is shown, and leaves a claim undecided that has no other. What stands beside is not "
+        "judged.",
         *(
             [f"Of those that hold, {len(sure)} follow from the definitions and test the code: {'; '.join(sure)}."]
             * any(sure)
@@ -143,15 +144,16 @@ def _finding(j: Judged, see: dict[str, str]) -> Finding:
 def _evidence(j: Judged) -> Table:
     columns = ["evidence", "says", "value", "95 % interval", "to scale", "from"]
     rows = [
-        [e.label, _says(e, v, counts), _short(e.value), _ends(e), _drawn(e, j), _behind(e)]
+        [e.label, _says(e, v, counts, j), _short(e.value), _ends(e), _drawn(e, j), _behind(e)]
         for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
     ]
     return Table(f"Evidence on {j.claim.id}", columns, rows)
 
 
-def _says(e: Evidence, verdict: str, counts: bool) -> str:
+def _says(e: Evidence, verdict: str, counts: bool, j: Judged) -> str:
     if counts:
-        return f"{SIGNS[verdict]} {verdict}"
+        among = j.claim.judge(e.low, e.high) != verdict
+        return f"{SIGNS[verdict]} {verdict}" + f" as one of {sum(j.counted)}" * among
     return f"beside: {verdict}" if e.beside else "one seed: shown alone"
 
 
@@ -271,7 +273,8 @@ def _summary(found: Found, judged: Sequence[Judged], environment: dict[str, Any]
 
 def _record(claim: Claim, j: Judged) -> dict[str, Any]:
     evidence = [
-        {**asdict(e), "verdict": v, "counts": counts}
+        {key: getattr(e, key) for key in ("label", "value", "low", "high", "n", "over", "beside")}
+        | {"verdict": v, "counts": counts}
         for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
     ]
     return {
