@@ -215,13 +215,20 @@ def test_curvature_maximum_is_the_maximum(mlp):
     eps = 1.0
     angles = torch.linspace(0, 2 * math.pi, 2000, dtype=torch.float64)
     circle = eps * torch.stack([angles.cos(), angles.sin()], dim=1)
-    ratios = []
+    largest = []
     tops = wb.InputFisher(model, x).per_example_lambda_max()
     with torch.no_grad():
-        for one, top in zip(x, tops, strict=True):
+        for one in x:
             p, q = model(one + circle).log_softmax(1), model(one).log_softmax(0)
-            ratios.append(float((p.exp() * (p - q)).sum(1).max() / (eps**2 / 2 * top)))
-    assert wb.kl_curvature_ratio(model, x, eps, steps=60).value == pytest.approx(sum(ratios) / 5, rel=2e-3)
+            largest.append((p.exp() * (p - q)).sum(1).max())
+    kl, form = torch.stack(largest), eps**2 / 2 * tops
+    assert wb.kl_curvature_ratio(model, x, eps, steps=60).value == pytest.approx(float((kl / form).mean()), rel=2e-3)
+    whole = wb.kl_curvature_ratio(model, x, eps, steps=60, of="means")
+    assert whole.value == pytest.approx(float(kl.mean() / form.mean()), rel=2e-3)
+    residuals = (kl - kl.mean() / form.mean() * form) / form.mean()
+    assert whole.stderr == pytest.approx(float(residuals.std() / 5**0.5), rel=2e-2)
+    with pytest.raises(wb.UsageError, match="of='mean'"):
+        wb.kl_curvature_ratio(model, x, eps, of="mean")
 
 
 def test_lemma_5_1_in_its_true_forms_and_its_false_one(mlp):

@@ -86,7 +86,12 @@ def made_up(id, config, place, rng):
         keys = ("lambda_max_less_mean", "log_lambda_max", "lemma", "lemma_labels", "lemma_unit_noise")
         ratios = {f"{e:g}": estimate(1.0) for e in config["ratio_eps"]}
         whole = {"hits": 99, "n": 100, "eps": 0.05}
-        return {"ratios": ratios, "whole_eps": whole, **{key: estimate(1.0) for key in keys}}
+        return {
+            "ratios": ratios,
+            "training_eps": config["ratio_eps"][-1],
+            "whole_eps": whole,
+            **{key: estimate(1.0) for key in keys},
+        }
     if kind == "dataset-fisher":
         return {"standard": [1.0, 2.0, 1.5], "robust": [0.5, 0.9, 0.8]}
     if kind == "anisotropy":

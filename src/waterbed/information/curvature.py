@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waterbed.errors import UsageError, check_count, check_number
+from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information.checks import check_inputs
 from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
 from waterbed.information.gradients import input_rows
@@ -19,7 +19,7 @@ from waterbed.models import frozen
 
 
 def kl_curvature_ratio(
-    model: nn.Module, inputs: Tensor, eps: float, steps: int = 20, chunk_size: int = 256
+    model: nn.Module, inputs: Tensor, eps: float, steps: int = 20, chunk_size: int = 256, of: str = "ratios"
 ) -> Estimate:
     """max_{|d| = eps} KL(p(y|x + d) || p(y|x)) over (eps^2 / 2) lambda_1(S(z|x)), mean over x: Prop. 3.2 (eq. 5).
 
@@ -31,14 +31,17 @@ def kl_curvature_ratio(
         inputs: (N, ...).
         eps: > 0, in units of the inputs.
         steps: of the ascent, each 2.5 eps / steps long.
+        of: "ratios" takes their mean over x, in which inputs with a tiny lambda_1 may count most at a large eps;
+            "means" the mean KL over the mean of the quadratic form, with the error of the linearised ratio.
 
     Raises:
         UsageError: S(z|x) is 0 at every input. Where it is 0 at some, these are left out and the method says so.
     """
     check_number("eps", eps, above=0)
     check_count("steps", steps)
+    check_choice("of", of, ("ratios", "means"))
     inputs, _ = check_inputs(model, inputs)
-    ratios, tops = [], []
+    largest, tops = [], []
     with frozen(model):
         for x in inputs.split(chunk_size):
             rows = input_rows(model, x, softmax_root).double().flatten(2)
@@ -46,11 +49,15 @@ def kl_curvature_ratio(
             top = values[:, 0].square()
             v = directions[:, 0].to(x.dtype).view_as(x)
             most = torch.maximum(*(_ascend(model, x, sign * v, eps, steps) for sign in (1, -1)))
-            ratios.append(most / (eps**2 / 2 * top))
+            largest.append(most)
             tops.append(top)
     kept, said = _defined(torch.cat(tops))
     what = f"largest KL found over its quadratic form, label, eps {eps:g}{said}"
-    return mean_estimate(torch.cat(ratios)[kept], "1", what)
+    kl, form = torch.cat(largest)[kept], eps**2 / 2 * torch.cat(tops)[kept]
+    if of == "ratios":
+        return mean_estimate(kl / form, "1", what)
+    ratio = kl.mean() / form.mean()
+    return mean_estimate(ratio + (kl - ratio * form) / form.mean(), "1", f"{what}, ratio of means")
 
 
 def gaussian_curvature_ratio(

@@ -9,12 +9,12 @@ import numpy as np
 from scipy.stats import rankdata
 
 from waterbed.paper.evidence import about
-from waterbed.paper.found import Evidence, Found, no_interval, over_seeds, over_targets
+from waterbed.paper.found import Evidence, Found, no_interval, over_seeds, over_targets, shared_seeds
 from waterbed.paper.scale import Source
 from waterbed.transfer_learning.tradeoff import correlation
 
 IN_PLACE_OF_SVHN = ("gtsrb", "digits")
-FAR = ("fashion-mnist", "mnist", "svhn", *IN_PLACE_OF_SVHN)  # of a CIFAR source
+FAR = ("fashion-mnist", "mnist", "svhn")  # of a CIFAR source
 FROM_IMAGENET = ("cifar10", "cifar100", *FAR)
 FINE_GRAINED = ("cub-200-2011", "fgvc-aircraft", "mit-indoor", "oxford-flowers", "stanford-cars", "stanford-dogs")
 
@@ -31,6 +31,12 @@ def _far(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
         far = FROM_IMAGENET if source.data == "imagenet" else FAR
         yield from _each_gap(found, source, far, "0")
+
+
+@about("far-tasks-others")
+def _far_others(found: Found) -> Iterator[Evidence]:
+    for source in found.scale.sources:
+        yield from _each_gap(found, source, IN_PLACE_OF_SVHN, "0")
 
 
 @about("near-tasks")
@@ -50,22 +56,32 @@ def _nearly_the_source(found: Found) -> Iterator[Evidence]:
 def _each_gap(found: Found, source: Source, targets: tuple[str, ...], mode: str, sign: int = 1) -> Iterator[Evidence]:
     """Gap [points] on every one of these targets by itself, times the sign."""
     for target in found.targets(source):
-        gaps = found.gaps(source, target, mode) if target in targets else []
+        gaps = found.gaps(source, target, mode) if target in targets else {}
         if gaps:
-            instead = " (not in the paper; in the place of SVHN)" if target in IN_PLACE_OF_SVHN else ""
-            yield over_seeds(f"{source.name} to {target}{instead}", [sign * gap for gap in gaps])
+            yield over_seeds(f"{source.name} to {target}", [sign * gap for gap in gaps.values()])
+
+
+def _there_and_back(found: Found) -> tuple[dict[int, float], dict[int, float]]:
+    """Gaps from CIFAR-10 to CIFAR-100 and the other way, of the first source of each, by seed."""
+    names = {source.data: source for source in reversed(found.scale.sources)}
+    if not {"cifar10", "cifar100"} <= set(names):
+        return {}, {}
+    return found.gaps(names["cifar10"], "cifar100", "0"), found.gaps(names["cifar100"], "cifar10", "0")
 
 
 @about("asymmetry")
 def _asymmetry(found: Found) -> Iterator[Evidence]:
-    names = {source.data: source for source in reversed(found.scale.sources)}
-    if {"cifar10", "cifar100"} <= set(names):
-        there = found.gaps(names["cifar10"], "cifar100", "0")
-        back = found.gaps(names["cifar100"], "cifar10", "0")
-        if there:
-            yield over_seeds("CIFAR-10 to CIFAR-100: gap", there)
-        if back:
-            yield over_seeds("CIFAR-100 to CIFAR-10: minus the gap", [-gap for gap in back])
+    there, back = _there_and_back(found)
+    seeds = shared_seeds((there, back))
+    if seeds:
+        yield over_seeds("CIFAR-10 to CIFAR-100, less back", [there[seed] - back[seed] for seed in seeds])
+
+
+@about("complex-target")
+def _complex_target(found: Found) -> Iterator[Evidence]:
+    there, _ = _there_and_back(found)
+    if there:
+        yield over_seeds("CIFAR-10 to CIFAR-100", [*there.values()])
 
 
 def _correlations(found: Found, data: str) -> Iterator[Evidence]:
@@ -79,7 +95,7 @@ def _correlations(found: Found, data: str) -> Iterator[Evidence]:
         if len(gaps) < 3:
             continue
         x = np.array([distances[t]["value"] for t in gaps])
-        y = np.array([np.mean(g) for g in gaps.values()])
+        y = np.array([np.mean([*g.values()]) for g in gaps.values()])
         seeds = min(len(g) for g in gaps.values())
         for name, values in (("Spearman", (rankdata(x), rankdata(y))), ("Pearson", (x, y))):
             r = correlation(*values)
@@ -112,11 +128,10 @@ def _sizes(found: Found, sign: int) -> Iterator[Evidence]:
         for mode in found.scale.transfers.modes:
             for target in found.targets(large):
                 gaps = [found.gaps(source, target, mode) for source in (large, small)]
-                if all(gaps) and all(sign * float(np.mean(g)) > 0 for g in gaps):
-                    yield over_seeds(
-                        f"{large.name} and {small.name} to {target}, mode {mode}",
-                        [a - b for a, b in zip(*gaps, strict=False)],
-                    )
+                seeds = shared_seeds(gaps)
+                if seeds and all(sign * float(np.mean([*g.values()])) > 0 for g in gaps):
+                    label = f"{large.name} and {small.name} to {target}, mode {mode}"
+                    yield over_seeds(label, [gaps[0][seed] - gaps[1][seed] for seed in seeds])
 
 
 @about("larger-network")
@@ -134,7 +149,7 @@ def _gap_by_mode(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
         for mode in ("1", "2"):
             gaps = [[found.gaps(source, t, m) for m in ("0", mode)] for t in found.targets(source)]
-            shrinks = [[abs(a) - abs(b) for a, b in zip(*both, strict=False)] for both in gaps]
+            shrinks = [{s: abs(a[s]) - abs(b[s]) for s in shared_seeds((a, b))} for a, b in gaps]
             count, means = _by_seed(shrinks)
             if means:
                 label = f"{source.name}, mean of {count} targets: mode {mode} ({_budgets(found, '0', mode)})"
@@ -168,6 +183,7 @@ def _batch_norm_by_source(found: Found) -> Iterator[Evidence]:
         for i, kind in enumerate(("standard", "robust")):
             gains = [_gains(found, s, i, targets)[1] for s in (source, complex_source)]
             if all(gains):
+                # Sources share no network: their seeds are paired only to have as many of both.
                 yield over_seeds(f"{source.name} less imagenet, {kind}", [a - b for a, b in zip(*gains, strict=False)])
 
 
@@ -177,15 +193,14 @@ def _gains(found: Found, source: Source, which: int, targets: tuple[str, ...]) -
     gains = []
     for target in targets:
         pairs = [found.pairs(source, found.accuracy(target, mode)) for mode in ("0", "1")]
-        gains.append([b[which] - a[which] for a, b in zip(*pairs, strict=False)])
+        gains.append({seed: pairs[1][seed][which] - pairs[0][seed][which] for seed in shared_seeds(pairs)})
     return _by_seed(gains)
 
 
-def _by_seed(values: list[list[float]]) -> tuple[int, list[float]]:
-    """How many targets have values (one a seed), and the mean over these targets for each seed that all have."""
+def _by_seed(values: list[dict[int, float]]) -> tuple[int, list[float]]:
+    """How many targets have values (seed -> value), and the mean over these targets for each seed that all have."""
     there = [v for v in values if v]
-    seeds = min(map(len, there), default=0)
-    return len(there), [float(np.mean([v[seed] for v in there])) for seed in range(seeds)]
+    return len(there), [float(np.mean([v[seed] for v in there])) for seed in shared_seeds(there)]
 
 
 def _curves(found: Found, data: str, among: tuple[str, ...] | None = None) -> Iterator[Evidence]:
@@ -197,8 +212,8 @@ def _curves(found: Found, data: str, among: tuple[str, ...] | None = None) -> It
             shares = []
             for target in (t for t in found.targets(source) if among is None or t in among):
                 read = found.reader("transfer", _test_curve, target, f"mode-{mode}")
-                signs = [np.sign(np.subtract(robust, standard)) for standard, robust in found.pairs(source, read)]
-                shares.append([float((s == s[-1]).mean()) - 0.9 for s in signs])
+                signs = {s: np.sign(np.subtract(b, a)) for s, (a, b) in found.pairs(source, read).items()}
+                shares.append({seed: float((s == s[-1]).mean()) - 0.9 for seed, s in signs.items()})
             count, means = _by_seed(shares)
             if means:
                 yield over_seeds(f"{source.name}, mode {mode}, mean of {count} targets", means)
@@ -236,4 +251,4 @@ def _robust_heads(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
         for target in found.targets(source):
             value = found.reader("transfer", lambda r: r[f"pgd-20 l2 eps={eps:g}"], target, "mode-linear")
-            yield from found.difference(f"to {target}, PGD-20 at {eps:g}, 500 images", source, value)
+            yield from found.difference(f"to {target}, PGD-20 at {eps:g}", source, value)

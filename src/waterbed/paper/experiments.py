@@ -27,6 +27,7 @@ from waterbed.training import fit
 from waterbed.transfer_learning import dataset_distance, transfer
 
 SMALL_EPS = 1e-4
+RATIO_EPS = (SMALL_EPS, 1e-3, 1e-2, 1e-1)
 MEASURES = (
     "input_fisher_trace",
     "input_fisher_lambda_max",
@@ -137,7 +138,7 @@ def measures(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> di
     return {name: estimate.to_dict() for name, estimate in found.items()}
 
 
-@experiment(version=2)
+@experiment(version=3)
 def theory(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     """Prop. 3.2's ratio, what Gaussian noise does beside it, the length of attacks, and Lemma 5.1, on test images."""
     model, data = _opened(place, config), load_data(place, config)
@@ -146,13 +147,14 @@ def theory(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict
     wide = x.double()
     fisher = InputFisher(double, wide)
     trace, top = fisher.per_example_trace(), fisher.per_example_lambda_max()
-    ratios = {f"{eps:g}": kl_curvature_ratio(double, wide, eps).to_dict() for eps in config["ratio_eps"]}
+    ratios = {f"{e:g}": kl_curvature_ratio(double, wide, e, of="means").to_dict() for e in config["ratio_eps"]}
     many, labels = stack(data.test, min(config["attacked"], len(data.test)))
     attacks = PGD(config["attack_eps"], steps=20)(double, many.double(), labels)
     whole = (attacks - many).flatten(1).norm(dim=1) >= 0.99 * config["attack_eps"]
     bounds = [fisher_bounds(double, one) for one in wide.split(1)]
     return {
         "ratios": ratios,
+        "training_eps": config["ratio_eps"][-1],
         "lambda_max_less_mean": mean_of(top - trace / x[0].numel()),
         "log_anisotropy": mean_of((top * x[0].numel() / trace).log()[trace > 0]),
         "log_lambda_max": mean_of(top[top > 0].log()),

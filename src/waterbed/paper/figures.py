@@ -172,7 +172,7 @@ FIGURES = (
         GAP,
         ("transfer/cifar100", "distance/cifar100"),
         partial(transfer.gap_against_distance, data="cifar100"),
-        claims=("fig-7", "far-tasks"),
+        claims=("fig-7", "far-tasks", "far-tasks-others"),
     ),
     Drawing(
         "fig-8",
@@ -181,7 +181,7 @@ FIGURES = (
         GAP,
         ("transfer/cifar10/", "distance/cifar10/"),
         partial(transfer.gap_against_distance, data="cifar10"),
-        claims=("fig-8", "far-tasks"),
+        claims=("fig-8", "far-tasks", "far-tasks-others"),
     ),
     Drawing(
         "fig-9",
@@ -226,7 +226,7 @@ FIGURES = (
         GAP,
         ("transfer", "distance"),
         partial(transfer.gap_against_distance, data=None),
-        claims=("far-tasks",),
+        claims=("far-tasks", "far-tasks-others"),
         extra=True,
     ),
     Drawing(

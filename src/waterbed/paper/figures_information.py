@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from waterbed.paper.drawing import COLOURS, MARKERS, against_eps, by_eps, legend, line, panels
-from waterbed.paper.experiments import SMALL_EPS
 from waterbed.paper.found import Found
 from waterbed.paper.scale import Network
 
@@ -111,24 +110,24 @@ def _short(value: float | None) -> str:
 
 
 def curvature_ratio(found: Found) -> Figure | None:
-    """Prop. 3.2: the largest KL divergence over its quadratic form, against the eps of training."""
-    probes = (SMALL_EPS, 10 * SMALL_EPS, found.scale.training_eps)
-    rows = {}
+    """Prop. 3.2: the largest KL divergence over its quadratic form, against the norm of the perturbation; a line a
+    network, the first seed of each."""
+    rows: dict[str, dict[str, dict[float, list[float]]]] = {}
     for source in found.scale.sources:
-        lines = {
-            e: by_eps(found, source, found.reader("theory", lambda r, e=e: r["ratios"][f"{e:g}"]["value"]))
-            for e in probes
-        }
-        if any(lines.values()):
-            rows[source.name] = lines
+        for network in source.networks():
+            result = found.of("theory", network) if network.seed == 0 else None
+            if result is not None:
+                label = network.name.split("/")[1]
+                rows.setdefault(source.name, {})[label] = {float(e): [r["value"]] for e, r in result["ratios"].items()}
     if not rows:
         return None
     figure, axes = panels(1, len(rows), 4.2, 3.2)
     for (name, lines), ax in zip(rows.items(), axes[0], strict=True):
         ax.axhline(1, color="#57606a", lw=1, ls=":")
-        for i, (eps, points) in enumerate(lines.items()):
-            line(ax, points, f"perturbations of norm {eps:g}", i)
-        ax.set(xlabel="eps of training", ylabel="max KL / (eps²/2 λ₁)", title=name)
+        for i, (label, points) in enumerate(lines.items()):
+            line(ax, points, label, i)
+        ax.set(xscale="log", yscale="log", xlabel="norm of the perturbation, eps", ylabel="max KL / (eps²/2 λ₁)")
+        ax.set_title(name)
     legend(figure, columns=3)
     return figure
 

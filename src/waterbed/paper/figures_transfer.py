@@ -33,7 +33,7 @@ def gap_against_distance(found: Found, data: str | None) -> Figure | None:
         for target in found.targets(source):
             distance, gaps = found.graph.result(f"distance/{source.name}/{target}"), found.gaps(source, target, "0")
             if distance is not None and gaps:
-                points.append((target, distance, over_seeds(target, gaps)))
+                points.append((target, distance, over_seeds(target, [*gaps.values()])))
         if points:
             rows[source.name] = points
     if not rows:

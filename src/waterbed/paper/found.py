@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import NormalDist
@@ -145,21 +145,21 @@ class Found:
         return self.reader("transfer", lambda r: r["accuracy"], target, f"mode-{mode}")
 
     def pairs(self, source: Source, value: Value, eps: float | None = None, objective: str = "adversarial") -> Pairs:
-        """(standard, robust) of every seed that has both; robust at ``eps``, by default the source's."""
+        """Seed -> (standard, robust), of the seeds that have both; robust at ``eps``, by default the source's."""
         eps = source.robust if eps is None else eps
-        found = []
+        found: Pairs = {}
         for seed in range(source.seeds_at(0.0)):
             both = [
                 value(Network(source.name, kind, e, seed)) for kind, e in (("standard", 0.0), (objective, float(eps)))
             ]
-            if None not in both:
-                found.append((both[0], both[1]))
+            if all(v is not None for v in both):
+                found[seed] = (both[0], both[1])
         return found
 
     def difference(self, label: str, source: Source, value: Value, robust_less_standard: bool = True) -> list[Evidence]:
         """Robust less standard, or the other way round, paired by seed; nothing where nothing was run."""
         sign = 1 if robust_less_standard else -1
-        values = [sign * (robust - standard) for standard, robust in self.pairs(source, value)]
+        values = [sign * (robust - standard) for standard, robust in self.pairs(source, value).values()]
         return [over_seeds(f"{source.name}: {label}", values)] if values else []
 
     def by_eps(self, source: Source, value: Value, seed: int) -> dict[float, float]:
@@ -204,9 +204,15 @@ class Found:
         """The targets of the source."""
         return [t for t in self.scale.transfers.targets if t != source.data]
 
-    def gaps(self, source: Source, target: str, mode: str) -> list[float]:
-        """Accuracy [points] of the robust backbone less that of the standard one, by seed."""
-        return [robust - standard for standard, robust in self.pairs(source, self.accuracy(target, mode))]
+    def gaps(self, source: Source, target: str, mode: str) -> dict[int, float]:
+        """Seed -> accuracy [points] of the robust backbone less that of the standard one."""
+        pairs = self.pairs(source, self.accuracy(target, mode))
+        return {seed: robust - standard for seed, (standard, robust) in pairs.items()}
 
 
-Pairs = list[tuple[float, float]]
+Pairs = dict[int, tuple[float, float]]
+
+
+def shared_seeds(results: Sequence[Mapping[int, Any]]) -> list[int]:
+    """The seeds that all of several results have."""
+    return sorted(set.intersection(*(set(r) for r in results))) if results else []

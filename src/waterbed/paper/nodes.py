@@ -71,7 +71,7 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
     i = scale.inversions
     noise = {"beta": i.beta, "prior_variance": i.prior_variance}
     yield then("measures", do.measures, {"measured": scale.measured_of(source), **noise}, source.minutes)
-    eps = {"ratio_eps": (do.SMALL_EPS, 10 * do.SMALL_EPS, scale.training_eps), "attack_eps": 0.05}
+    eps = {"ratio_eps": (*do.RATIO_EPS, source.robust), "attack_eps": 0.05}
     # Its claims are about images, so one seed is enough, but for the one that compares trainings with noise.
     if network.seed < max((1, *source.gaussian_noise.values())):
         yield then("theory", do.theory, {"images": 50, "attacked": 300, **eps}, source.minutes)

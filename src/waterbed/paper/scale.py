@@ -188,7 +188,6 @@ class Scale:
         about: one sentence for the page: how this differs from the paper.
         sources: networks to train.
         measured: images behind each measure.
-        training_eps: at which the curvature ratios of Prop. 3.2 are taken beside 0.001.
         dimension: for the claim about the number of pixels; None: not run.
     """
 
@@ -199,7 +198,6 @@ class Scale:
     inversions: Inversions = Inversions()
     dimension: Dimension | None = None
     measured: int = 500
-    training_eps: float = 0.5
     precision: str = "auto"
 
     def source(self, name: str) -> Source:

@@ -16,7 +16,7 @@ NETWORKS = {"resnet50": "ResNet-50", "resnet18": "ResNet-18"}
 BOTH_SIZES = ("3", "11", "12")
 WITH_OTHER_SOURCES = ("1", "5", "6", "8")
 CLAIMS_OF = {
-    "1": ("far-tasks", "asymmetry"),
+    "1": ("far-tasks", "far-tasks-others", "asymmetry", "complex-target"),
     "2": ("far-tasks", "near-tasks"),
     "3": ("larger-network", "larger-network-near"),
     "5": ("table-5",),
@@ -181,7 +181,7 @@ def _ours(found: Found, column: Column, mode: str, kind: str | None) -> str:
     if column.ours is None:
         return NOT_RUN
     if kind is None:
-        values = found.gaps(column.ours, column.target, mode)
+        values = [*found.gaps(column.ours, column.target, mode).values()]
     else:
         values = of_seeds(column.ours, kind, found.accuracy(column.target, mode))
     return with_interval(over_seeds("", values)) if values else NOT_RUN
