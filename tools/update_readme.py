@@ -39,7 +39,8 @@ def paper_table(summary: dict) -> str:
     lines = [
         f"Of {sum(counts.values())} claims {counts['holds']} hold, {counts['does not hold']} do not, "
         f"{counts['undecided']} are undecided and {counts['not run']} not run. Decided, with the quantity that is "
-        "above its mark (0, or 1 for a ratio) where the claim is true, and its 95 % interval:",
+        "above its mark (0 unless said otherwise) where the claim is true, and its 95 % interval, over seeds unless "
+        "said otherwise:",
         "",
         "| claim | verdict | evidence |",
         "|---|---|---|",
@@ -50,17 +51,23 @@ def paper_table(summary: dict) -> str:
             deciding = [e for e in judged if e["verdict"] == claim["verdict"]]
             lines.append(
                 f"| {claim['sentence']} ({claim['where']}) | {claim['verdict']} | "
-                f"{evidence_text(deciding[0], len(deciding), len(judged))} |"
+                f"{evidence_text(deciding[0], len(deciding), len(judged), mark_text(claim))} |"
             )
     return "\n".join([*lines, "", summary["about"]])
 
 
-def evidence_text(evidence: dict, deciding: int, pieces: int) -> str:
+def evidence_text(evidence: dict, deciding: int, pieces: int, mark: str) -> str:
     """Such as "cifar10 to mnist: 5.2 [4.1, 6.3]; 2 of 3 pieces say so"."""
     value, low, high = (float(evidence[key]) for key in ("value", "low", "high"))
     interval = "" if math.isclose(low, high) else f" [{low:.3g}, {high:.3g}]"
+    interval += f" over {evidence['over']}s" * (bool(interval) and evidence["over"] != "seed") + mark
     share = f"; {deciding} of {pieces} pieces of evidence say so" if pieces > 1 else ""
     return f"{evidence['label'].replace('|', chr(92) + '|')}: {value:.3g}{interval}{share}"
+
+
+def mark_text(claim: dict) -> str:
+    """Of a claim whose mark is not 0."""
+    return f" (mark {claim['mark']:g})" * bool(claim["mark"])
 
 
 def with_table(readme: str, name: str, table: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from waterbed.inversion.study import THRESHOLDS
 from waterbed.models import write_atomic
 from waterbed.paper.claims import CLAIMS
+from waterbed.paper.drawing import described, panels
 from waterbed.paper.figures import FIGURES
 from waterbed.paper.found import Found
 from waterbed.paper.graph import Graph, Place
@@ -238,10 +239,15 @@ def test_published_and_ours_stand_in_one_cell(written):
     _, found, _, _, _ = written
     by_id = {section.id: section.tables[0] for section in tables(found)}
     table = by_id["table-1"]
-    cell = table.rows[0][table.columns.index("cifar10 to svhn")]
+
+    def cell_of(table, name, column=1):
+        return next(row for row in table.rows if row[0] == name)[column]
+
+    assert table.columns[:3] == ["", "mode 0, robust", "mode 0, standard"]
+    cell = cell_of(table, "cifar10 to svhn")
     assert cell.published == "58.34"
     assert re.fullmatch(r"\d+\.\d\d ± \d+\.\d\d", cell.ours)
-    more = table.rows[0][table.columns.index("cifar10 to digits")]
+    more = cell_of(table, "cifar10 to digits")
     assert more.published == "–"
     assert by_id["table-2"].rows[0][1].ours == "not run"
     assert "resnet10 of width 4, 2 epochs" in table.caption
@@ -266,8 +272,9 @@ def test_table_4_counts_the_images_that_were_trained_on(tmp_path):
 
 def test_one_seed_says_so(written):
     table = {section.id: section.tables[0] for section in tables(written[1])}["table-3"]
-    assert table.rows[0][table.columns.index("ResNet-18 in the paper, cifar100 to svhn")].ours.endswith("(one seed)")
-    assert table.rows[0][table.columns.index("ResNet-50 in the paper, cifar100 to svhn")].ours == "not run"
+    ours = {row[0]: row[1].ours for row in table.rows}
+    assert ours["ResNet-18 in the paper, cifar100 to svhn"].endswith("(one seed)")
+    assert ours["ResNet-50 in the paper, cifar100 to svhn"] == "not run"
 
 
 def test_the_pair_of_sizes_stands_for_the_papers(written):
@@ -277,11 +284,27 @@ def test_the_pair_of_sizes_stands_for_the_papers(written):
     assert standing_in(scale, "imagenet", "resnet50", sized=False) is None
 
 
+def test_what_is_said_of_the_data_is_on_the_page(tmp_path):
+    scale = read_scale("demo")
+    found = Found(scale, Graph(nodes(scale), Place(tmp_path)))
+    (tmp_path / "data.txt").write_text("All ships are missing.\n")
+    assert "<p>All ships are missing.</p>" in write_paper_page(found, judge(found), tmp_path).read_text()
+
+
+def test_lines_are_described_point_by_point():
+    figure, axes = panels(1, 2)
+    axes[0, 0].plot([0, 1, 2], [8.5, 8.1, 8.8], label="log-variance")
+    axes[0, 1].plot(range(9), [3, 1, 2, 2, 2, 2, 2, 9, 4], label="loss")
+    text = described(figure)
+    assert "log-variance, 8.5 at 0, 8.1 at 1, 8.8 at 2" in text
+    assert "loss, 3 at 0 to 4 at 8, least 1 at 1, greatest 9 at 7" in text
+
+
 def test_what_was_not_run_says_so(written):
     text = written[3]
     assert "Ours: not run; this scale has no experiment for it." in text
     assert "<code>transfer/large/standard/seed-0/svhn/mode-0</code>" in text
-    assert "waterbed paper --scale made-up.toml --out DIR --only transfer/cifar10/" in text
+    assert "waterbed paper --scale made-up.toml --root DATA --out DIR --only transfer/cifar10/" in text
 
 
 def test_with_no_results_every_number_is_missing(tmp_path):

@@ -17,7 +17,7 @@ from waterbed.paper.scale import Source
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 KINDS = {"standard": 0, "robust": 1}
-SHOWN_LINES, SHOWN_PANELS = 6, 9
+SHOWN_LINES, SHOWN_PANELS, SHOWN_POINTS = 6, 9, 6
 
 
 def panels(rows: int, columns: int, width: float = 3.4, height: float = 2.7) -> tuple[Figure, np.ndarray]:
@@ -97,7 +97,7 @@ def legend(figure: Figure, place: str = "outside upper left", columns: int = 2) 
 
 
 def described(figure: Figure) -> str:
-    """What is seen, panel by panel: each named line with its first and last point, read from the figure itself."""
+    """What is seen, panel by panel: each named line with its points, read from the figure itself."""
     said = [text for ax in figure.axes if (text := _panel(ax))]
     more = f" And {len(said) - SHOWN_PANELS} more panels of this kind." if len(said) > SHOWN_PANELS else ""
     return f"{len(said)} panel{'s' if len(said) > 1 else ''}. " + " ".join(said[:SHOWN_PANELS]) + more
@@ -109,10 +109,14 @@ def _panel(ax: Axes) -> str:
     said += [f"and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else []
     axes = f"{ax.get_ylabel()} against {ax.get_xlabel()}" if ax.get_ylabel() and ax.get_xlabel() else ""
     head = ", ".join(" ".join(name.split()) for name in (ax.get_title(), axes) if name)
-    return f"{head}: {'; '.join(said)}." if said else f"{head}." if head else ""
+    return f"{head}: {'; '.join(said) or 'not run'}." if head or said else ""
 
 
 def _ends(one: Any) -> str:
-    """Such as "3.1 at 0 to 4.2 at 1"."""
-    ends = [f"{y:.3g} at {x if isinstance(x, str) else f'{x:.3g}'}" for x, y in zip(*one.get_data(), strict=True)]
-    return ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
+    """Such as "3.1 at 0, 4.2 at 1"; of many points the first, the least, the greatest and the last."""
+    x, y = one.get_data()
+    said = [f"{b:.3g} at {a if isinstance(a, str) else f'{a:.3g}'}" for a, b in zip(x, y, strict=True)]
+    if len(said) > SHOWN_POINTS:
+        least, greatest = int(np.argmin(y)), int(np.argmax(y))
+        return f"{said[0]} to {said[-1]}, least {said[least]}, greatest {said[greatest]}"
+    return ", ".join(said)

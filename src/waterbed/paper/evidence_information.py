@@ -172,9 +172,9 @@ def _norm_up_to_one(found: Found) -> Iterator[Evidence]:
 def _norm_dynamics(found: Found) -> Iterator[Evidence]:
     """Curves from 1 to 0: where they begin and end is judged by other claims."""
 
-    def shape(result: dict) -> list[float]:
+    def shape(result: dict) -> list[float] | None:
         norms = np.array(result["weight_norms"])
-        return list((norms - norms[-1]) / (norms[0] - norms[-1]))
+        return list((norms - norms[-1]) / (norms[0] - norms[-1])) if norms[0] != norms[-1] else None
 
     for source in found.scale.sources:
         pairs = found.pairs(source, found.reader("network", shape)).values()

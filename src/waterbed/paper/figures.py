@@ -21,7 +21,8 @@ from waterbed.reporting.page import Picture
 SEEDS = "Line: mean over seeds; small points: seeds; bars: 95 % t interval where there are three seeds or more."
 GAP = (
     "Accuracy of the robust backbone less that of the standard one, mode 0. Bars: 95 % t interval over seeds (none for "
-    "one seed), and the interval of the distance."
+    "one seed), and the interval of the distance, corrected for the bias of few images a class, so that the distance "
+    "itself may lie beyond its right end. Dashed: mean distance between two halves of one set."
 )
 CURVES = (
     "Accuracy on test images after each epoch, a line a seed: on all of them for the linear layer and mode 0, on at "
@@ -123,7 +124,8 @@ FIGURES = (
         "Fig. 2: convergence of inversion",
         "The paper: with noise drawn once about 200 iterations, without about 8,000.",
         "Inversion loss over iterations; line: median, band: quartiles, over images and seeds. Every arm has its own "
-        "best step size. Left on the network being inverted (with its noise), right on the clean one.",
+        "best step size of gradient descent; images, starts and steps stand under what this scale runs (the paper: "
+        "up to 10,000 steps). Left on the network being inverted (with its noise), right on the clean one.",
         ("convergence",),
         information.convergence,
         claims=("fig-2-speed", "fig-2-forty", "fig-2-fit"),

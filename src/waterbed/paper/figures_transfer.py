@@ -42,6 +42,8 @@ def gap_against_distance(found: Found, data: str | None) -> Figure | None:
     figure, axes = panels(1, len(rows), 4.6, 3.6)
     for (name, points), ax in zip(rows.items(), axes[0], strict=True):
         ax.axhline(0, color="#57606a", lw=1, ls=":")
+        floors = [distance["floor"] for _, distance, _ in points]
+        ax.axvline(sum(floors) / len(floors), color="#57606a", lw=1, ls="--", label="_floor")
         for target, distance, gap in points:
             i = targets.index(target)
             x, colour = distance["value"], COLOURS[i % len(COLOURS)]

@@ -127,7 +127,7 @@ class Found:
         id = of(kind, network, *rest)
         return self.graph.result(id) if id in self.graph.nodes else None
 
-    def reader(self, kind: str, read: Callable[[dict[str, Any]], float], *rest: str) -> Value:
+    def reader(self, kind: str, read: Callable[[dict[str, Any]], Any], *rest: str) -> Value:
         """A number of a kind of result, for any network."""
 
         def value(network: Network) -> float | None:

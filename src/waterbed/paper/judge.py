@@ -38,6 +38,11 @@ class Judged:
         return [not e.beside and not (several and math.isnan(e.low)) for e in self.evidence]
 
     @property
+    def one_seed(self) -> bool:
+        """Whether there is no interval over anything."""
+        return bool(self.evidence) and all(math.isnan(e.low) for e in self.evidence)
+
+    @property
     def verdict(self) -> str:
         """Holds where all that decides says so; does not hold where any speaks against it; undecided with nothing that
         decides."""

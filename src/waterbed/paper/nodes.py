@@ -67,14 +67,14 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
         return Node(of(kind, network), function, {**config, **more}, (trained,), 60 * minutes)
 
     evaluated = {"evaluated_eps": source.evaluated_eps, "evaluated": EVALUATED}
-    yield then("accuracy", do.accuracy, evaluated, source.minutes / 2)
+    yield then("accuracy", do.accuracy, evaluated, source.minutes / 4)
     i = scale.inversions
     noise = {"beta": i.beta, "prior_variance": i.prior_variance}
     yield then("measures", do.measures, {"measured": scale.measured_of(source), **noise}, source.minutes)
     eps = {"ratio_eps": (*do.RATIO_EPS, source.robust), "attack_eps": 0.05}
     # Its claims are about images, so one seed is enough, but for the one that compares trainings with noise.
     if network.seed < max((1, *source.gaussian_noise.values())):
-        yield then("theory", do.theory, {"images": 50, "attacked": 300, **eps}, source.minutes)
+        yield then("theory", do.theory, {"images": 50, "attacked": 300, **eps}, source.minutes / 2)
     if network.objective in ("standard", "adversarial"):
         yield then("features", do.features, {"num_samples": 1000}, 0.3)
         if source.inverted:
@@ -114,5 +114,5 @@ def _distances(scale: Scale, source: Source) -> Iterator[Node]:
         if target != source.data:
             config = {"file": network.file, "pair": (source.data, target), "num_samples": 5000}
             yield Node(
-                f"distance/{source.name}/{target}", do.distance, config, (of("network", network),), 60 * source.minutes
+                f"distance/{source.name}/{target}", do.distance, config, (of("network", network),), 3 * source.minutes
             )

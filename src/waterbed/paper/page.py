@@ -25,8 +25,13 @@ PAPER = (
     'The paper: Terzi, Achille, Maggipinto and Susto, "Adversarial Training Reduces Information and Improves '
     'Transferability", AAAI 2021.'
 )
+WORDS = (
+    "DIR in the commands is a new folder, or that of this page for what was not run there; DATA is the folder of the "
+    "data sets (none are needed that come with the package)."
+)
 SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", NOT_RUN: "–"}
 COLOURS = {"holds": "good", "does not hold": "bad", "undecided": "open", NOT_RUN: "none"}
+DATA_NOTE = "data.txt"  # beside the page, if its data are not the official sets: what the page is to say of them
 # The claim that each group starts with.
 GROUPS = {
     "prop-3.2": "Information about the input",
@@ -53,15 +58,15 @@ def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) ->
     sections = [
         _in_short(judged),
         _claims(judged, _where_to_look({s.id: s.title for s in (*figures, *shown)})),
-        Section("Figures", ["DIR in the commands is the folder of this page."], sections=figures, id="figures"),
+        Section("Figures", [WORDS], sections=figures, id="figures"),
         Section(
             "Tables",
-            ["Published numbers stand as they were printed. A dash: not in the paper."],
+            [f"Published numbers stand as they were printed. A dash: not in the paper. {WORDS}"],
             sections=shown,
             id="tables",
         ),
         _slips(),
-        _scale(found),
+        _scale(found, out / DATA_NOTE),
         _not_run(found),
     ]
     write_page(
@@ -87,13 +92,19 @@ def _in_short(judged: Sequence[Judged]) -> Section:
         "does not hold where any lies below, and is undecided otherwise. Intervals are at 95 %; one of m pieces of "
         "evidence counts against a claim only if its interval at 1 - 5 %/m still lies below. Evidence from one seed "
         "has no interval: it is shown, and leaves a claim undecided that has no other. What stands beside is not "
-        "judged.",
-        *(
-            [f"Of those that hold, {len(sure)} follow from the definitions and test the code: {'; '.join(sure)}."]
-            * any(sure)
-        ),
+        "judged. The column from says what an interval is over: seeds, which stand for training again; or the images "
+        "or starts of one network, of which alone the verdict then is.",
+        *_never(judged),
+        *([f"Of those that hold, these follow from the definitions and test the code: {'; '.join(sure)}."] * any(sure)),
     )
     return Section("In short", text, [Table("Number of claims with each verdict", columns, rows)], id="in-short")
+
+
+def _never(judged: Sequence[Judged]) -> list[str]:
+    """Which claims have evidence of one seed alone, so that more of this scale would not decide them."""
+    single = [j.claim.where.split(";")[0] for j in judged if j.verdict == "undecided" and j.one_seed]
+    more = "; it takes more seeds than this scale has"
+    return [f"Undecided with evidence of one seed alone{more}: {'; '.join(dict.fromkeys(single))}."] if single else []
 
 
 def _grouped(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
@@ -119,7 +130,7 @@ def _claims(judged: Sequence[Judged], see: dict[str, dict[str, str]]) -> Section
     text = (
         "Every claim has a quantity that is above a mark (0 unless said otherwise) where the claim is true. Each line "
         "of evidence has its mean and 95 % interval; the drawing has the interval as a line, the mean as a bar and the "
-        "mark dotted, to a scale of its own for each claim.",
+        "mark dotted, to a scale of its own for each claim, that of the evidence that decides.",
     )
     parts = [
         Section(name, findings=[_finding(j, see.get(j.claim.id, {})) for j in members], id=f"claims-{i}")
@@ -134,20 +145,20 @@ def _finding(j: Judged, see: dict[str, str]) -> Finding:
     if claim.margin:
         mark += f", and less than {claim.margin:g} above it does not count"
     details = {"Quantity": claim.quantity + mark, "Test": claim.test, "Name": claim.id}
-    evidence = _evidence(j) if j.evidence else None
+    evidence = _evidence(j, "The value: " + details.pop("Quantity")) if j.evidence else None
     return Finding(
         f"claim-{claim.id}", claim.sentence, j.verdict, SIGNS[j.verdict], COLOURS[j.verdict], claim.where, evidence,
         details, see,
     )  # fmt: skip
 
 
-def _evidence(j: Judged) -> Table:
+def _evidence(j: Judged, caption: str) -> Table:
     columns = ["evidence", "says", "value", "95 % interval", "to scale", "from"]
     rows = [
         [e.label, _says(e, v, counts, j), _short(e.value), _ends(e), _drawn(e, j), _behind(e)]
         for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
     ]
-    return Table(f"Evidence on {j.claim.id}", columns, rows)
+    return Table(f"{caption}.", columns, rows)
 
 
 def _says(e: Evidence, verdict: str, counts: bool, j: Judged) -> str:
@@ -174,13 +185,15 @@ def _behind(e: Evidence) -> str:
 
 
 def _drawn(e: Evidence, j: Judged) -> Interval:
-    """The interval as shares of a width that holds all evidence on the claim and its mark."""
-    ends = [v for one in j.evidence for v in (one.low, one.value, one.high) if math.isfinite(v)]
+    """The interval as shares of a width that holds the evidence that decides on the claim, and its mark; what stands
+    beside may end at the edge."""
+    deciding = [one for one, counts in zip(j.evidence, j.counted, strict=True) if counts] or j.evidence
+    ends = [v for one in deciding for v in (one.low, one.value, one.high) if math.isfinite(v)]
     left, right = min(*ends, j.claim.holds_above), max(*ends, j.claim.holds_above)
     width = (right - left) or 1.0
 
     def share(value: float) -> float:
-        return round(0.03 + 0.94 * (value - left) / width, 4)
+        return round(min(max(0.03 + 0.94 * (value - left) / width, 0.0), 1.0), 4)
 
     low, high = (e.value if math.isnan(v) else v for v in (e.low, e.high))
     return Interval(share(low), share(e.value), share(high), share(j.claim.holds_above))
@@ -212,7 +225,7 @@ def _slips() -> Section:
     return Section("The paper's own slips", tables=[table], id="slips")
 
 
-def _scale(found: Found) -> Section:
+def _scale(found: Found, note: Path) -> Section:
     scale = found.scale
     rows = []
     for s in scale.sources:
@@ -222,7 +235,12 @@ def _scale(found: Found) -> Section:
     columns = ["source", "how it is trained", "eps (number of seeds)", "modes (seeds)", "images measured"]
     t, i = scale.transfers, scale.inversions
     targets = ", ".join(t.targets) or "none"
-    text = (f"Targets: {targets}. Inversions of {i.images} images, {i.steps} steps of {i.optimizer}.",)
+    text = [
+        f"Targets: {targets}. Inversions of {i.images} images, {i.steps} steps of {i.optimizer}; their convergence on "
+        f"{i.convergence_images} images from {i.convergence_seeds} starts, {i.convergence_steps} steps of gradient "
+        "descent.",
+        *([note.read_text(encoding="utf-8").strip()] if note.is_file() else []),
+    ]
     return Section("What this scale runs", text, [Table("Sources", columns, rows, wrap=True)], id="scale")
 
 
@@ -281,6 +299,7 @@ def _record(claim: Claim, j: Judged) -> dict[str, Any]:
         "id": claim.id,
         "where": claim.where,
         "sentence": claim.sentence,
+        "mark": claim.holds_above,
         "verdict": j.verdict,
         "evidence": evidence,
     }

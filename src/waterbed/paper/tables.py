@@ -109,11 +109,8 @@ def _transfers(found: Found, table: str) -> Section:
     columns, sized = _columns(found, table, numbers), table in BOTH_SIZES
     kinds = [None] if difference else ["robust", "standard"]
     modes = list(dict.fromkeys(str(n.mode) for n in numbers))
-    rows = [
-        [_row_name(mode, kind), *(_cell(found, numbers, c, mode, kind) for c in columns)]
-        for mode in modes
-        for kind in kinds
-    ]
+    sorts = [(mode, kind) for mode in modes for kind in kinds]
+    rows = [[c.label(sized), *(_cell(found, numbers, c, mode, kind) for mode, kind in sorts)] for c in columns]
     ours = [found.scale.source(name) for name in dict.fromkeys(c.ours.name for c in columns if c.ours is not None)]
     caption = " ".join(
         (
@@ -127,12 +124,12 @@ def _transfers(found: Found, table: str) -> Section:
     notes: dict[str, list[str]] = {}
     for n in numbers:
         if n.note:
-            notes.setdefault(n.note, []).append(f"{n.source} to {n.target}, {_row_name(str(n.mode), n.model)}")
+            notes.setdefault(n.note, []).append(f"{n.source} to {n.target}, {_sort(str(n.mode), n.model)}")
     said = " ".join(f"{'; '.join(places)}: {note}." for note, places in notes.items())
     return Section(
         TITLES[table],
         [f"On the published numbers: {said}"] if notes else [],
-        [Table(caption, ["", *(c.label(sized) for c in columns)], rows)],
+        [Table(caption, ["", *(_sort(mode, kind) for mode, kind in sorts)], rows)],
         id=f"table-{table}",
         command=rerun(found.scale, [f"transfer/{s.name}/" for s in ours]) if ours else "",
     )
@@ -141,7 +138,7 @@ def _transfers(found: Found, table: str) -> Section:
 def rerun(scale: Scale, only: list[str] | tuple[str, ...]) -> str:
     """The command that runs experiments of these beginnings."""
     name = scale.name if scale.name in SCALES else f"{scale.name}.toml"
-    return f"waterbed paper --scale {name} --out DIR --only {' '.join(only)}"
+    return f"waterbed paper --scale {name} --root DATA --out DIR --only {' '.join(only)}"
 
 
 def _columns(found: Found, table: str, numbers: list[Published]) -> list[Column]:
@@ -163,7 +160,7 @@ def _columns(found: Found, table: str, numbers: list[Published]) -> list[Column]
     return columns + more
 
 
-def _row_name(mode: str, kind: str | None) -> str:
+def _sort(mode: str, kind: str | None) -> str:
     name = "linear layer" if mode == "linear" else f"mode {mode}"
     return f"{name}, {kind}" if kind else name
 
@@ -221,7 +218,8 @@ def _sizes(found: Found) -> Section:
     columns = ["data set", "classes", "training images", "test images", "ours, as a source", "ours, as a target"]
     text = (
         "The paper lists no other set; Table 5's CINIC-10 is not in its list. Where our numbers of images are not the "
-        "published ones, the folders that were used are not the official sets."
+        "published ones, the folders that were used are not the official sets; equal numbers do not say that they are. "
+        "What this scale runs has more on the data, if its owner wrote it down."
     )
     return Section(TITLES["4"], [text], [Table(caption, columns, rows, wrap=True)], id="table-4")
 
