@@ -14,7 +14,8 @@ class Paper:
     scale: str = "demo"
     """demo (minutes, embedded data), cpu (hours), gpu, full (ImageNet, too), or a TOML file like theirs."""
     out: str = "paper"
-    """Folder for index.html, figures, and the result of every experiment; a stopped reproduction goes on there."""
+    """Folder for index.html, figures, and the result of every experiment; a stopped reproduction goes on there. What a
+    file data.txt in it says of the data is printed on the page."""
     root: str | None = None
     """Where data sets lie: folders by their names, or named sets."""
     networks: str | None = None
