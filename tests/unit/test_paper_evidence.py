@@ -169,6 +169,16 @@ def test_the_robust_network_s_inversions_decide(found):
     assert (share.value, share.over) == (1.0, "image")
 
 
+def test_shares_over_images_of_one_seed_decide_nothing(found):
+    for kind, own in (("standard", [False] * 4), ("eps-1", [True, True, True, False])):
+        result = {"own/plain": {"ssim": [0.1] * 4, "identified": own}}
+        put(found, f"inversions/cifar10/{kind}/seed-0", result)
+    pieces = evidence(found, "inversion")
+    judged = Judged(CLAIMS["inversion"], pieces)
+    assert pieces[1].value == 0.75
+    assert (judged.verdict, judged.one_seed) == ("undecided", True)
+
+
 def test_fine_grained_tasks_and_what_batch_norms_gain(tmp_path):
     sources = (Source("cifar10", "cifar10", {"0": 2, "1": 2}), Source("imagenet", "imagenet", {"0": 2, "3": 2}))
     modes = {"0": 2, "1": 2}

@@ -109,7 +109,10 @@ def _panel(ax: Axes) -> str:
     said += [f"and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else []
     axes = f"{ax.get_ylabel()} against {ax.get_xlabel()}" if ax.get_ylabel() and ax.get_xlabel() else ""
     head = ", ".join(" ".join(name.split()) for name in (ax.get_title(), axes) if name)
-    return f"{head}: {'; '.join(said) or 'not run'}." if head or said else ""
+    if head and not ax.has_data():
+        said = ["not run"]
+    text = ": ".join(filter(None, (head, "; ".join(said))))
+    return f"{text}." if text else ""
 
 
 def _ends(one: Any) -> str:

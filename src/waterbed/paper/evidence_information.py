@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from waterbed.paper.evidence import about, exactly, first_results
-from waterbed.paper.found import Evidence, Found, Value, over_images, over_seeds, share_of_images
+from waterbed.paper.found import Evidence, Found, Value, no_interval, over_images, over_seeds, share_of_images
 from waterbed.paper.nodes import WEIGHTS_ABOUT_DATA, anisotropy
 from waterbed.paper.scale import Network
 
@@ -207,6 +207,7 @@ def _recognised(found: Found, which: str, on: str) -> Iterator[Evidence]:
     """Both networks' inversions against the originals, by SSIM and by which original they resemble most.
 
     The latter is over images, each with its mean over seeds: shares of few images are often the same for all seeds.
+    One seed has no interval here either.
     """
     identified = found.reader("inversions", lambda r: np.array(r[f"{which}/plain"]["identified"], dtype=float))
     for source in found.scale.sources:
@@ -215,7 +216,8 @@ def _recognised(found: Found, which: str, on: str) -> Iterator[Evidence]:
         pairs = found.pairs(source, identified).values()
         if pairs:
             label = f"{source.name}: share of inversions most like their own original{on}"
-            yield over_seeds(label, [*np.mean([robust - standard for standard, robust in pairs], axis=0)], "image")
+            e = over_seeds(label, [*np.mean([robust - standard for standard, robust in pairs], axis=0)], "image")
+            yield e if len(pairs) > 1 else replace(e, ends=no_interval)
 
 
 @about("inversion-elsewhere")

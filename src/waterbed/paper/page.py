@@ -94,17 +94,16 @@ def _in_short(judged: Sequence[Judged]) -> Section:
         "has no interval: it is shown, and leaves a claim undecided that has no other. What stands beside is not "
         "judged. The column from says what an interval is over: seeds, which stand for training again; or the images "
         "or starts of one network, of which alone the verdict then is.",
-        *_never(judged),
+        *_of_one_seed(judged),
         *([f"Of those that hold, these follow from the definitions and test the code: {'; '.join(sure)}."] * any(sure)),
     )
     return Section("In short", text, [Table("Number of claims with each verdict", columns, rows)], id="in-short")
 
 
-def _never(judged: Sequence[Judged]) -> list[str]:
-    """Which claims have evidence of one seed alone, so that more of this scale would not decide them."""
+def _of_one_seed(judged: Sequence[Judged]) -> list[str]:
+    """Which claims are undecided because all evidence on them is of one seed."""
     single = [j.claim.where.split(";")[0] for j in judged if j.verdict == "undecided" and j.one_seed]
-    more = "; it takes more seeds than this scale has"
-    return [f"Undecided with evidence of one seed alone{more}: {'; '.join(dict.fromkeys(single))}."] if single else []
+    return [f"Undecided because all evidence is of one seed: {'; '.join(dict.fromkeys(single))}."] if single else []
 
 
 def _grouped(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
