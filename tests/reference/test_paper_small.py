@@ -55,7 +55,7 @@ def test_a_saddle_is_refused():
 
 def test_dataset_fisher_has_a_value_a_seed():
     config = {"seeds": 2, "train": 30, "eps": 0.5, "hidden": 0, "weight_decay": 1e-2, "examples": 3}
-    found = dataset_fisher(Place(None), config, {})
+    found = dataset_fisher(Place(None), config)
     assert {len(found["standard"]), len(found["robust"])} == {2}
     assert min(found["standard"] + found["robust"]) > 0
 
@@ -63,10 +63,10 @@ def test_dataset_fisher_has_a_value_a_seed():
 def test_anisotropy_is_between_one_direction_and_all(tmp_path):
     config = {"data": "digits", "size": 8, "train": 100, "test": 40, "model": "resnet10", "width": 2, "epochs": 1}
     config |= {"batch_size": 50, "lr": 0.1, "augment": "none", "images": 20, "seed": 0}
-    found = anisotropy(Place(tmp_path), config, {})
+    found = anisotropy(Place(tmp_path), config)
     assert found["pixels"] == 64
     assert math.log(64 / 9) < found["log_anisotropy"]["value"] < math.log(64), "the trace has at most 9 directions"
 
 
 def test_example_3_3_holds():
-    assert example_3_3(Place(None), {"size": 5, "images": 20, "seed": 0}, {})["relative_difference"] < 1e-12
+    assert example_3_3(Place(None), {"size": 5, "images": 20, "seed": 0})["relative_difference"] < 1e-12

@@ -97,8 +97,8 @@ def test_a_curve_that_falls_and_rises_does_not_rise(found):
     """A line through its ends would say that it does."""
     for seed in range(3):
         for eps, value in (("standard", 8.5), ("eps-1", 8.3), ("eps-2", 8.9)):
-            result = {name: {"value": value + 0.01 * seed} for name in ("weight_log_variance",)}
-            result["weight_rescaling_invariant_trace"] = {"value": math.exp(-value)}
+            result = {name: {"value": value * (1 + 0.001 * seed)} for name in ("weight_log_variance",)}
+            result["weight_rescaling_invariant_trace"] = {"value": math.exp(-value * (1 + 0.001 * seed))}
             put(found, f"measures/cifar10/{eps}/seed-{seed}", result)
     steps = evidence(found, "fig-4")
     assert [round(e.value, 2) for e in steps] == [-0.2, 0.6, -0.2, 0.6]
@@ -162,11 +162,38 @@ def test_the_robust_network_s_inversions_decide(found):
         for kind, more in (("standard", 0.0), ("eps-1", 0.01 * seed)):
             result = {f"own/{m}": {"ssim": [s + more], "identified": [kind == "eps-1"]} for m, s in modes.items()}
             put(found, f"inversions/cifar10/{kind}/seed-{seed}", {**result, "noise_size": 0.31})
-    robust, standard = evidence(found, "fig-1-noise-once")
+    robust, standard = evidence(found, "fig-1-effective")
     assert (robust.beside, standard.beside) == (False, True)
+    assert robust.value == pytest.approx(0.2)
     assert "noise 31 % of |w|" in robust.label
     _, share = evidence(found, "inversion")
     assert (share.value, share.over) == (1.0, "image")
+
+
+def test_the_size_of_noise_is_chosen_on_half_of_the_images(found):
+    """By images 0 and 2; images 1 and 3 judge."""
+    sizes = {1e-10: [0.6, 0.55, 0.6, 0.55], 1e-9: [0.5, 0.9, 0.5, 0.9]}
+    for seed in range(3):
+        for kind in ("standard", "eps-1"):
+            own = {"own/plain": {"ssim": [0.5] * 4}, "own/variational": {"ssim": [0.4] * 4}, "noise_size": 0.31}
+            put(found, f"inversions/cifar10/{kind}/seed-{seed}", own)
+            if kind == "standard" or seed < 2:
+                noise = {f"{b:g}": {"noise_size": 0.1, "ssim": [s + 0.01 * seed for s in v]} for b, v in sizes.items()}
+                put(found, f"noise-sizes/cifar10/{kind}/seed-{seed}", noise)
+    best, *alone, standard = evidence(found, "fig-1-noise-once")[:5]
+    assert (best.value, best.n, best.beside) == (pytest.approx(0.055), 2, False)
+    assert "best of 3 sizes of noise (beta 1e-10, noise 10 % of |w|)" in best.label
+    assert [e.value for e in alone] == pytest.approx([0.08, 0.205, -0.1])
+    assert all(e.beside for e in (*alone, standard))
+
+
+def test_equal_seeds_have_no_interval_and_decide_nothing():
+    equal, others = over_seeds("", [0.1, 0.1, 0.1]), over_seeds("", [1.0, 1.1, 1.2])
+    assert math.isnan(equal.high)
+    assert Judged(CLAIMS["fig-10"], [equal]).verdict == "undecided"
+    assert Judged(CLAIMS["fig-10"], [equal, others]).verdict == "undecided", "unlike one seed, it counts"
+    assert Judged(CLAIMS["fig-10"], [over_seeds("", [-1.0]), others]).verdict == "holds"
+    assert not Judged(CLAIMS["fig-10"], [equal]).one_seed
 
 
 def test_shares_over_images_of_one_seed_decide_nothing(found):

@@ -13,19 +13,20 @@ CALLS: list[str] = []
 
 
 @experiment(version=1)
-def number(place, config, inputs):
+def number(place, config):
     CALLS.append(config["name"])
     return {"value": config["value"]}
 
 
 @experiment(version=1)
-def total(place, config, inputs):
+def total(place, config):
     CALLS.append("total")
-    return {"value": sum(result["value"] for result in inputs.values())}
+    files = [place.out / "nodes" / f"number/{name}.json" for name in config["of"]]
+    return {"value": sum(json.loads(file.read_text())["result"]["value"] for file in files)}
 
 
 @experiment(version=1)
-def broken(place, config, inputs):
+def broken(place, config):
     raise wb.UsageError("value=7 is unlucky; pass another")
 
 
@@ -33,8 +34,8 @@ def graph(tmp_path, a=1, b=2):
     nodes = [
         Node("number/a", number, {"name": "a", "value": a}),
         Node("number/b", number, {"name": "b", "value": b}),
-        Node("total/ab", total, {}, ("number/a", "number/b")),
-        Node("total/b", total, {"only": "b"}, ("number/b",)),
+        Node("total/ab", total, {"of": "ab"}, ("number/a", "number/b")),
+        Node("total/b", total, {"of": "b"}, ("number/b",)),
     ]
     CALLS.clear()
     return Graph(nodes, Place(tmp_path))
@@ -93,7 +94,7 @@ def test_failures_stop_only_what_needs_them(tmp_path, capsys):
 
 def test_sigterm_stops_all(tmp_path):
     @experiment(version=1)
-    def stopped(place, config, inputs):
+    def stopped(place, config):
         raise StoppedError("saved after batch 3")
 
     nodes = [Node("network/a", stopped), Node("number/b", number, {"name": "b", "value": 2})]

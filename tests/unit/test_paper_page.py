@@ -113,6 +113,13 @@ def made_up(id, config, place, rng):
             (place.out / "pictures").mkdir(exist_ok=True)
             save_figure(curves({"y": [1, 2]}, "x", "y"), place.out / "pictures" / result[f"{task}/picture"])
         return result
+    if kind == "noise-sizes":
+        return {f"{beta:g}": {"noise_size": 0.05, "ssim": rng.random(4).tolist()} for beta in config["other_betas"]}
+    if kind == "inversions-by-eps":
+        (place.out / "pictures").mkdir(exist_ok=True)
+        save_figure(curves({"y": [1, 2]}, "x", "y"), place.out / "pictures" / f"{config['name']}-by-eps.png")
+        rows = {name: {"ssim": rng.random(4).tolist()} for name in config["files"]}
+        return {"picture": f"{config['name']}-by-eps.png", "rows": rows}
     if kind == "convergence":
         steps = [0, 1, 3, 10, 30, 100]
         falling = [[0.8 / (1 + s), 1 / (1 + s), 1.2 / (1 + s)] for s in steps]

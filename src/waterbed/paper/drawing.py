@@ -39,7 +39,7 @@ def line(ax: Axes, points: Mapping[Any, Sequence[float]], label: str, style: int
     for p, s in zip(x, stats, strict=True):
         if s.n > 1:
             ax.plot([p] * s.n, points[p], ".", color=colour, ms=4, alpha=0.6)
-        if s.n > 2:
+        if s.n > 2 and math.isfinite(s.low):
             ax.plot([p, p], [s.low, s.high], color=colour, lw=1, alpha=0.8, label="_interval")
 
 

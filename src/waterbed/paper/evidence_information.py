@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from waterbed.paper.evidence import about, exactly, first_results
-from waterbed.paper.found import Evidence, Found, Value, no_interval, over_images, over_seeds, share_of_images
+from waterbed.paper.found import Evidence, Found, Value, over_images, over_seeds, share_of_images
 from waterbed.paper.nodes import WEIGHTS_ABOUT_DATA, anisotropy
 from waterbed.paper.scale import Network
 
@@ -191,98 +191,3 @@ def _price(found: Found) -> Iterator[Evidence]:
     value = found.reader("accuracy", lambda r: r["clean"])
     for source in found.scale.sources:
         yield from found.difference("clean accuracy", source, value, robust_less_standard=False)
-
-
-def _unlike(found: Found, which: str, part: slice = slice(None)) -> Value:
-    """1 - SSIM to the original, mean over images."""
-    return found.reader("inversions", lambda r: 1 - float(np.mean(r[which]["ssim"][part])))
-
-
-@about("inversion")
-def _inversion(found: Found) -> Iterator[Evidence]:
-    yield from _recognised(found, "own", "")
-
-
-def _recognised(found: Found, which: str, on: str) -> Iterator[Evidence]:
-    """Both networks' inversions against the originals, by SSIM and by which original they resemble most.
-
-    The latter is over images, each with its mean over seeds: shares of few images are often the same for all seeds.
-    One seed has no interval here either.
-    """
-    identified = found.reader("inversions", lambda r: np.array(r[f"{which}/plain"]["identified"], dtype=float))
-    for source in found.scale.sources:
-        unlike = _unlike(found, f"{which}/plain")
-        yield from found.difference(f"1 - SSIM{on}", source, unlike, robust_less_standard=False)
-        pairs = found.pairs(source, identified).values()
-        if pairs:
-            label = f"{source.name}: share of inversions most like their own original{on}"
-            e = over_seeds(label, [*np.mean([robust - standard for standard, robust in pairs], axis=0)], "image")
-            yield e if len(pairs) > 1 else replace(e, ends=no_interval)
-
-
-@about("inversion-elsewhere")
-def _inversion_elsewhere(found: Found) -> Iterator[Evidence]:
-    task = found.scale.inversions.elsewhere
-    if task is not None:
-        yield from _recognised(found, "elsewhere", f", {task}")
-
-
-@about("fig-1-noise-once")
-def _noise_once(found: Found) -> Iterator[Evidence]:
-    yield from _modes(found, "own/plain", "own/variational")
-
-
-@about("fig-1-effective")
-def _effective_images(found: Found) -> Iterator[Evidence]:
-    yield from _modes(found, "own/effective", "own/plain")
-
-
-def _modes(found: Found, a: str, b: str) -> Iterator[Evidence]:
-    """1 - SSIM in one mode less that in another, of the robust networks, the standard ones beside them."""
-    for source in found.scale.sources:
-        both = [found.pairs(source, _unlike(found, which)).values() for which in (a, b)]
-        sizes = found.pairs(source, found.reader("inversions", lambda r: r["noise_size"])).values()
-        for i, kind in ((1, "robust"), (0, "standard")):
-            values = [x[i] - y[i] for x, y in zip(*both, strict=True)]
-            if values:
-                size = f"noise {100 * float(np.mean([s[i] for s in sizes])):.2g} % of |w|"
-                label = f"{source.name}, {kind}: 1 - SSIM, beta {found.scale.inversions.beta:g}, {size}"
-                yield over_seeds(label, values, beside=kind == "standard")
-
-
-@about("fig-2-speed", "fig-2-forty")
-def _speed(found: Found) -> Iterator[Evidence]:
-    yield from _best_arm(found, "speed_up", "steps to plain's last loss on the clean network")
-
-
-@about("fig-2-fit")
-def _fit(found: Found) -> Iterator[Evidence]:
-    yield from _best_arm(found, "gain_clean", "log of last losses, clean network")
-    yield from _best_arm(found, "gain_objective", "log of last losses, the network being inverted")
-
-
-def _best_arm(found: Found, key: str, label: str) -> Iterator[Evidence]:
-    """The variational arm that does best, chosen afterwards: in favour of the claim. The network is one of each kind;
-    the paper inverts the robust one."""
-    for name, result in first_results(found, "convergence"):
-        arms = {a["arm"]: a[key] for a in result["arms"] if a["arm"].startswith("variational")}
-        best = max(arms, key=lambda arm: float(np.mean(arms[arm])))
-        standard = name.endswith("/standard")
-        yield over_seeds(f"{name}, best arm ({best}): {label}", arms[best], "start", beside=standard)
-
-
-@about("fig-9")
-def _best_eps(found: Found) -> Iterator[Evidence]:
-    for source in found.scale.sources:
-        halves = []
-        for seed in range(max(source.seeds.values())):
-            parts = (slice(0, None, 2), slice(1, None, 2))
-            halves.append([found.by_eps(source, _unlike(found, "own/plain", part), seed) for part in parts])
-        halves = [(chosen, judged) for chosen, judged in halves if len(chosen) > 2]
-        shared = sorted(set.intersection(*(set(chosen) for chosen, _ in halves))) if halves else []
-        values = []
-        for chosen, judged in halves if len(shared) > 2 else ():
-            between = min(shared[1:-1], key=lambda eps: chosen[eps])
-            values.append(min(judged[shared[0]], judged[shared[-1]]) - judged[between])
-        if values:
-            yield over_seeds(f"{source.name}: 1 - SSIM, eps {', '.join(f'{e:g}' for e in shared)}", values)

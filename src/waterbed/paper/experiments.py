@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,12 @@ from torch import Tensor
 from waterbed.attacks import PGD
 from waterbed.data import ImageData, load_dataset, stack
 from waterbed.evaluation import evaluate
-from waterbed.information import InputFisher, WeightFisher, WeightNoise, fisher_bounds, kl_curvature_ratio, measure
+from waterbed.information import InputFisher, fisher_bounds, kl_curvature_ratio, measure
 from waterbed.information.estimate import mean_estimate
-from waterbed.inversion import invert_modes
-from waterbed.inversion.study import THRESHOLDS, convergence, convergence_record
 from waterbed.models import FeatureClassifier, create_model, load_model
 from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
 from waterbed.paper.entanglement import entanglement
 from waterbed.paper.graph import Place, experiment
-from waterbed.plots import image_grid, save_figure
 from waterbed.runs import Run, make_folder
 from waterbed.training import fit
 from waterbed.transfer_learning import dataset_distance, transfer
@@ -69,7 +65,7 @@ def objective_of(config: dict[str, Any]) -> Objective:
 
 
 @experiment(version=1)
-def network(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def network(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Train a source network, or take it where it was trained with these settings before."""
     data = load_data(place, config)
     file = place.network(config["file"])
@@ -106,17 +102,17 @@ def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:
     return recorded == wanted and same_data and same_model
 
 
-def _opened(place: Place, config: dict[str, Any]) -> FeatureClassifier:
+def opened(place: Place, config: dict[str, Any]) -> FeatureClassifier:
     model = load_model(place.network(config["file"]))
     assert isinstance(model, FeatureClassifier)
     return model
 
 
 @experiment(version=1)
-def accuracy(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def accuracy(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Clean and PGD-20 accuracy on the source's test images."""
     attacks = [PGD(eps, steps=20) for eps in config["evaluated_eps"]]
-    score = evaluate(_opened(place, config), load_data(place, config).test, attacks, num_samples=config["evaluated"])
+    score = evaluate(opened(place, config), load_data(place, config).test, attacks, num_samples=config["evaluated"])
     return {
         "clean": float(score.clean),
         "robust": {f"{a.eps:g}": float(score.robust[a.name]) for a in attacks},
@@ -125,10 +121,10 @@ def accuracy(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> di
 
 
 @experiment(version=1)
-def measures(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def measures(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Information about the input and in the weights (Figs 4 and 5; sec. 3)."""
     found = measure(
-        _opened(place, config),
+        opened(place, config),
         load_data(place, config),
         config["measured"],
         quantities=MEASURES,
@@ -139,9 +135,9 @@ def measures(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> di
 
 
 @experiment(version=3)
-def theory(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def theory(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Prop. 3.2's ratio, what Gaussian noise does beside it, the length of attacks, and Lemma 5.1, on test images."""
-    model, data = _opened(place, config), load_data(place, config)
+    model, data = opened(place, config), load_data(place, config)
     x, _ = stack(data.test, min(config["images"], len(data.test)))
     double = model.double()
     wide = x.double()
@@ -171,86 +167,16 @@ def mean_of(values: Tensor) -> dict[str, Any]:
     return mean_estimate(values, "1", "mean over images").to_dict()
 
 
-@experiment(version=2)
-def inversions(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Invert test images in all modes (Figs 1 and 9), and images of another task; pictures beside the numbers."""
-    model, data = _opened(place, config), load_data(place, config)
-    train, _ = stack(data.train, min(config["num_samples"], len(data.train)))
-    noise = WeightNoise(WeightFisher(model, train), config["beta"], config["prior_variance"])
-    found: dict[str, Any] = {"noise_size": noise.relative_size()}
-    tasks = {"own": data}
-    if config["elsewhere"] is not None:
-        shape = {"size": data.shape[1], "channels": data.shape[0]}
-        tasks["elsewhere"] = load_data(place, {"data": config["elsewhere"], **shape})
-    for label, task in tasks.items():
-        images, _ = stack(task.test, min(config["images"], len(task.test)))
-        settings = {"steps": config["steps"], "optimizer": config["optimizer"], "precision": config["precision"]}
-        results = invert_modes(model, images, noise, **settings, seed=config["seed"])
-        for mode, result in results.items():
-            found[f"{label}/{mode}"] = {
-                "loss": (result.final_clean_losses / result.scale).tolist(),
-                "identified": result.identified().tolist(),
-                **{key: value.tolist() for key, value in result.similarity().items()},
-            }
-        grey = replace(results["plain"], images=torch.full_like(images, 0.5))
-        found[f"{label}/grey_ssim"] = grey.similarity()["ssim"].tolist()
-        rows = {"original": images, **{mode: r.images for mode, r in results.items()}}
-        picture = place.out / "pictures" / f"{config['file'].removesuffix('.safetensors')}-{label}.png"
-        make_folder(picture.parent)
-        save_figure(image_grid({k: v[: config["shown"]] for k, v in rows.items()}), picture)
-        found[f"{label}/picture"] = picture.name
-    return found
-
-
 @experiment(version=1)
-def convergence_study(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
-    """Fig. 2: every arm with the step size that suits it."""
-    model, data = _opened(place, config), load_data(place, config)
-    held = 8
-    both, _ = stack(data.test, min(config["images"] + held, len(data.test)))
-    train, _ = stack(data.train, min(config["num_samples"], len(data.train)))
-    curves = convergence(
-        model,
-        WeightFisher(model, train),
-        both[held:],
-        both[:held],
-        betas=config["betas"],
-        prior_variance=config["prior_variance"],
-        seeds=tuple(range(config["seeds"])),
-        steps=config["steps"],
-        precision=config["precision"],
-    )
-    plain = curves[0]
-    record = convergence_record(curves)
-    for row, curve in zip(record, curves, strict=True):
-        # By seed: log ratio of the last losses, and of the steps to the loss at which plain ends.
-        for kind, name in (("clean_losses", "clean"), ("losses", "objective")):
-            ends = (getattr(plain, kind)[:, -1] / getattr(curve, kind)[:, -1]).log().mean(1)
-            row[f"gain_{name}"] = ends.tolist()
-        target = plain.clean_losses[:, -1:] * 1.05
-        total = curve.clean_losses.shape[1] - 1
-        steps = [_first(c.clean_losses, target, total) for c in (plain, curve)]
-        row["speed_up"] = (steps[0].log() - steps[1].log()).mean(1).exp().tolist()
-    return {"arms": record, "thresholds": list(THRESHOLDS)}
-
-
-def _first(losses: Tensor, target: Tensor, total: int) -> Tensor:
-    """Steps (seeds, B), at least 1, to a loss of at most the target; the number of all steps where it is never there,
-    which favours the slower arm."""
-    reached = losses <= target
-    return torch.where(reached.any(1), reached.to(torch.uint8).argmax(1), total).clamp_min(1).double()
-
-
-@experiment(version=1)
-def features(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def features(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Fig. 6: how the classes lie in the representation."""
-    return entanglement(_opened(place, config), load_data(place, config), config["num_samples"])
+    return entanglement(opened(place, config), load_data(place, config), config["num_samples"])
 
 
 @experiment(version=1)
-def fine_tuning(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def fine_tuning(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """One fine-tuning of one backbone on one task (Tables 1 to 3, 6 to 12; Figs 10 to 14)."""
-    model = _opened(place, config)
+    model = opened(place, config)
     channels, side, _ = model.input_shape or (3, 32, 32)
     data = load_data(place, {"data": config["data"], "size": side, "channels": channels})
     mode = config["mode"] if config["mode"] == "linear" else int(config["mode"])
@@ -278,9 +204,9 @@ def fine_tuning(place: Place, config: dict[str, Any], inputs: dict[str, Any]) ->
 
 
 @experiment(version=1)
-def distance(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def distance(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Earth mover's distance from the source to a target, by the features of one network of the source."""
-    model = _opened(place, config)
+    model = opened(place, config)
     channels, side, _ = model.input_shape or (3, 32, 32)
     tasks = [load_data(place, {"data": d, "size": side, "channels": channels}) for d in config["pair"]]
     found = dataset_distance(*tasks, model, config["num_samples"])

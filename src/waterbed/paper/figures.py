@@ -67,15 +67,11 @@ class Drawing:
         return pictures + list(self.files(found))
 
 
-def inverted(found: Found, task: str, ends: bool) -> Iterator[Picture]:
-    """What the experiments drew of inversions on the own test images or on those from elsewhere, first seed.
-
-    ``ends``: of the standard and the robust network; else of those trained at another eps.
-    """
+def inverted(found: Found, task: str) -> Iterator[Picture]:
+    """What the experiments drew of inversions on the own test images or on those from elsewhere, by the standard and
+    the robust network of the first seed."""
     for source in found.scale.sources:
-        for eps in source.eps:
-            if (eps in (0.0, source.robust)) is not ends:
-                continue
+        for eps in (0.0, source.robust):
             result = found.of("inversions", Network(source.name, "adversarial" if eps else "standard", eps, 0))
             if result is None or f"{task}/picture" not in result:
                 continue
@@ -88,6 +84,19 @@ def inverted(found: Found, task: str, ends: bool) -> Iterator[Picture]:
             )
             rows = "Rows of images from the top: originals, then plain, variational and effective inversions"
             yield Picture(file, f"{name}. {numbers}", f"{rows}, by {name}. {numbers}", wide=True)
+
+
+def inverted_by_eps(found: Found) -> Iterator[Picture]:
+    """The same images inverted by the networks of every eps, first seed."""
+    for source in found.scale.sources:
+        id = f"inversions-by-eps/{source.name}"
+        result = found.graph.result(id) if id in found.graph.nodes else None
+        file = None if result is None else found.graph.place.out / "pictures" / result["picture"]
+        if file is not None and file.is_file():
+            similar = ", ".join(f"{name} {np.mean(row['ssim']):.2f}" for name, row in result["rows"].items())
+            said = f"SSIM to the original, mean of the images shown: {similar}."
+            rows = f"Rows of images from the top: originals, then plain inversions by {', '.join(result['rows'])}"
+            yield Picture(file, f"{source.name}, plain inversions. {said}", f"{rows}; {source.name}. {said}", wide=True)
 
 
 def _numbers(modes: dict[str, dict[str, list[float]]], grey: list[float]) -> str:
@@ -106,8 +115,8 @@ FIGURES = (
         "Fig. 1: inversions of test images",
         "The paper: ResNet-50; noise drawn once improves the image, effective images keep what the classifier uses.",
         "",
-        ("inversions",),
-        files=partial(inverted, task="own", ends=True),
+        ("inversions/", "noise-sizes"),
+        files=partial(inverted, task="own"),
         claims=("inversion", "fig-1-noise-once", "fig-1-effective"),
     ),
     Drawing(
@@ -115,8 +124,8 @@ FIGURES = (
         "Sec. 4: inversions of images from another data set",
         "The paper says so, and shows no picture.",
         "",
-        ("inversions",),
-        files=partial(inverted, task="elsewhere", ends=True),
+        ("inversions/",),
+        files=partial(inverted, task="elsewhere"),
         claims=("inversion-elsewhere",),
     ),
     Drawing(
@@ -192,7 +201,7 @@ FIGURES = (
         f"Similarity to the original (1: equal), mean over images. {SEEDS}",
         ("inversions",),
         information.inversion_quality,
-        partial(inverted, task="own", ends=False),
+        inverted_by_eps,
         ("fig-9", "inversion"),
     ),
     *(

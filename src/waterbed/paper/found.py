@@ -29,7 +29,7 @@ class Evidence:
     Attributes:
         label: which networks, task or mode.
         value: the mean.
-        ends: level, such as 0.95, -> the interval's ends; nan where there is none (one seed).
+        ends: level, such as 0.95, -> the interval's ends; nan where there is none (one seed, or all the same).
         n: how many seeds (or what ``over`` says).
         over: "seed", "image", "start" or "target": what the interval is over.
         beside: shown for comparison; the claim is not judged by it.
@@ -52,6 +52,11 @@ class Evidence:
         """Of the 95 % interval."""
         return self.ends(LEVEL)[1]
 
+    @property
+    def alone(self) -> bool:
+        """Whether it has no interval because it is of one seed (or, over images and targets, of one seed's)."""
+        return math.isnan(self.low) and (self.n < 2 or self.over != "seed")
+
     def minus(self, number: float) -> Evidence:
         """The same about the quantity less a number."""
         ends = self.ends
@@ -69,14 +74,17 @@ def _around(value: float, half: Callable[[float], float]) -> Ends:
 
 
 def over_seeds(label: str, values: Sequence[float], over: str = "seed", beside: bool = False) -> Evidence:
-    """Mean and 95 % t interval.
+    """Mean and 95 % t interval; none of one value, and none of seeds with equal values (shares of few images or
+    epochs), which do not say how much another seed would differ.
 
     >>> e = over_seeds("gap", [1.0, 2.0, 3.0])
     >>> e.value, round(e.low, 2), round(e.high, 2)
     (2.0, -0.48, 4.48)
+    >>> over_seeds("share", [1.0, 1.0, 1.0]).low
+    nan
     """
     n, mean = len(values), float(np.mean(values))
-    if n < 2:
+    if n < 2 or (over == "seed" and min(values) == max(values)):
         return Evidence(label, mean, no_interval, n, over, beside)
     error = float(np.std(values, ddof=1) / math.sqrt(n))
     return Evidence(label, mean, _around(mean, lambda p: float(student.ppf(p, n - 1)) * error), n, over, beside)

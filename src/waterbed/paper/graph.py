@@ -23,7 +23,7 @@ from waterbed.launching import LAUNCHERS, submitit_executor
 from waterbed.models import write_atomic
 from waterbed.runs import environment, make_folder, to_json
 
-Function = Callable[["Place", dict[str, Any], dict[str, Any]], dict[str, Any]]
+Function = Callable[["Place", dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Node:
 
     Attributes:
         id: a path such as "measures/cifar10/eps-1/seed-0"; its first part is the kind.
-        function: (place, config, results of what it needs) -> plain values for JSON. Its ``version`` says which code
-            a result comes from; it goes up when numbers would change.
-        config: what the result depends on.
-        needs: ids of nodes whose results it takes.
+        function: (place, config) -> plain values for JSON. Its ``version`` says which code a result comes from; it
+            goes up when numbers would change.
+        config: what the result depends on, with the files it takes from what it needs.
+        needs: ids of nodes that come first, and whose change is a change of this one.
         seconds: an estimate for two cores.
     """
 
@@ -178,12 +178,11 @@ class Graph:
     def execute(self, id: str) -> None:
         """Run one node and keep its result."""
         node = self.nodes[id]
-        inputs = {need: self.result(need) for need in node.needs}
-        lacking = [need for need, result in inputs.items() if result is None]
+        lacking = [need for need in node.needs if self.result(need) is None]
         if lacking:
             raise UsageError(f"{id!r} needs {', '.join(lacking)}, which did not run")
         started = time.monotonic()
-        result = node.function(self.place, node.config, inputs)
+        result = node.function(self.place, node.config)
         record = {"id": id, "key": self.key(id), "config": node.config, "result": result}
         record |= {"seconds": round(time.monotonic() - started, 1), "environment": environment()}
         make_folder(self.file(id).parent)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from waterbed.paper import evidence_information, evidence_transfer  # noqa: F401  (they register themselves)
+from waterbed.paper import (  # noqa: F401  (they register themselves)
+    evidence_information,
+    evidence_inversion,
+    evidence_transfer,
+)
 from waterbed.paper.claims import CLAIMS, Claim
 from waterbed.paper.evidence import EVIDENCE
 from waterbed.paper.found import LEVEL, Evidence, Found
@@ -33,14 +36,14 @@ class Judged:
 
     @property
     def counted(self) -> list[bool]:
-        """Which pieces decide: not those beside, and those of one seed only where no other has an interval."""
-        several = any(not e.beside and not math.isnan(e.low) for e in self.evidence)
-        return [not e.beside and not (several and math.isnan(e.low)) for e in self.evidence]
+        """Which pieces decide: not those beside, and those of one seed only where no other is of more."""
+        several = any(not e.beside and not e.alone for e in self.evidence)
+        return [not e.beside and not (several and e.alone) for e in self.evidence]
 
     @property
     def one_seed(self) -> bool:
-        """Whether there is no interval over anything."""
-        return bool(self.evidence) and all(math.isnan(e.low) for e in self.evidence)
+        """Whether all evidence is of one seed."""
+        return bool(self.evidence) and all(e.alone for e in self.evidence)
 
     @property
     def verdict(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from waterbed.paper import experiments as do
+from waterbed.paper import experiments_inversion as inverting
 from waterbed.paper import small
 from waterbed.paper.graph import Node
 from waterbed.paper.scale import Network, Scale, Source
@@ -26,6 +27,7 @@ def nodes(scale: Scale) -> list[Node]:
     for source in scale.sources:
         for network in source.networks():
             found += _of_network(scale, source, network)
+        found += _inversions_by_eps(scale, source)
         found += _distances(scale, source)
     return found
 
@@ -80,12 +82,30 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
         if source.inverted:
             more = {key: getattr(i, key) for key in ("images", "shown", "steps", "optimizer", "num_samples")}
             more |= {"precision": i.precision, "elsewhere": i.elsewhere, "seed": network.seed, **noise}
-            yield then("inversions", do.inversions, more, i.minutes)
+            yield then("inversions", inverting.inversions, more, i.minutes)
+            if network.eps in (0.0, source.robust):
+                more = {key: value for key, value in more.items() if key not in ("shown", "elsewhere", "beta")}
+                more["other_betas"] = i.other_betas
+                yield then("noise-sizes", inverting.noise_sizes, more, i.minutes * len(i.other_betas) / 6)
             if network.seed == 0 and network.eps in i.convergence_eps:
                 more = {key: getattr(i, f"convergence_{key}") for key in ("images", "steps", "seeds", "betas")}
                 more |= {"num_samples": i.num_samples, "prior_variance": i.prior_variance, "precision": i.precision}
-                yield then("convergence", do.convergence_study, more, 2 * i.minutes)
+                yield then("convergence", inverting.convergence_study, more, 2 * i.minutes)
         yield from _fine_tunings(scale, network, trained)
+
+
+def _inversions_by_eps(scale: Scale, source: Source) -> Iterator[Node]:
+    """The networks of the first seed, adversarially trained or standard."""
+    if source.inverted and len(source.eps) > 2:
+        trained = {n.eps: n for n in source.networks() if n.objective in ("standard", "adversarial") and n.seed == 0}
+        config: dict[str, Any] = {key: getattr(source, key) for key in ("name", "data", "size", "train", "test")}
+        config["files"] = {f"eps {eps:g}" if eps else "standard": n.file for eps, n in sorted(trained.items())}
+        config |= {key: getattr(scale.inversions, key) for key in ("shown", "steps", "optimizer", "precision")}
+        needs = tuple(of("network", n) for n in trained.values())
+        seconds = 60 * scale.inversions.minutes * len(trained) / 6
+        yield Node(
+            f"inversions-by-eps/{source.name}", inverting.inversions_by_eps, {**config, "seed": 0}, needs, seconds
+        )
 
 
 def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node]:

@@ -91,9 +91,10 @@ def _in_short(judged: Sequence[Judged]) -> Section:
         "A verdict is of this scale alone. A claim holds where every interval of its evidence lies above the mark, "
         "does not hold where any lies below, and is undecided otherwise. Intervals are at 95 %; one of m pieces of "
         "evidence counts against a claim only if its interval at 1 - 5 %/m still lies below. Evidence from one seed "
-        "has no interval: it is shown, and leaves a claim undecided that has no other. What stands beside is not "
-        "judged. The column from says what an interval is over: seeds, which stand for training again; or the images "
-        "or starts of one network, of which alone the verdict then is.",
+        "has no interval: it is shown, and leaves a claim undecided that has no other. Seeds of equal values (shares "
+        "of few epochs) have none either, and are undecided. What stands beside is not judged. The column from says "
+        "what an interval is over: seeds, which stand for training again; or the images or starts of one network, of "
+        "which alone the verdict then is.",
         *_of_one_seed(judged),
         *([f"Of those that hold, these follow from the definitions and test the code: {'; '.join(sure)}."] * any(sure)),
     )

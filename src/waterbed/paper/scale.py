@@ -136,13 +136,20 @@ class Transfers:
 
 @dataclass(frozen=True)
 class Inversions:
-    """Pictures and convergence: images, steps, noise."""
+    """Pictures and convergence: images, steps, noise.
+
+    Attributes:
+        beta, prior_variance: of the noise in all modes and in the effective information.
+        other_betas: noise of these sizes is drawn once as well, for Fig. 1.
+        elsewhere: a task whose images are inverted too.
+    """
 
     images: int = 16
     shown: int = 8
     steps: int = 500
     optimizer: str = "adam"
     beta: float = 1e-8
+    other_betas: tuple[float, ...] = (1e-10, 1e-9)
     prior_variance: float = 1e-3
     num_samples: int = 500
     precision: str = "fp32"

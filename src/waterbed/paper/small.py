@@ -22,7 +22,7 @@ from waterbed.training import fit
 
 
 @experiment(version=1)
-def example_3_3(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def example_3_3(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Logistic regression: the Fisher information about the input beside w w^T times the mean of p (1 - p)."""
     generator = torch.Generator().manual_seed(config["seed"])
     w = torch.randn(config["size"], generator=generator, dtype=torch.float64)
@@ -63,7 +63,7 @@ def robust_loss(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 @experiment(version=1)
-def dataset_fisher(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def dataset_fisher(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Eq. 11: tr F_{w|D} [nats/pixel^2] of weights at a minimum of the standard and of the robust loss, by seed.
 
     D is a few of the training images, handwritten digits of two classes; Sigma* that of the loss that was minimised, as
@@ -128,7 +128,7 @@ def _at_minimum(model: Margins, x: Tensor, y: Tensor, weight_decay: float, seed:
 
 
 @experiment(version=1)
-def anisotropy(place: Place, config: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def anisotropy(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """After Prop. 3.2: log lambda_1(S) n / tr S on test images of a standard network trained at one size of images."""
     data = load_data(place, config)
     model = create_model(config["model"], data.num_classes, "cifar", config["width"], data.shape[0], config["seed"])

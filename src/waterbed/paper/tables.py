@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from waterbed.models import read_card
@@ -185,12 +186,16 @@ def _ours(found: Found, column: Column, mode: str, kind: str | None) -> str:
 
 
 def with_interval(e: Evidence) -> str:
-    """Mean and half of the interval; of one seed, its value.
+    """Mean and half of the interval; the value of one seed, or of several that are equal.
 
     >>> with_interval(over_seeds("", [1.0, 2.0, 3.0])), with_interval(over_seeds("", [1.0]))
     ('2.00 ± 2.48', '1.00 (one seed)')
+    >>> with_interval(over_seeds("", [1.0, 1.0]))
+    '1.00 (2 equal seeds)'
     """
-    return f"{e.value:.2f} ± {e.high - e.value:.2f}" if e.n > 1 else f"{e.value:.2f} (one seed)"
+    if math.isnan(e.high):
+        return f"{e.value:.2f} ({'one seed' if e.n == 1 else f'{e.n} equal seeds'})"
+    return f"{e.value:.2f} ± {e.high - e.value:.2f}"
 
 
 def _theirs(numbers: list[Published]) -> str:
