@@ -58,7 +58,7 @@ def _noise_once(found: Found) -> Iterator[Evidence]:
             by_seed = {beta: np.array([pairs[seed][i] for seed in seeds]) for beta, pairs in gains.items()}
             best = max(by_seed, key=lambda beta: by_seed[beta][:, ::2].mean())
             judged = [*by_seed[best][:, 1::2].mean(1)]
-            label = f"{name}best of {len(gains)} sizes of noise ({sized[best]})"
+            label = f"{name}best of {len(gains)} size{'s' * (len(gains) > 1)} of noise ({sized[best]})"
             yield over_seeds(label, judged, beside=kind == "standard")
             for beta, values in by_seed.items():
                 yield over_seeds(f"{name}{sized[beta]}, all images", [*values.mean(1)], beside=True)

@@ -110,8 +110,6 @@ def _transfers(found: Found, table: str) -> Section:
     columns, sized = _columns(found, table, numbers), table in BOTH_SIZES
     kinds = [None] if difference else ["robust", "standard"]
     modes = list(dict.fromkeys(str(n.mode) for n in numbers))
-    sorts = [(mode, kind) for mode in modes for kind in kinds]
-    rows = [[c.label(sized), *(_cell(found, numbers, c, mode, kind) for mode, kind in sorts)] for c in columns]
     ours = [found.scale.source(name) for name in dict.fromkeys(c.ours.name for c in columns if c.ours is not None)]
     caption = " ".join(
         (
@@ -122,6 +120,12 @@ def _transfers(found: Found, table: str) -> Section:
             fine_tuning(found.scale, modes) if ours else "",
         )
     ).strip()
+    parts = []
+    for among in [modes] if difference else [[mode] for mode in modes]:  # more than three columns are too wide
+        sorts = [(mode, kind) for mode in among for kind in kinds]
+        rows = [[c.label(sized), *(_cell(found, numbers, c, mode, kind) for mode, kind in sorts)] for c in columns]
+        said = f"The same in mode {among[0]}." if parts else caption
+        parts.append(Table(said, ["", *(_sort(mode, kind) for mode, kind in sorts)], rows))
     notes: dict[str, list[str]] = {}
     for n in numbers:
         if n.note:
@@ -130,7 +134,7 @@ def _transfers(found: Found, table: str) -> Section:
     return Section(
         TITLES[table],
         [f"On the published numbers: {said}"] if notes else [],
-        [Table(caption, ["", *(_sort(mode, kind) for mode, kind in sorts)], rows)],
+        parts,
         id=f"table-{table}",
         command=rerun(found.scale, [f"transfer/{s.name}/" for s in ours]) if ours else "",
     )
