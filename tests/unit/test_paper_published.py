@@ -331,16 +331,8 @@ def test_a_threshold_moves_the_verdict():
     assert verdict(0.2, 0.9, 1.0) == "does not hold"
 
 
-def test_an_effect_shown_to_be_negligible_does_not_hold():
-    assert verdict(-0.2, 0.3, margin=0.5) == "does not hold"
-    assert verdict(-0.2, 0.6, margin=0.5) == "undecided", "it may still be as large as the margin"
-    assert verdict(0.1, 0.3, margin=0.5) == "holds", "small, and there"
-
-
 def test_verdict_refuses_what_is_no_interval():
     with pytest.raises(wb.UsageError, match=r"low=2 .*exchange"):
         verdict(2, 1)
     with pytest.raises(wb.UsageError, match="both"):
         verdict(1, None)
-    with pytest.raises(wb.UsageError, match="margin"):
-        verdict(0, 1, margin=-1)

@@ -1,6 +1,8 @@
 """waterbed paper, from nothing to the page, on a few images."""
 
 import json
+import re
+import shutil
 
 import pytest
 
@@ -95,12 +97,38 @@ def test_networks_are_taken_where_they_were_trained(done, tmp_path):
     assert not (tmp_path / "out/runs").exists(), "nothing is trained again"
     other = (place / "tiny.toml").read_text().replace("epochs = 1\nbatch_size", "epochs = 2\nbatch_size")
     (tmp_path / "other.toml").write_text(other)
-    import shutil
-
     shutil.copytree(place / "out/networks", tmp_path / "networks")
     _, graph = open_graph(tmp_path / "other.toml", tmp_path / "out", networks=tmp_path / "networks")
     assert graph.run(["network/fashion-mini/standard"], progress=False) == {}
     assert (tmp_path / "out/runs/fashion-mini-standard").is_dir(), "of other settings: trained"
+
+
+def test_results_of_other_data_or_without_their_networks_are_not_mixed(done, tmp_path):
+    place, _ = done
+    shutil.copytree(place / "out", tmp_path / "out")
+    _, graph = open_graph(place / "tiny.toml", tmp_path / "out", networks=tmp_path / "nowhere")
+    graph.file("accuracy/fashion-mini/standard/seed-0").unlink()
+    failed = graph.run(["accuracy"], progress=False)
+    assert re.search("nowhere.*name the folder", failed["accuracy/fashion-mini/standard/seed-0"])
+    (record,) = (tmp_path / "out/data").glob("fashion-mini-1x8x8.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"images": "of others"}))
+    _, graph = open_graph(place / "tiny.toml", tmp_path / "out")
+    failed = graph.run(["accuracy"], progress=False)
+    assert "results from another 'fashion-mini'" in failed["accuracy/fashion-mini/standard/seed-0"]
+    record.unlink()
+    assert graph.run(["accuracy"], progress=False) == {}
+    assert record.is_file()
+
+
+def test_networks_of_another_precision_are_trained_again(done, tmp_path):
+    place, _ = done
+    kept = json.loads((place / "out/networks/fashion-mini-standard.json").read_text())["config"]["precision"]
+    other = {"bf16": "fp32", "fp32": "bf16"}[kept]
+    (tmp_path / "other.toml").write_text(f'precision = "{other}"\n' + (place / "tiny.toml").read_text())
+    shutil.copytree(place / "out/networks", tmp_path / "networks")
+    _, graph = open_graph(tmp_path / "other.toml", tmp_path / "out", networks=tmp_path / "networks")
+    assert graph.run(["network/fashion-mini/standard"], progress=False) == {}
+    assert (tmp_path / "out/runs/fashion-mini-standard").is_dir()
 
 
 def test_a_failure_is_said_and_the_page_is_written(done, tmp_path, capsys):

@@ -43,7 +43,7 @@ def line(ax: Axes, points: Mapping[Any, Sequence[float]], label: str, style: int
             ax.plot([p, p], [s.low, s.high], color=colour, lw=1, alpha=0.8, label="_interval")
 
 
-def by_eps(found: Found, source: Source, value: Value, objective: str = "adversarial") -> dict[float, list[float]]:
+def by_eps(source: Source, value: Value, objective: str = "adversarial") -> dict[float, list[float]]:
     """eps -> the value of every seed; the standard networks at 0."""
     points: dict[float, list[float]] = {}
     for network in source.networks():
@@ -67,7 +67,7 @@ def against_eps(
     rows = []
     for source in found.scale.sources:
         lines = {
-            (name, objective): by_eps(found, source, value(source), objective)
+            (name, objective): by_eps(source, value(source), objective)
             for name, value in quantities.items()
             for objective in objectives
         }

@@ -1,4 +1,4 @@
-"""Evidence on theory, information and inversion."""
+"""Evidence on theory and information."""
 
 from __future__ import annotations
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 
 from waterbed.paper.evidence import about, first_results
-from waterbed.paper.found import Evidence, Found, Value, no_interval, over_seeds, shared_seeds
+from waterbed.paper.found import Evidence, Found, Value, best_of, no_interval, over_seeds
 from waterbed.paper.scale import Network, Source
 
 
-def _unlike(found: Found, which: str, part: slice = slice(None)) -> Value:
+def _unlike(found: Found, which: str) -> Value:
     """1 - SSIM to the original, mean over images."""
-    return found.reader("inversions", lambda r: 1 - float(np.mean(r[which]["ssim"][part])))
+    return found.reader("inversions", lambda r: 1 - float(np.mean(r[which]["ssim"])))
 
 
 @about("inversion")
@@ -25,8 +24,8 @@ def _inversion(found: Found) -> Iterator[Evidence]:
 def _recognised(found: Found, which: str, on: str) -> Iterator[Evidence]:
     """Both networks' inversions against the originals, by SSIM and by which original they resemble most.
 
-    The latter is over images, each with its mean over seeds: shares of few images are often the same for all seeds.
-    One seed has no interval here either.
+    The latter is over images, each with its mean over seeds: shares of few images are often the same for all seeds. One
+    more image without a difference keeps a width where all images agree. One seed has no interval here either.
     """
     identified = found.reader("inversions", lambda r: np.array(r[f"{which}/plain"]["identified"], dtype=float))
     for source in found.scale.sources:
@@ -35,8 +34,9 @@ def _recognised(found: Found, which: str, on: str) -> Iterator[Evidence]:
         pairs = found.pairs(source, identified).values()
         if pairs:
             label = f"{source.name}: share of inversions most like their own original{on}"
-            e = over_seeds(label, [*np.mean([robust - standard for standard, robust in pairs], axis=0)], "image")
-            yield e if len(pairs) > 1 else replace(e, ends=no_interval)
+            images = [*np.mean([robust - standard for standard, robust in pairs], axis=0)]
+            ends = over_seeds(label, [*images, 0.0], "image").ends if len(pairs) > 1 else no_interval
+            yield Evidence(label, float(np.mean(images)), ends, len(images), "image")
 
 
 @about("inversion-elsewhere")
@@ -48,20 +48,21 @@ def _inversion_elsewhere(found: Found) -> Iterator[Evidence]:
 
 @about("fig-1-noise-once")
 def _noise_once(found: Found) -> Iterator[Evidence]:
-    """Of the sizes of noise the one that does best on every other image decides, by the images between."""
+    """The size of noise that does best decides; each size by itself stands beside it.
+
+    A size that fewer networks have than the inversions' own is left out until they have it.
+    """
     for source in found.scale.sources:
-        gains = {beta: pairs for beta in _betas(found) if (pairs := found.pairs(source, _gain(found, beta)))}
-        seeds = shared_seeds([*gains.values()])
-        for i, kind in ((1, "robust"), (0, "standard")) if seeds else ():
-            name = f"{source.name}, {kind}: 1 - SSIM, "
-            sized = {beta: _size(found, source, beta, i) for beta in gains}
-            by_seed = {beta: np.array([pairs[seed][i] for seed in seeds]) for beta, pairs in gains.items()}
-            best = max(by_seed, key=lambda beta: by_seed[beta][:, ::2].mean())
-            judged = [*by_seed[best][:, 1::2].mean(1)]
-            label = f"{name}best of {len(gains)} size{'s' * (len(gains) > 1)} of noise ({sized[best]})"
-            yield over_seeds(label, judged, beside=kind == "standard")
-            for beta, values in by_seed.items():
-                yield over_seeds(f"{name}{sized[beta]}, all images", [*values.mean(1)], beside=True)
+        gains = {beta: found.pairs(source, _gain(found, beta)) for beta in _betas(found)}
+        most = max(map(len, gains.values()))
+        gains = {beta: pairs for beta, pairs in gains.items() if len(pairs) == most > 0}
+        for i, kind in ((1, "robust"), (0, "standard")) if gains else ():
+            values = {_size(found, source, beta, i): [p[i] for p in pairs.values()] for beta, pairs in gains.items()}
+            name, beside = f"{source.name}, {kind}: 1 - SSIM, ", kind == "standard"
+            if len(values) > 1:
+                yield best_of(values, f"{name}best of {len(values)} sizes of noise ({{}})", beside=beside)
+            for size, of_seeds in values.items():
+                yield over_seeds(f"{name}{size}", of_seeds, beside=beside or len(values) > 1)
 
 
 def _betas(found: Found) -> list[float]:
@@ -69,15 +70,15 @@ def _betas(found: Found) -> list[float]:
     return sorted({i.beta, *i.other_betas})
 
 
-def _gain(found: Found, beta: float) -> Callable[[Network], np.ndarray | None]:
-    """What noise of one beta, drawn once, takes from 1 - SSIM, by image."""
+def _gain(found: Found, beta: float) -> Value:
+    """What noise of one beta, drawn once, takes from 1 - SSIM, mean over images."""
 
-    def value(network: Network) -> np.ndarray | None:
+    def value(network: Network) -> float | None:
         results = [found.of("inversions", network), found.of("noise-sizes", network)]
         if results[0] is None or (beta != found.scale.inversions.beta and results[1] is None):
             return None
         noisy = results[0]["own/variational"] if beta == found.scale.inversions.beta else results[1][f"{beta:g}"]
-        return np.subtract(noisy["ssim"], results[0]["own/plain"]["ssim"])
+        return float(np.mean(np.subtract(noisy["ssim"], results[0]["own/plain"]["ssim"])))
 
     return value
 
@@ -116,27 +117,21 @@ def _fit(found: Found) -> Iterator[Evidence]:
 
 
 def _best_arm(found: Found, key: str, label: str) -> Iterator[Evidence]:
-    """The variational arm that does best, chosen afterwards: in favour of the claim. The network is one of each kind;
-    the paper inverts the robust one."""
+    """The variational arm that does best. The network is one of each kind; the paper inverts the robust one."""
     for name, result in first_results(found, "convergence"):
         arms = {a["arm"]: a[key] for a in result["arms"] if a["arm"].startswith("variational")}
-        best = max(arms, key=lambda arm: float(np.mean(arms[arm])))
         standard = name.endswith("/standard")
-        yield over_seeds(f"{name}, best arm ({best}): {label}", arms[best], "start", beside=standard)
+        yield best_of(arms, f"{name}, best of {len(arms)} arms ({{}}): {label}", "start", beside=standard)
 
 
 @about("fig-9")
 def _best_eps(found: Found) -> Iterator[Evidence]:
+    unlike = _unlike(found, "own/plain")
     for source in found.scale.sources:
-        halves = []
-        for seed in range(max(source.seeds.values())):
-            parts = (slice(0, None, 2), slice(1, None, 2))
-            halves.append([found.by_eps(source, _unlike(found, "own/plain", part), seed) for part in parts])
-        halves = [(chosen, judged) for chosen, judged in halves if len(chosen) > 2]
-        shared = sorted(set.intersection(*(set(chosen) for chosen, _ in halves))) if halves else []
-        values = []
-        for chosen, judged in halves if len(shared) > 2 else ():
-            between = min(shared[1:-1], key=lambda eps: chosen[eps])
-            values.append(min(judged[shared[0]], judged[shared[-1]]) - judged[between])
-        if values:
-            yield over_seeds(f"{source.name}: 1 - SSIM, eps {', '.join(f'{e:g}' for e in shared)}", values)
+        by_seed = [found.by_eps(source, unlike, seed) for seed in range(max(source.seeds.values()))]
+        by_seed = [values for values in by_seed if len(values) > 2]
+        shared = sorted(set.intersection(*(set(values) for values in by_seed))) if by_seed else []
+        if len(shared) > 2:
+            gains = {f"{e:g}": [min(v[shared[0]], v[shared[-1]]) - v[e] for v in by_seed] for e in shared[1:-1]}
+            tried = ", ".join(f"{e:g}" for e in shared)
+            yield best_of(gains, f"{source.name}: 1 - SSIM, best eps between {{}} (of {tried})")

@@ -100,7 +100,7 @@ def _correlations(found: Found, data: str) -> Iterator[Evidence]:
         for name, values in (("Spearman", (rankdata(x), rankdata(y))), ("Pearson", (x, y))):
             r = correlation(*values)
             label = f"{source.name}, {name}, mean gaps of {seeds} seed{'s' * (seeds > 1)}, permutation p {r['p']:.2g}"
-            e = over_targets(label, r["pearson"], len(gaps))
+            e = over_targets(label, r["pearson"], len(gaps), (r["p"], correlation(values[0], -values[1])["p"]))
             yield e if seeds > 1 else replace(e, ends=no_interval)
 
 
@@ -167,7 +167,7 @@ def _budgets(found: Found, *modes: str) -> str:
 def _batch_norm(found: Found) -> Iterator[Evidence]:
     for source in found.scale.sources:
         for i, kind in enumerate(("standard", "robust")):
-            count, means = _gains(found, source, i, tuple(found.targets(source)))
+            count, means = _by_seed([_gain(found, source, i, target) for target in found.targets(source)])
             if means:
                 label = f"{source.name}, {kind}, mean of {count} targets ({_budgets(found, '0', '1')})"
                 yield over_seeds(label, means)
@@ -181,20 +181,19 @@ def _batch_norm_by_source(found: Found) -> Iterator[Evidence]:
         if complex_source is None or not source.data.startswith("cifar"):
             continue
         for i, kind in enumerate(("standard", "robust")):
-            gains = [_gains(found, s, i, targets)[1] for s in (source, complex_source)]
-            if all(gains):
-                # Sources share no network: their seeds are paired only to have as many of both.
-                yield over_seeds(f"{source.name} less imagenet, {kind}", [a - b for a, b in zip(*gains, strict=False)])
+            both = [[_gain(found, s, i, target) for target in targets] for s in (source, complex_source)]
+            # Sources share no network: their seeds are paired only to have as many of both.
+            count, means = _by_seed(
+                [{k: a[k] - b[k] for k in shared_seeds((a, b))} for a, b in zip(*both, strict=True)]
+            )
+            if means:
+                yield over_seeds(f"{source.name} less imagenet, {kind}, mean of {count} targets", means)
 
 
-def _gains(found: Found, source: Source, which: int, targets: tuple[str, ...]) -> tuple[int, list[float]]:
-    """How many targets there are results for, and by seed the mean over them of the accuracy [points] in mode 1 less
-    that in mode 0, of the standard (0) or the robust (1) backbone."""
-    gains = []
-    for target in targets:
-        pairs = [found.pairs(source, found.accuracy(target, mode)) for mode in ("0", "1")]
-        gains.append({seed: pairs[1][seed][which] - pairs[0][seed][which] for seed in shared_seeds(pairs)})
-    return _by_seed(gains)
+def _gain(found: Found, source: Source, which: int, target: str) -> dict[int, float]:
+    """Seed -> accuracy [points] in mode 1 less that in mode 0, of the standard (0) or the robust (1) backbone."""
+    pairs = [found.pairs(source, found.accuracy(target, mode)) for mode in ("0", "1")]
+    return {seed: pairs[1][seed][which] - pairs[0][seed][which] for seed in shared_seeds(pairs)}
 
 
 def _by_seed(values: list[dict[int, float]]) -> tuple[int, list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,18 @@ from torch import Tensor
 
 from waterbed.attacks import PGD
 from waterbed.data import ImageData, load_dataset, stack
+from waterbed.errors import UsageError
 from waterbed.evaluation import evaluate
 from waterbed.information import InputFisher, fisher_bounds, kl_curvature_ratio, measure
 from waterbed.information.estimate import mean_estimate
-from waterbed.models import FeatureClassifier, create_model, load_model
+from waterbed.models import FeatureClassifier, create_model, load_model, write_atomic
 from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
 from waterbed.paper.entanglement import entanglement
 from waterbed.paper.graph import Place, experiment
-from waterbed.runs import Run, make_folder
+from waterbed.runs import Run, make_folder, to_json
 from waterbed.training import fit
 from waterbed.transfer_learning import dataset_distance, transfer
+from waterbed.transfer_learning.rows import data_fingerprint
 
 SMALL_EPS = 1e-4
 RATIO_EPS = (SMALL_EPS, 1e-3, 1e-2, 1e-1)
@@ -37,17 +40,31 @@ TRAINING = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "augment")
 
 
 def load_data(place: Place, config: dict[str, Any]) -> ImageData:
-    """A task by name: a folder of that name under the place's root, else a named set."""
-    data = _read(place.root, config["data"], config.get("size"), config.get("channels"))
+    """A task by name: a folder of that name under the place's root, else a named set.
+
+    Raises :class:`UsageError` where the results in ``place.out`` come from other images of that name.
+    """
+    data, images = _read(place.root, config["data"], config.get("size"), config.get("channels"))
+    file = place.out / "data" / f"{config['data']}-{'x'.join(map(str, data.shape))}.json"
+    if not file.is_file():
+        make_folder(file.parent)
+        write_atomic(file, to_json(images).encode())
+    elif json.loads(file.read_text()) != images:
+        raise UsageError(
+            f"out={str(place.out)!r} has results from another {config['data']!r} than root={place.root!r} has now; "
+            f"name another folder, or remove {str(file)!r} if only the reading of the images has changed"
+        )
     train, test = (config.get(key) or len(getattr(data, key)) for key in ("train", "test"))
     return data.take(train, test)
 
 
 @lru_cache(maxsize=3)  # one process runs many experiments on few data sets
-def _read(root: str | None, name: str, size: int | None, channels: int | None) -> ImageData:
+def _read(root: str | None, name: str, size: int | None, channels: int | None) -> tuple[ImageData, dict[str, Any]]:
+    """The data, and what tells them from others of their name."""
     folder = None if root is None else Path(root).expanduser() / name
     where = str(folder) if folder is not None and folder.is_dir() and _holds_images(folder) else name
-    return load_dataset(where, root, size=size, channels=channels)
+    data = load_dataset(where, root, size=size, channels=channels)
+    return data, data_fingerprint(data)
 
 
 def _holds_images(folder: Path) -> bool:
@@ -92,6 +109,8 @@ def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:
         return False  # a file that does not record its training
     wanted: dict[str, Any] = {key: config[key] for key in TRAINING} | {"seed": config["seed"]}
     wanted |= {"objective": objective_of(config).config(), "milestones": list(config["milestones"]), "ema": 0.0}
+    if config["precision"] != "auto":
+        wanted["precision"] = config["precision"]
     recorded = {"milestones": [], "ema": 0.0} | {k: v for k, v in run.config.items() if k in wanted}
     theirs, network = run.config["data"], run.config["model"]
     ours = (data.name, len(data.train), len(data.test), list(data.shape))
@@ -103,7 +122,13 @@ def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:
 
 
 def opened(place: Place, config: dict[str, Any]) -> FeatureClassifier:
-    model = load_model(place.network(config["file"]))
+    file = place.network(config["file"])
+    if not file.is_file():
+        raise UsageError(
+            f"networks={str(file.parent)!r} has no {file.name}; name the folder where the trained networks of "
+            f"out={str(place.out)!r} are kept, or remove its nodes/network to train them again"
+        )
+    model = load_model(file)
     assert isinstance(model, FeatureClassifier)
     return model
 
@@ -122,7 +147,7 @@ def accuracy(place: Place, config: dict[str, Any]) -> dict[str, Any]:
 
 @experiment(version=1)
 def measures(place: Place, config: dict[str, Any]) -> dict[str, Any]:
-    """Information about the input and in the weights (Figs 4 and 5; sec. 3)."""
+    """Information about the input and in the weights (Fig. 4; sec. 3)."""
     found = measure(
         opened(place, config),
         load_data(place, config),

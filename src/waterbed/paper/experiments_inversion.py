@@ -104,7 +104,7 @@ def convergence_study(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     plain = curves[0]
     record = convergence_record(curves)
     for row, curve in zip(record, curves, strict=True):
-        # By seed: log ratio of the last losses, and of the steps to the loss at which plain ends.
+        # By seed: log ratio of the last losses, and ratio of the steps to 1.05 times the loss at which plain ends.
         for kind, name in (("clean_losses", "clean"), ("losses", "objective")):
             ends = (getattr(plain, kind)[:, -1] / getattr(curve, kind)[:, -1]).log().mean(1)
             row[f"gain_{name}"] = ends.tolist()

@@ -58,7 +58,7 @@ def weight_information(found: Found) -> Figure | None:
 def weight_norm(found: Found) -> Figure | None:
     """Fig. 5: the norm of the weights against eps, and over the epochs of the first seed."""
     last = found.reader("network", lambda r: r["weight_norms"][-1])
-    rows = [(s, points) for s in found.scale.sources if (points := by_eps(found, s, last))]
+    rows = [(s, points) for s in found.scale.sources if (points := by_eps(s, last))]
     if not rows:
         return None
     figure, axes = panels(len(rows), 2)

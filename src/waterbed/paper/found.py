@@ -84,10 +84,30 @@ def over_seeds(label: str, values: Sequence[float], over: str = "seed", beside: 
     nan
     """
     n, mean = len(values), float(np.mean(values))
-    if n < 2 or (over == "seed" and min(values) == max(values)):
+    same = max(values) - min(values) <= 1e-9 * max(1.0, abs(mean))  # differences of equal shares are not equal floats
+    if n < 2 or (over == "seed" and same):
         return Evidence(label, mean, no_interval, n, over, beside)
     error = float(np.std(values, ddof=1) / math.sqrt(n))
     return Evidence(label, mean, _around(mean, lambda p: float(student.ppf(p, n - 1)) * error), n, over, beside)
+
+
+def best_of(
+    candidates: Mapping[str, Sequence[float]], label: str, over: str = "seed", beside: bool = False
+) -> Evidence:
+    """The candidate of the largest mean, chosen afterwards: as k were tried, the lower end is that at 1 - 5 %/k.
+
+    Args:
+        candidates: name -> its values.
+        label: with {} for the name of the best.
+
+    >>> several = {"small": [1.0, 2.0, 3.0], "large": [0.0, 1.0, 2.0]}
+    >>> e = best_of(several, "gain, {} noise")
+    >>> e.label, e.value, round(e.low, 2), round(e.high, 2)
+    ('gain, small noise', 2.0, -1.58, 4.48)
+    """
+    best = max(candidates, key=lambda name: float(np.mean(candidates[name])))
+    e, k = over_seeds(label.format(best), candidates[best], over, beside), len(candidates)
+    return replace(e, ends=lambda level: (e.ends(1 - (1 - level) / k)[0], e.ends(level)[1]))
 
 
 def over_images(label: str, estimate: dict[str, Any], beside: bool = False) -> Evidence:
@@ -111,17 +131,29 @@ def share_of_images(label: str, hits: int, n: int) -> Evidence:
     return Evidence(label, hits / n, wilson, n, "image")
 
 
-def over_targets(label: str, correlation: float, n: int) -> Evidence:
-    """A correlation over n targets, with Fisher's 95 % interval (the whole of -1 to 1 for three or fewer).
+def over_targets(label: str, correlation: float, n: int, p: tuple[float, float]) -> Evidence:
+    """A correlation over n targets, with Fisher's 95 % interval (the whole of -1 to 1 for three or fewer), which
+    reaches 0 unless permutations agree that it does not.
 
-    >>> e = over_targets("r", 0.6, 5)
+    Args:
+        p: one-sided, that it is at least, or at most, as large by chance.
+
+    >>> e = over_targets("r", 0.6, 5, (0.15, 0.9))
     >>> round(e.low, 2), round(e.high, 2)
     (-0.6, 0.97)
+    >>> over_targets("r", 1.0, 4, (1 / 24, 1.0)).low
+    0.0
     """
     middle = math.atanh(min(max(correlation, -1 + 1e-12), 1 - 1e-12))
     error = 1 / math.sqrt(n - 3) if n > 3 else math.inf
-    ends = _around(middle, lambda p: NormalDist().inv_cdf(p) * error)
-    return Evidence(label, correlation, lambda level: tuple(map(math.tanh, ends(level))), n, "target")
+    around = _around(middle, lambda p: NormalDist().inv_cdf(p) * error)
+
+    def ends(level: float) -> tuple[float, float]:
+        low, high = map(math.tanh, around(level))
+        chance = (1 - level) / 2
+        return (low if p[0] <= chance else min(low, 0.0)), (high if p[1] <= chance else max(high, 0.0))
+
+    return Evidence(label, correlation, ends, n, "target")
 
 
 class Found:
@@ -152,14 +184,11 @@ class Found:
         """Test accuracy [%] after fine-tuning."""
         return self.reader("transfer", lambda r: r["accuracy"], target, f"mode-{mode}")
 
-    def pairs(self, source: Source, value: Value, eps: float | None = None, objective: str = "adversarial") -> Pairs:
-        """Seed -> (standard, robust), of the seeds that have both; robust at ``eps``, by default the source's."""
-        eps = source.robust if eps is None else eps
-        found: Pairs = {}
+    def pairs(self, source: Source, value: Value) -> Pairs:
+        """Seed -> (standard, robust), of the seeds that have both; robust at the source's eps of the tables."""
+        kinds, found = (("standard", 0.0), ("adversarial", source.robust)), {}
         for seed in range(source.seeds_at(0.0)):
-            both = [
-                value(Network(source.name, kind, e, seed)) for kind, e in (("standard", 0.0), (objective, float(eps)))
-            ]
+            both = [value(Network(source.name, kind, eps, seed)) for kind, eps in kinds]
             if all(v is not None for v in both):
                 found[seed] = (both[0], both[1])
         return found

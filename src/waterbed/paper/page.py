@@ -27,7 +27,7 @@ PAPER = (
 )
 WORDS = (
     "DIR in the commands is a new folder, or that of this page for what was not run there; DATA is the folder of the "
-    "data sets (none are needed that come with the package)."
+    "data sets (none are needed that come with the package)"
 )
 SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", NOT_RUN: "–"}
 COLOURS = {"holds": "good", "does not hold": "bad", "undecided": "open", NOT_RUN: "none"}
@@ -58,10 +58,10 @@ def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) ->
     sections = [
         _in_short(judged),
         _claims(judged, _where_to_look({s.id: s.title for s in (*figures, *shown)})),
-        Section("Figures", [WORDS], sections=figures, id="figures"),
+        Section("Figures", [_words(found)], sections=figures, id="figures"),
         Section(
             "Tables",
-            [f"Published numbers stand as they were printed. A dash: not in the paper. {WORDS}"],
+            [f"Published numbers stand as they were printed. A dash: not in the paper. {_words(found)}"],
             sections=shown,
             id="tables",
         ),
@@ -74,6 +74,11 @@ def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) ->
     )
     write_atomic(out / "summary.json", to_json(_summary(found, judged, environment)).encode())
     return out / "index.html"
+
+
+def _words(found: Found) -> str:
+    kept = "; NETWORKS is the folder of the networks that were trained for it" if found.graph.place.networks else ""
+    return f"{WORDS}{kept}."
 
 
 def _in_short(judged: Sequence[Judged]) -> Section:
@@ -93,7 +98,7 @@ def _in_short(judged: Sequence[Judged]) -> Section:
         "evidence counts against a claim only if its interval at 1 - 5 %/m still lies below. Evidence from one seed "
         "has no interval: it is shown, and leaves a claim undecided that has no other. Seeds of equal values (shares "
         "of few epochs) have none either, and are undecided. What stands beside is not judged. The column from says "
-        "what an interval is over: seeds, which stand for training again; or the images or starts of one network, of "
+        "what an interval is over: seeds, which stand for training again; targets; or images or starts of networks of "
         "which alone the verdict then is.",
         *_of_one_seed(judged),
         *([f"Of those that hold, these follow from the definitions and test the code: {'; '.join(sure)}."] * any(sure)),
@@ -142,8 +147,6 @@ def _claims(judged: Sequence[Judged], see: dict[str, dict[str, str]]) -> Section
 def _finding(j: Judged, see: dict[str, str]) -> Finding:
     claim = j.claim
     mark = f"; above {claim.holds_above:g} where the claim is true" if claim.holds_above else ""
-    if claim.margin:
-        mark += f", and less than {claim.margin:g} above it does not count"
     details = {"Quantity": claim.quantity + mark, "Test": claim.test, "Name": claim.id}
     evidence = _evidence(j, "The value: " + details.pop("Quantity")) if j.evidence else None
     return Finding(
@@ -175,6 +178,8 @@ def _ends(e: Evidence) -> str:
 
 
 def _short(value: float) -> str:
+    if not math.isfinite(value):
+        return "none"
     return f"{value:.3g}" if abs(value) > 1e-12 else "0"
 
 
@@ -184,12 +189,14 @@ def _behind(e: Evidence) -> str:
     return f"{e.n} {e.over}{'' if e.n == 1 else 's'}"
 
 
-def _drawn(e: Evidence, j: Judged) -> Interval:
+def _drawn(e: Evidence, j: Judged) -> Interval | str:
     """The interval as shares of a width that holds the evidence that decides on the claim, and its mark; what stands
     beside may end at the edge."""
+    if not math.isfinite(e.value):
+        return ""
     deciding = [one for one, counts in zip(j.evidence, j.counted, strict=True) if counts] or j.evidence
     ends = [v for one in deciding for v in (one.low, one.value, one.high) if math.isfinite(v)]
-    left, right = min(*ends, j.claim.holds_above), max(*ends, j.claim.holds_above)
+    left, right = min([*ends, j.claim.holds_above]), max([*ends, j.claim.holds_above])
     width = (right - left) or 1.0
 
     def share(value: float) -> float:
@@ -209,7 +216,7 @@ def _figures(found: Found, folder: Path) -> list[Section]:
         text = [drawing.published]
         if not pictures:
             text.append("Ours: not run." if there else "Ours: not run; this scale has no experiment for it.")
-        command = rerun(found.scale, drawing.only) if there else ""
+        command = rerun(found, drawing.only) if there else ""
         sections.append(Section(drawing.title, text, pictures=pictures, id=drawing.name, command=command))
     return sections
 
@@ -258,7 +265,7 @@ def _not_run(found: Found) -> Section:
     rows = [[kind, n - lacking[kind], lacking[kind]] for kind, n in every.items()]
     table = Table("Experiments by kind", ["kind", "run", "not run"], rows)
     folded = {f"The {len(missing)} that were not run": missing} if missing else {}
-    command = rerun(found.scale, [*lacking]) if missing else ""
+    command = rerun(found, [*lacking]) if missing else ""
     return Section("What was not run", text, [table], id="not-run", command=command, folded=folded)
 
 

@@ -125,7 +125,7 @@ def _transfers(found: Found, table: str) -> Section:
         sorts = [(mode, kind) for mode in among for kind in kinds]
         rows = [[c.label(sized), *(_cell(found, numbers, c, mode, kind) for mode, kind in sorts)] for c in columns]
         said = f"The same in mode {among[0]}." if parts else caption
-        parts.append(Table(said, ["", *(_sort(mode, kind) for mode, kind in sorts)], rows))
+        parts.append(Table(said, ["source to target", *(_sort(mode, kind) for mode, kind in sorts)], rows))
     notes: dict[str, list[str]] = {}
     for n in numbers:
         if n.note:
@@ -136,14 +136,15 @@ def _transfers(found: Found, table: str) -> Section:
         [f"On the published numbers: {said}"] if notes else [],
         parts,
         id=f"table-{table}",
-        command=rerun(found.scale, [f"transfer/{s.name}/" for s in ours]) if ours else "",
+        command=rerun(found, [f"transfer/{s.name}/" for s in ours]) if ours else "",
     )
 
 
-def rerun(scale: Scale, only: list[str] | tuple[str, ...]) -> str:
+def rerun(found: Found, only: list[str] | tuple[str, ...]) -> str:
     """The command that runs experiments of these beginnings."""
-    name = scale.name if scale.name in SCALES else f"{scale.name}.toml"
-    return f"waterbed paper --scale {name} --root DATA --out DIR --only {' '.join(only)}"
+    name = found.scale.name if found.scale.name in SCALES else f"{found.scale.name}.toml"
+    networks = " --networks NETWORKS" if found.graph.place.networks is not None else ""
+    return f"waterbed paper --scale {name} --root DATA{networks} --out DIR --only {' '.join(only)}"
 
 
 def _columns(found: Found, table: str, numbers: list[Published]) -> list[Column]:
@@ -234,7 +235,7 @@ def _sizes(found: Found) -> Section:
 
 
 def _as_source(found: Found, source: Source | None) -> str:
-    """The numbers of images that its first trained network records; else those the scale asks for."""
+    """The numbers of images that its first trained network records, if it is there; else those the scale asks for."""
     if source is None:
         return "not used"
     result = found.of("network", next(source.networks()))
@@ -243,7 +244,8 @@ def _as_source(found: Found, source: Source | None) -> str:
         data = read_card(file.with_suffix(".json"))["config"]["data"]
         return f"{data['train']:,} training images, {data['test']:,} test images"
     train = f"{source.train:,} training images" if source.train else "all training images"
-    return train + (f", {source.test:,} test images" if source.test else ", all test images") + "; not run"
+    test = f"{source.test:,} test images" if source.test else "all test images"
+    return f"{train}, {test}" + ("; not run" if result is None else "")
 
 
 def _as_target(found: Found, name: str) -> str:
