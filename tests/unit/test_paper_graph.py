@@ -85,7 +85,8 @@ def test_failures_stop_only_what_needs_them(tmp_path, capsys):
     ]
     some = Graph(nodes, Place(tmp_path))
     failures = some.run()
-    assert "value=7 is unlucky" in failures["broken/a"]
+    assert failures["broken/a"] == "value=7 is unlucky; pass another"
+    assert failures["total/a"] == "needs broken/a, which failed"
     assert some.missing() == ["broken/a", "total/a"]
     shown = capsys.readouterr().err
     assert "number/b done" in shown

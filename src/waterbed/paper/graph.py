@@ -233,7 +233,10 @@ def _reporter(total: int, progress: bool) -> type[ZeroReporter]:
             self._say(f"{task.name} done ({self.done} of {total}, ETA {left / 60:.0f} min)")
 
         def add_failure(self, task: Any, fail: Any) -> None:
-            self.failed[task.name] = fail.get_msg().strip().splitlines()[-1]
+            said = fail.get_msg().strip().splitlines()[-1]
+            if said in task.task_dep:  # doit gives the name of a need that failed
+                said = f"needs {said}, which failed"
+            self.failed[task.name] = said.removeprefix("waterbed.errors.UsageError: ")
             self._say(f"{task.name} failed: {self.failed[task.name]}")
 
         def _say(self, text: str) -> None:
