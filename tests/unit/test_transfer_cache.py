@@ -55,16 +55,16 @@ def test_the_score_needs_no_trunk(source, digits):
     assert score_cached(run.model, 0, digits, caches) == wb.evaluate(run.model, digits.test)
 
 
-def test_an_epoch_on_the_cache_is_faster(source, digits):
+def test_an_epoch_on_the_cache_is_much_faster(source, digits):
     source = wb.create_model("resnet18", 10, width=16, in_channels=1, seed=0)
     caches = cached_trunk(source, digits, "linear")
 
-    def seconds(**settings):
-        history = wb.finetune(source, digits, "linear", **{**SHORT, "epochs": 4}, **settings).history
+    def seconds(epochs, **settings):
+        history = wb.finetune(source, digits, "linear", **{**SHORT, "epochs": epochs}, **settings).history
         return min(record["seconds"] for record in history)
 
-    # Several times on an idle machine; epochs of milliseconds are dearer on a busy one.
-    assert seconds(cache="never", precision="fp32") > 2 * seconds(caches=caches)
+    # Epochs of milliseconds: of many the fastest is one that a busy machine left alone.
+    assert seconds(4, cache="never", precision="fp32") > 5 * seconds(40, caches=caches)
 
 
 def test_views_are_augmented_copies(source, digits):
