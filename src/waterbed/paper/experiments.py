@@ -122,6 +122,7 @@ def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:
 
 
 def opened(place: Place, config: dict[str, Any]) -> FeatureClassifier:
+    """The trained network of an experiment; :class:`UsageError` where the place does not have it."""
     file = place.network(config["file"])
     if not file.is_file():
         raise UsageError(
