@@ -115,6 +115,9 @@ def test_results_of_other_data_or_without_their_networks_are_not_mixed(done, tmp
     _, graph = open_graph(place / "tiny.toml", tmp_path / "out")
     failed = graph.run(["accuracy"], progress=False)
     assert "results from another 'fashion-mini'" in failed["accuracy/fashion-mini/standard/seed-0"]
+    record.write_text("{cut")
+    failed = graph.run(["accuracy"], progress=False)
+    assert re.search("fashion-mini-1x8x8.json' is damaged.*remove it", failed["accuracy/fashion-mini/standard/seed-0"])
     record.unlink()
     assert graph.run(["accuracy"], progress=False) == {}
     assert record.is_file()

@@ -49,7 +49,7 @@ def load_data(place: Place, config: dict[str, Any]) -> ImageData:
     if not file.is_file():
         make_folder(file.parent)
         write_atomic(file, to_json(images).encode())
-    elif json.loads(file.read_text()) != images:
+    elif _record(file) != images:
         raise UsageError(
             f"out={str(place.out)!r} has results from another {config['data']!r} than root={place.root!r} has now; "
             f"name another folder, or remove {str(file)!r} if only the reading of the images has changed"
@@ -65,6 +65,13 @@ def _read(root: str | None, name: str, size: int | None, channels: int | None) -
     where = str(folder) if folder is not None and folder.is_dir() and _holds_images(folder) else name
     data = load_dataset(where, root, size=size, channels=channels)
     return data, data_fingerprint(data)
+
+
+def _record(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(file)!r} is damaged; remove it if the images are the same") from error
 
 
 def _holds_images(folder: Path) -> bool:
