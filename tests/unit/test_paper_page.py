@@ -242,6 +242,19 @@ def test_verdicts_are_told_in_words(written):
     assert len(set(badges)) == len({verdict for _, verdict in badges})
 
 
+def test_claims_behind_the_abstract_come_first(written):
+    _, _, judged, text, _ = written
+    start = text.index("The claims behind the abstract")
+    table = text[start : text.index("</table>", start)]
+    rows = re.findall(r'<a href="#claim-([^"]+)">[^<]+</a></th><td>. ([a-z ]+)</td><td>([^<]+)</td>', table)
+    verdicts = {j.claim.id: j.verdict for j in judged}
+    assert {id for id, _, _ in rows} == {"input-fisher", "fig-4", "waterbed", "fig-1-noise-once", "far-tasks"}
+    assert all(verdicts[id] == verdict for id, verdict, _ in rows)
+    tallies = {id: tally for id, _, tally in rows}
+    assert tallies["waterbed"] == f"1 of 1 {verdicts['waterbed']}"
+    assert start < text.index('id="claims"')
+
+
 def test_published_and_ours_stand_in_one_cell(written):
     _, found, _, _, _ = written
     by_id = {section.id: section.tables[0] for section in tables(found)}

@@ -156,7 +156,7 @@ CLAIMS: dict[str, Claim] = {
         ),
         Claim(
             id="input-fisher",
-            where="Abstract; Sec. 3, Def. 3.1",
+            where="Sec. 3, Def. 3.1; abstract",
             sentence="Adversarial training lowers the Fisher information that the representation has about the input.",
             quantity="log tr S of the standard network, less that of the robust one; likewise log lambda_1(S)",
             test="For each observation model by itself, divided by E|z|^2 where the model depends on the scale of "
@@ -183,7 +183,7 @@ CLAIMS: dict[str, Claim] = {
         # Information in the weights.
         Claim(
             id="fig-4",
-            where="Fig. 4; Sec. 3, after eq. 9",
+            where="Fig. 4; Sec. 3, after eq. 9; abstract",
             sentence="The larger the eps of training, the less information the weights hold: their log-variance rises.",
             quantity="mean of -log(F_ii + damping) at each eps of training, less that at the eps before",
             test="Every step of eps by itself. " + _SEEDS + " log tr(D F D) must fall as well: the log-variance also "
@@ -222,7 +222,7 @@ CLAIMS: dict[str, Claim] = {
         ),
         Claim(
             id="waterbed",
-            where="Abstract; Sec. 1",
+            where="Sec. 1; abstract",
             sentence="The robust network pays with accuracy on the task it was trained on.",
             quantity="clean accuracy [points] on the source of the standard network, less that of the robust one",
             test=_SEEDS,
@@ -250,7 +250,7 @@ CLAIMS: dict[str, Claim] = {
         ),
         Claim(
             id="fig-1-noise-once",
-            where="Fig. 1, rows 2 and 3; Sec. 4; Algorithm 1",
+            where="Fig. 1, rows 2 and 3; Sec. 4; Algorithm 1; abstract",
             sentence="Noise on the weights, drawn once before the inversion, brings the image closer to the original.",
             quantity="1 - SSIM to the original of plain inversions, less that with noise drawn once",
             test="The paper gives no size of noise, and several are tried; another may do otherwise. "
@@ -318,7 +318,7 @@ CLAIMS: dict[str, Claim] = {
         ),
         Claim(
             id="far-tasks",
-            where="Tables 1 and 2; Sec. 5",
+            where="Tables 1 and 2; Sec. 5; abstract",
             sentence="With a new head alone (mode 0), the robust backbone is better on tasks far from the source.",
             quantity="accuracy [points] of the robust backbone, less that of the standard one, mode 0: from CIFAR to "
             "Fashion-MNIST, MNIST and SVHN, from ImageNet also to CIFAR-10 and CIFAR-100",

@@ -34,6 +34,14 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A cell that leads to an anchor of the page."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of cells under column names; the first cell of a row names it. ``wrap``: cells are text and break lines."""
 
