@@ -75,7 +75,8 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
     yield then("measures", do.measures, {"measured": scale.measured_of(source), **noise}, source.minutes)
     eps = {"ratio_eps": (*do.RATIO_EPS, source.robust), "attack_eps": 0.05}
     # Its claims are about images, so one seed is enough, but for the one that compares trainings with noise.
-    if network.seed < max((1, *source.gaussian_noise.values())):
+    compared = {float(eps): seeds for eps, seeds in source.gaussian_noise.items()}.get(network.eps, 0)
+    if network.seed < max(1, compared):
         yield then("theory", do.theory, {"images": 50, "attacked": 300, **eps}, source.minutes / 2)
     if network.objective in ("standard", "adversarial"):
         yield then("features", do.features, {"num_samples": 1000}, 0.3)
