@@ -34,34 +34,41 @@ def demo_table(results: dict) -> str:
 
 
 def paper_table(summary: dict) -> str:
-    """The claims that a reproduction decided as Markdown, each with a piece of evidence that decided it."""
-    counts = summary["counts"]
+    """The claims behind the abstract and those that a reproduction decided as Markdown, each with a piece of evidence
+    that says what the verdict does."""
+    counts, claims = summary["counts"], summary["claims"]
+    sure = sum(claim["identity"] and claim["verdict"] == "holds" for claim in claims)
     lines = [
-        f"Of {sum(counts.values())} claims {counts['holds']} hold, {counts['does not hold']} do not, "
-        f"{counts['undecided']} are undecided and {counts['not run']} not run. Decided, with the quantity that is "
-        "above its mark (0 unless said otherwise) where the claim is true, and its 95 % interval, over seeds unless "
-        "said otherwise:",
+        f"Of {sum(counts.values())} claims {counts['holds']} hold ({sure} of them follow from the definitions, marked "
+        f"*), {counts['does not hold']} do not, {counts['undecided']} are undecided and {counts['not run']} not run; "
+        f"{sum(claim['reading'] for claim in claims)} of all are our own reading of what the paper leaves open (marked "
+        "°). Those behind the abstract and those that are decided, with the quantity that is above its mark (0 unless "
+        "said otherwise) where the claim is true, and its 95 % interval, over seeds unless said otherwise:",
         "",
         "| claim | verdict | evidence |",
         "|---|---|---|",
     ]
-    for claim in summary["claims"]:
-        if claim["verdict"] in DECIDED:
+    for claim in sorted(claims, key=lambda claim: "abstract" not in claim["where"]):
+        if claim["verdict"] in DECIDED or ("abstract" in claim["where"] and claim["evidence"]):
+            mark = "*" * claim["identity"] + "°" * claim["reading"]
             judged = [e for e in claim["evidence"] if e["counts"]]
             deciding = [e for e in judged if e["verdict"] == claim["verdict"]]
             lines.append(
-                f"| {claim['sentence']} ({claim['where']}) | {claim['verdict']} | "
-                f"{evidence_text(deciding[0], len(deciding), len(judged), mark_text(claim))} |"
+                f"| {claim['sentence']}{mark and ' ' + mark} ({claim['where']}) | {claim['verdict']} | "
+                f"{evidence_text(deciding[0], [e['verdict'] for e in judged], mark_text(claim))} |"
             )
     return "\n".join([*lines, "", summary["about"]])
 
 
-def evidence_text(evidence: dict, deciding: int, pieces: int, mark: str) -> str:
-    """Such as "cifar10 to mnist: 5.2 [4.1, 6.3]; 2 of 3 pieces say so"."""
-    value, low, high = (float(evidence[key]) for key in ("value", "low", "high"))
+def evidence_text(evidence: dict, verdicts: list[str], mark: str) -> str:
+    """Such as "cifar10 to mnist: 5.2 [4.1, 6.3]; of 3 pieces of evidence 2 hold, 1 undecided"."""
+    value, low, high = (math.nan if evidence[key] is None else evidence[key] for key in ("value", "low", "high"))
     interval = "" if math.isclose(low, high) else f" [{low:.3g}, {high:.3g}]"
+    interval = " (one seed)" if math.isnan(low) else interval
     interval += f" over {evidence['over']}s" * (bool(interval) and evidence["over"] != "seed") + mark
-    share = f"; {deciding} of {pieces} pieces of evidence say so" if pieces > 1 else ""
+    among = {"holds": "hold", "does not hold": "do not", "undecided": "undecided"}
+    tally = ", ".join(f"{verdicts.count(v)} {text}" for v, text in among.items() if v in verdicts)
+    share = f"; of {len(verdicts)} pieces of evidence {tally}" if len(verdicts) > 1 else ""
     return f"{evidence['label'].replace('|', chr(92) + '|')}: {value:.3g}{interval}{share}"
 
 

@@ -32,7 +32,8 @@ SCALE = Scale(
         Source("cifar100", "cifar100", {"0": 2, "1": 2}),
     ),
     transfers=Transfers(
-        targets=("cifar10", "cifar100", "mnist", "gtsrb"),
+        targets=("cifar10", "cifar100", "mnist", "fashion-mnist", "gtsrb"),
+        eps=(0.0, 0.5, 1.0, 2.0),
         modes={"linear": 3, "0": 3, "1": 1},
         epochs={"linear": 1, "0": 1, "1": 1},
     ),
@@ -130,6 +131,31 @@ def test_the_gap_s_correlation_with_distance(found):
     assert evidence(found, "fig-7") == []
 
 
+def test_the_correlation_without_what_stands_for_svhn_is_beside(found):
+    targets = {"cifar10": (1.0, -2.0), "mnist": (2.0, 3.0), "fashion-mnist": (3.0, 4.0), "gtsrb": (2.5, -9.0)}
+    for target, (far, gap) in targets.items():
+        put(found, f"distance/cifar100/{target}", {"value": far})
+        for seed in range(2):
+            put(found, f"transfer/cifar100/standard/seed-{seed}/{target}/mode-0", {"accuracy": 40.0})
+            put(found, f"transfer/cifar100/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 40.0 + gap + seed})
+    pieces = evidence(found, "fig-7")
+    assert [(e.n, e.beside) for e in pieces] == [(4, False), (4, False), (3, True), (3, True)]
+    assert pieces[0].value < 0.5 < 0.99 < pieces[2].value
+    assert "cifar100 without gtsrb, Spearman" in pieces[2].label
+
+
+def test_other_eps_stand_beside_the_complex_target(found):
+    for seed in range(2):
+        for name, more in (("standard", 0.0), ("eps-0.5", 2.0 + seed), ("eps-1", -1.0), ("eps-2", -5.0)):
+            put(found, f"transfer/cifar10/{name}/seed-{seed}/cifar100/mode-0", {"accuracy": 30.0 + more})
+    pieces = evidence(found, "complex-target")
+    assert [(e.label.split(", ")[1], e.value, e.beside) for e in pieces] == [
+        ("eps 1", -1.0, False),
+        ("eps 0.5", 2.5, True),
+        ("eps 2", -5.0, True),
+    ]
+
+
 def test_correlations_over_few_targets():
     sure = (0.001, 0.001)
     assert over_targets("", 1.0, 3, sure).low == -1
@@ -164,9 +190,9 @@ def test_the_robust_network_s_inversions_decide(found):
         for kind, more in (("standard", 0.0), ("eps-1", 0.01 * seed)):
             result = {f"own/{m}": {"ssim": [s + more], "identified": [kind == "eps-1"]} for m, s in modes.items()}
             put(found, f"inversions/cifar10/{kind}/seed-{seed}", {**result, "noise_size": 0.31})
-    robust, standard = evidence(found, "fig-1-effective")
-    assert (robust.beside, standard.beside) == (False, True)
-    assert robust.value == pytest.approx(0.2)
+    robust, once, standard, _ = evidence(found, "fig-1-effective")
+    assert (robust.beside, once.beside, standard.beside) == (False, True, True)
+    assert (robust.value, once.value) == (pytest.approx(0.2), pytest.approx(0.1))
     assert "noise 31 % of |w|" in robust.label
     _, share = evidence(found, "inversion")
     assert (share.value, share.over) == (1.0, "image")
@@ -266,18 +292,25 @@ def test_fine_grained_tasks_and_what_batch_norms_gain(tmp_path):
 
 def test_the_best_arm_speaks_for_noise(found):
     arms = [
-        {"arm": "plain", "speed_up": [1.0, 1.0], "gain_clean": [0.0, 0.0], "gain_objective": [0.0, 0.0]},
+        {"arm": "plain", "lr": 3.2, "speed_up": [1.0, 1.0], "gain_clean": [0.0, 0.0], "gain_objective": [0.0, 0.0]},
         {
             "arm": "variational, beta 1e-08",
+            "lr": 0.8,
             "speed_up": [0.5, 0.6],
             "gain_clean": [-1, -1.1],
             "gain_objective": [0, 0.1],
         },
-        {"arm": "variational, beta 1e-10", "speed_up": [1.1, 1.2], "gain_clean": [0, 0.1], "gain_objective": [0, 0.2]},
+        {
+            "arm": "variational, beta 1e-10",
+            "lr": 1.6,
+            "speed_up": [1.1, 1.2],
+            "gain_clean": [0, 0.1],
+            "gain_objective": [0, 0.2],
+        },
     ]
     put(found, "convergence/cifar10/eps-1/seed-0", {"arms": arms})
     (e,) = evidence(found, "fig-2-speed")
-    assert "beta 1e-10" in e.label
+    assert "beta 1e-10, step 1.6; plain, step 3.2" in e.label
     assert e.value == pytest.approx(1.15)
     assert [e.value for e in evidence(found, "fig-2-fit")] == pytest.approx([0.05, 0.1])
     assert Judged(CLAIMS["fig-2-forty"], [e]).verdict == "does not hold"

@@ -126,7 +126,7 @@ def made_up(id, config, place, rng):
         gains = {key: [1.0, 1.1, 0.9] for key in ("gain_clean", "gain_objective", "speed_up")}
         arm = {"steps": steps, "quartiles": {"losses": falling, "clean_losses": falling}, **gains}
         names = ("plain", "variational, beta 1e-08", "effective, beta 1e-08")
-        return {"arms": [{"arm": name, **arm} for name in names], "thresholds": list(THRESHOLDS)}
+        return {"arms": [{"arm": name, "lr": 1.0, **arm} for name in names], "thresholds": list(THRESHOLDS)}
     if kind == "transfer":
         final = 60 + 10 * eps + rng.standard_normal()
         history = [{"epoch": e, "test_clean": final * e / config["epochs"]} for e in range(1, config["epochs"] + 1)]
@@ -248,7 +248,9 @@ def test_claims_behind_the_abstract_come_first(written):
     table = text[start : text.index("</table>", start)]
     rows = re.findall(r'<a href="#claim-([^"]+)">[^<]+</a></th><td>. ([a-z ]+)</td><td>([^<]+)</td>', table)
     verdicts = {j.claim.id: j.verdict for j in judged}
-    assert {id for id, _, _ in rows} == {"input-fisher", "fig-4", "waterbed", "fig-1-noise-once", "far-tasks"}
+    assert {id for id, _, _ in rows} == {
+        *("input-fisher", "fig-4", "waterbed", "fig-1-noise-once", "fig-2-fit", "far-tasks")
+    }
     assert all(verdicts[id] == verdict for id, verdict, _ in rows)
     tallies = {id: tally for id, _, tally in rows}
     assert tallies["waterbed"] == f"1 of 1 {verdicts['waterbed']}"
@@ -294,8 +296,8 @@ def test_table_4_counts_the_images_that_were_trained_on(tmp_path):
 def test_one_seed_says_so(written):
     table = {section.id: section.tables[0] for section in tables(written[1])}["table-3"]
     ours = {row[0]: row[1].ours for row in table.rows}
-    assert ours["ResNet-18 in the paper, cifar100 to svhn"].endswith("(one seed)")
-    assert ours["ResNet-50 in the paper, cifar100 to svhn"] == "not run"
+    assert ours["for ResNet-18, cifar100 to svhn"].endswith("(one seed)")
+    assert ours["for ResNet-50, cifar100 to svhn"] == "not run"
 
 
 def test_the_pair_of_sizes_stands_for_the_papers(written):

@@ -247,6 +247,64 @@ def lemma_5_1():
     assert bounds.noisy_logits.value == pytest.approx(bounds.features.value)
 
 
+def eq_2():
+    torch.manual_seed(0)
+    logits, change = torch.randn(5).double(), torch.randn(5).double()
+
+    def both(size):
+        p, q = torch.softmax(logits, 0), torch.softmax(logits + size * change, 0)
+        return float((q * (q / p).log()).sum()), float((p * (p / q).log()).sum())
+
+    assert both(1e-3)[0] == pytest.approx(both(1e-3)[1], rel=1e-2)
+    assert both(2.0)[0] != pytest.approx(both(2.0)[1], rel=1e-2)
+    objective = wb.TRADES(wb.PGD(1.0))
+    p, q = torch.log_softmax(logits, 0), torch.log_softmax(logits + 2 * change, 0)
+    assert float(objective.kl(p[None], q[None])) == pytest.approx(both(2.0)[1]), "the default is that of [39]"
+
+
+def eq_11():
+    """w = a D + n of variance beta / f, D of variance s: the information has a closed form."""
+    a, f, beta, s = 3.0, 2.0, 0.01, 5.0
+    exact = 0.5 * math.log(1 + s * a**2 * f / beta)
+    entropy_d, entropy_w = (0.5 * math.log(2 * math.pi * math.e * v) for v in (s, s * a**2 + beta / f))
+
+    def printed(entropy, fisher):
+        return entropy - 0.5 * math.log(2 * math.pi * math.e / fisher)
+
+    assert printed(entropy_d, a**2 * f / beta) == pytest.approx(exact, rel=1e-3)
+    assert printed(entropy_w, a**2 * f / beta) != pytest.approx(exact, rel=0.1)
+    assert printed(entropy_d, a**2 * f) != pytest.approx(exact, rel=0.1)
+
+
+def log_det():
+    torch.manual_seed(0)
+    classes, images = 3, 4
+    model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, classes)).double()
+    fisher = wb.WeightFisher(model, torch.randn(images, 5).double()).matrix()
+    assert len(fisher) > images * (classes - 1)
+    assert torch.linalg.matrix_rank(fisher, hermitian=True) <= images * (classes - 1)
+
+
+def weight_noise():
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(3, 3), nn.Tanh())
+    model, x = wb.FeatureClassifier(backbone, nn.Linear(3, 2)).double().eval(), torch.rand(4, 3, 1, 1).double()
+    return model, x, wb.WeightNoise(wb.WeightFisher(model, x), 1e-3, 1e-2)
+
+
+def noise_mean():
+    noise = weight_noise()[2]
+    draws = torch.stack([noise.draw(seed) for seed in range(200)])
+    assert (draws.mean(0) / (draws.std(0) / 200**0.5)).abs().max() < 4.5
+
+
+def algorithms():
+    """Without a step, only new noise changes the loss: every step in Algorithm 2, which is that of effective images."""
+    model, x, noise = weight_noise()
+    runs = {m: wb.invert(model, x, m, noise, steps=4, lr=1e-12) for m in ("variational", "effective")}
+    assert runs["variational"].losses.std(0).max() < 1e-9 < runs["effective"].losses.std(0).min()
+
+
 EVIDENCE = {
     check.__name__.replace("_", "-"): check
     for check in (
@@ -265,6 +323,11 @@ EVIDENCE = {
         eq_12,
         eq_10,
         lemma_5_1,
+        eq_2,
+        eq_11,
+        log_det,
+        noise_mean,
+        algorithms,
     )
 }
 

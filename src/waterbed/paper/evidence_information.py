@@ -108,7 +108,7 @@ def _weights_about_data(found: Found) -> Iterator[Evidence]:
 def _logistic(found: Found) -> Iterator[Evidence]:
     result = found.graph.result("example-3.3")
     if result is not None:
-        yield exactly("float64", 1e-9 - result["relative_difference"])
+        yield exactly("float64", -math.log10(max(result["relative_difference"], 1e-16)) - 9)
 
 
 def _log(value: Value, factor: float = 1.0) -> Value:

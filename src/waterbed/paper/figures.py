@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from waterbed.paper import figures_information as information
+from waterbed.paper import figures_inversion as inversion
 from waterbed.paper import figures_transfer as transfer
 from waterbed.paper.drawing import described
 from waterbed.paper.found import Found
-from waterbed.paper.scale import Network
+from waterbed.paper.nodes import EVALUATED
 from waterbed.plots import save_figure
 from waterbed.reporting.page import Picture
 
@@ -67,48 +67,6 @@ class Drawing:
         return pictures + list(self.files(found))
 
 
-def inverted(found: Found, task: str) -> Iterator[Picture]:
-    """What the experiments drew of inversions on the own test images or on those from elsewhere, by the standard and
-    the robust network of the first seed."""
-    for source in found.scale.sources:
-        for eps in (0.0, source.robust):
-            result = found.of("inversions", Network(source.name, "adversarial" if eps else "standard", eps, 0))
-            if result is None or f"{task}/picture" not in result:
-                continue
-            file = found.graph.place.out / "pictures" / result[f"{task}/picture"]
-            if not file.is_file():
-                continue
-            name = f"{source.name}, {f'eps {eps:g}' if eps else 'standard network'}"
-            numbers = _numbers(
-                {mode: result[f"{task}/{mode}"] for mode in information.MODES}, result[f"{task}/grey_ssim"]
-            )
-            rows = "Rows of images from the top: originals, then plain, variational and effective inversions"
-            yield Picture(file, f"{name}. {numbers}", f"{rows}, by {name}. {numbers}", wide=True)
-
-
-def inverted_by_eps(found: Found) -> Iterator[Picture]:
-    """The same images inverted by the networks of every eps, first seed."""
-    for source in found.scale.sources:
-        id = f"inversions-by-eps/{source.name}"
-        result = found.graph.result(id) if id in found.graph.nodes else None
-        file = None if result is None else found.graph.place.out / "pictures" / result["picture"]
-        if file is not None and file.is_file():
-            similar = ", ".join(f"{name} {np.mean(row['ssim']):.2f}" for name, row in result["rows"].items())
-            said = f"SSIM to the original, mean of the images shown: {similar}."
-            rows = f"Rows of images from the top: originals, then plain inversions by {', '.join(result['rows'])}"
-            yield Picture(file, f"{source.name}, plain inversions. {said}", f"{rows}; {source.name}. {said}", wide=True)
-
-
-def _numbers(modes: dict[str, dict[str, list[float]]], grey: list[float]) -> str:
-    """How like the originals the inversions are, by mode."""
-    similar = ", ".join(f"{mode} {np.mean(found['ssim']):.2f}" for mode, found in modes.items())
-    own = ", ".join(f"{mode} {sum(found['identified'])}" for mode, found in modes.items())
-    return (
-        f"SSIM to the original, mean of {len(grey)} images: {similar} (a grey square {np.mean(grey):.2f}). Most like "
-        f"their own original of all: {own}."
-    )
-
-
 FIGURES = (
     Drawing(
         "fig-1",
@@ -116,7 +74,7 @@ FIGURES = (
         "The paper: ResNet-50; noise drawn once improves the image, effective images keep what the classifier uses.",
         "",
         ("inversions/", "noise-sizes"),
-        files=partial(inverted, task="own"),
+        files=partial(inversion.inverted, task="own"),
         claims=("inversion", "fig-1-noise-once", "fig-1-effective"),
     ),
     Drawing(
@@ -125,7 +83,7 @@ FIGURES = (
         "The paper says so, and shows no picture.",
         "",
         ("inversions/",),
-        files=partial(inverted, task="elsewhere"),
+        files=partial(inversion.inverted, task="elsewhere"),
         claims=("inversion-elsewhere",),
     ),
     Drawing(
@@ -136,7 +94,7 @@ FIGURES = (
         "best step size of gradient descent; images, starts and steps stand under what this scale runs (the paper: "
         "up to 10,000 steps). Left on the network being inverted (with its noise), right on the clean one.",
         ("convergence",),
-        information.convergence,
+        inversion.convergence,
         claims=("fig-2-speed", "fig-2-forty", "fig-2-fit"),
     ),
     Drawing(
@@ -152,7 +110,9 @@ FIGURES = (
         "fig-4",
         "Fig. 4: information in the weights against eps",
         "The paper: the log-variance of the weights rises with eps, so their information falls (left alone).",
-        f"Left the paper's quantity, right tr(D F D), which no rescaling of the weights changes. {SEEDS}",
+        "Left the mean over weights of -log(F_ii + 1e-8), with the diagonal and a damping in the place of the paper's "
+        "log |F^-1|, which is infinite (see its slips); right tr(D F D), which no rescaling of the weights changes. "
+        f"{SEEDS}",
         ("measures",),
         information.weight_information,
         claims=("fig-4",),
@@ -170,8 +130,9 @@ FIGURES = (
         "fig-6",
         "Fig. 6: classes in the representation",
         "The paper: as eps grows, features become less discriminative.",
-        "t-SNE of the features of test images, one colour a class, first seed. Above each panel numbers that need no "
-        "t-SNE: soft nearest neighbour loss (higher: more entangled), accuracy of 10 nearest neighbours, silhouette.",
+        "t-SNE of the features of test images, first seed, one colour a class (of more than ten the first ten, the "
+        "others grey). Above each panel numbers that need no t-SNE: soft nearest neighbour loss (higher: more "
+        "entangled), accuracy of 10 nearest neighbours, silhouette.",
         ("features",),
         information.representations,
         claims=("fig-6",),
@@ -198,10 +159,12 @@ FIGURES = (
         "fig-9",
         "Fig. 9: inversions against eps",
         "The paper: one eps between the smallest and the largest inverts best.",
-        f"Similarity to the original (1: equal), mean over images. {SEEDS}",
+        "Similarity to the original (1: equal), mean over images; on the right the size of the noise of the "
+        "variational and effective inversions, which at one beta grows with eps, so that these two panels change by "
+        f"both. Under the pictures of Fig. 1 stands what a grey square has. {SEEDS}",
         ("inversions",),
-        information.inversion_quality,
-        inverted_by_eps,
+        inversion.inversion_quality,
+        inversion.inverted_by_eps,
         ("fig-9", "inversion"),
     ),
     *(
@@ -229,6 +192,16 @@ FIGURES = (
         ("transfer",),
         transfer.modes,
         claims=("fig-14", "batch-norm", "batch-norm-simple"),
+    ),
+    Drawing(
+        "transfer-by-eps",
+        "Sec. 5: transfer and accuracy on the source against eps",
+        "The paper: there is a trade-off between transferability and accuracy on the source (abstract). It draws none.",
+        f"Accuracy on test images; eps 0 is the standard network. {SEEDS}",
+        ("accuracy", "transfer"),
+        transfer.against_eps_of_training,
+        claims=("far-tasks", "complex-target", "waterbed"),
+        extra=True,
     ),
     Drawing(
         "other-distances",
@@ -264,7 +237,7 @@ FIGURES = (
         "Def. 3.1 and eq. 8: information about the input",
         "The paper: adversarial training lowers the Fisher information and the effective information about the input.",
         "Trace of the Fisher information by the label model, that of the features (Gaussian) over their mean square, "
-        f"and effective information at one beta and one prior. {SEEDS}",
+        f"and effective information at one beta and one prior (how: under its claim). {SEEDS}",
         ("measures",),
         information.input_information,
         claims=("input-fisher", "effective-information", "jacobian"),
@@ -283,7 +256,7 @@ FIGURES = (
         "accuracy",
         "Accuracy on the source",
         "The paper: robust networks pay with accuracy on their own task.",
-        f"Accuracy on test images, clean and under PGD-20 (L2). {SEEDS}",
+        f"Accuracy on at most {EVALUATED:,} test images, clean and under PGD-20 (L2). {SEEDS}",
         ("accuracy",),
         information.accuracy,
         claims=("waterbed",),
@@ -292,7 +265,9 @@ FIGURES = (
         "trades",
         "Eq. 1 against eq. 2: adversarial training and TRADES",
         "The paper writes both, and compares no numbers.",
-        f"Accuracy on test images, clean and under PGD-20 (L2); eps 0 is the standard network of both. {SEEDS}",
+        f"Accuracy on at most {EVALUATED:,} test images, clean and under PGD-20 (L2); eps 0 is the standard network of "
+        "both. TRADES as its authors have it, KL(p(y|x) || p(y|x + delta)); the paper prints the other order. "
+        f"{SEEDS}",
         ("accuracy",),
         information.trades,
         claims=("waterbed",),

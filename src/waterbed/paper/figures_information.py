@@ -1,4 +1,4 @@
-"""The paper's figures of information, inversion and representations; each takes what was found, and is None where
+"""The paper's figures of information and representations; each takes what was found, and is None where
 nothing was run for it."""
 
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,32 +13,7 @@ from waterbed.paper.drawing import COLOURS, MARKERS, against_eps, by_eps, legend
 from waterbed.paper.found import Found
 from waterbed.paper.scale import Network
 
-MODES = ("plain", "variational", "effective")
-
-
-def convergence(found: Found) -> Figure | None:
-    """Fig. 2: loss against iterations, on the network that is inverted and on the clean one."""
-    studies = {
-        f"{n.source}, {'standard' if n.eps == 0 else f'eps {n.eps:g}'}": result
-        for source in found.scale.sources
-        for n in source.networks()
-        if n.objective in ("standard", "adversarial") and (result := found.of("convergence", n)) is not None
-    }
-    if not studies:
-        return None
-    figure, axes = panels(len(studies), 2, 4.4, 3.2)
-    kinds = {"losses": "network being inverted", "clean_losses": "clean network"}
-    for (name, result), row in zip(studies.items(), axes, strict=True):
-        for ax, (key, kind) in zip(row, kinds.items(), strict=True):
-            for i, arm in enumerate(result["arms"]):
-                x = [step + 1 for step in arm["steps"]]
-                low, middle, high = np.array(arm["quartiles"][key], dtype=float).T
-                colour = "#000000" if i == 0 else COLOURS[(i - 1) % (len(COLOURS) - 1)]
-                ax.plot(x, middle, color=colour, ls=("-", "--", "-.", ":")[i % 4], lw=1.6, label=arm["arm"])
-                ax.fill_between(x, low, high, color=colour, alpha=0.1, lw=0)
-            ax.set(xscale="log", yscale="log", xlabel="iteration", ylabel="|f(r) - z|² / |z|²", title=f"{name}: {kind}")
-    legend(figure, columns=3)
-    return figure
+COLOURED = 10
 
 
 def weight_information(found: Found) -> Figure | None:
@@ -94,9 +68,10 @@ def representations(found: Found) -> Figure | None:
     for ax in axes.flat[len(results) :]:
         ax.set_axis_off()
     for (name, result), ax in zip(results.items(), axes.flat, strict=False):
-        labels = np.array(result["labels"])
-        colours = colormaps["tab10" if labels.max() < 10 else "turbo"]
-        ax.scatter(*np.array(result["t_sne"]).T, c=labels, cmap=colours, s=6, lw=0)
+        labels, points = np.array(result["labels"]), np.array(result["t_sne"])
+        shown = labels < COLOURED  # more colours could not be told apart
+        ax.scatter(*points[~shown].T, color="#d0d7de", s=6, lw=0)
+        ax.scatter(*points[shown].T, c=labels[shown], cmap="tab10", vmin=0, vmax=COLOURED - 1, s=9, lw=0)
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         numbers = f"soft NN loss {_short(result['soft_nearest_neighbour_loss']['value'])} nats\n10-NN "
@@ -177,12 +152,3 @@ def trades(found: Found) -> Figure | None:
     return against_eps(
         found, _accuracies(found), {"adversarial": "adversarial training (eq. 1)", "trades": "TRADES (eq. 2)"}
     )
-
-
-def inversion_quality(found: Found) -> Figure | None:
-    """Fig. 9 in numbers: similarity of inversions to the original against eps."""
-
-    def value(mode: str):
-        return found.reader("inversions", lambda r: float(np.mean(r[f"own/{mode}"]["ssim"])))
-
-    return against_eps(found, {f"SSIM, {mode}": lambda s, m=mode: value(m) for mode in MODES})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from waterbed.paper.drawing import COLOURS, KINDS, MARKERS, legend, line, panels
+from waterbed.paper.drawing import COLOURS, KINDS, MARKERS, by_eps, legend, line, panels
 from waterbed.paper.found import Found, Value, over_seeds
 from waterbed.paper.scale import Network, Source
 
@@ -126,8 +126,42 @@ def modes(found: Found) -> Figure | None:
                 ax.set_title(f"{name} to {target}", fontsize=8)
             else:
                 ax.set_axis_off()
-        line_of_axes[0].set_ylabel("accuracy [%]", fontsize=8)
+        next(ax for ax in line_of_axes if ax.lines).set_ylabel("accuracy [%]", fontsize=8)
     for ax in axes[-1]:
         ax.set_xlabel("mode", fontsize=8)
+    legend(figure)
+    return figure
+
+
+def against_eps_of_training(found: Found) -> Figure | None:
+    """Sec. 5: accuracy on the source, and after fine-tuning on each target, against the eps that the source network was
+    trained at; sources of three eps or more."""
+    rows = {}
+    for source in found.scale.sources:
+        quantities = {"the source itself, clean": {"": found.reader("accuracy", lambda r: r["clean"])}}
+        for target in found.targets(source):
+            names = {m: "linear layer" if m == "linear" else f"mode {m}" for m in found.scale.transfers.modes}
+            quantities[target] = {names[m]: found.accuracy(target, m) for m in names if m in ("linear", "0")}
+        row = {name: {k: by_eps(source, v) for k, v in kinds.items()} for name, kinds in quantities.items()}
+        row = {name: {k: points for k, points in kinds.items() if len(points) > 2} for name, kinds in row.items()}
+        row = {name: kinds for name, kinds in row.items() if kinds}
+        if len(row) > 1:
+            rows[source.name] = row
+    if not rows:
+        return None
+    columns = 3
+    each = {name: -(-len(row) // columns) for name, row in rows.items()}
+    figure, axes = panels(sum(each.values()), columns, 2.9, 2.4)
+    lines_of_axes = iter(axes)
+    for name, row in rows.items():
+        places = [ax for _ in range(each[name]) for ax in next(lines_of_axes)]
+        for ax in places[len(row) :]:
+            ax.set_axis_off()
+        for ax, (target, kinds) in zip(places, row.items(), strict=False):
+            for kind, points in kinds.items():
+                line(ax, points, kind or "accuracy on the source", {"": 6, "linear layer": 2, "mode 0": 3}[kind])
+            ax.set_title(f"{name}: {target}" if "" in kinds else f"{name} to {target}", fontsize=9)
+            ax.set_ylabel("accuracy [%]", fontsize=8)
+            ax.set_xlabel("eps of training", fontsize=8)
     legend(figure)
     return figure

@@ -184,9 +184,9 @@ class Found:
         """Test accuracy [%] after fine-tuning."""
         return self.reader("transfer", lambda r: r["accuracy"], target, f"mode-{mode}")
 
-    def pairs(self, source: Source, value: Value) -> Pairs:
-        """Seed -> (standard, robust), of the seeds that have both; robust at the source's eps of the tables."""
-        kinds, found = (("standard", 0.0), ("adversarial", source.robust)), {}
+    def pairs(self, source: Source, value: Value, eps: float | None = None) -> Pairs:
+        """Seed -> (standard, robust), of the seeds that have both; robust at that eps, else at that of the tables."""
+        kinds, found = (("standard", 0.0), ("adversarial", source.robust if eps is None else eps)), {}
         for seed in range(source.seeds_at(0.0)):
             both = [value(Network(source.name, kind, eps, seed)) for kind, eps in kinds]
             if all(v is not None for v in both):
@@ -241,9 +241,9 @@ class Found:
         """The targets of the source."""
         return [t for t in self.scale.transfers.targets if t != source.data]
 
-    def gaps(self, source: Source, target: str, mode: str) -> dict[int, float]:
+    def gaps(self, source: Source, target: str, mode: str, eps: float | None = None) -> dict[int, float]:
         """Seed -> accuracy [points] of the robust backbone less that of the standard one."""
-        pairs = self.pairs(source, self.accuracy(target, mode))
+        pairs = self.pairs(source, self.accuracy(target, mode), eps)
         return {seed: robust - standard for seed, (standard, robust) in pairs.items()}
 
 

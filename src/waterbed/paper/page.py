@@ -50,7 +50,10 @@ def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) ->
         Section("Figures", [_words(found)], sections=figures, id="figures"),
         Section(
             "Tables",
-            [f"Published numbers stand as they were printed. A dash: not in the paper. {_words(found)}"],
+            [
+                "Published numbers are the printed ones, to two digits after the point. A dash: not in the paper. "
+                f"{_words(found)}"
+            ],
             sections=shown,
             id="tables",
         ),
@@ -180,6 +183,8 @@ def _record(claim: Claim, j: Judged) -> dict[str, Any]:
     return {
         "id": claim.id,
         "where": claim.where,
+        "identity": claim.identity,
+        "reading": claim.reading,
         "sentence": claim.sentence,
         "mark": claim.holds_above,
         "verdict": j.verdict,

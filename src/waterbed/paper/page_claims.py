@@ -37,6 +37,18 @@ def in_short(judged: Sequence[Judged]) -> Section:
     columns = ["claims about", *(f"{SIGNS[v]} {v}" for v in VERDICTS)]
     said = ", ".join(_of(total[v], v) for v in VERDICTS)
     text = [f"Of {total.total()} claims: {said}. A verdict is of this scale alone."]
+    identities = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
+    if identities:
+        text.append(
+            f"Of those that hold, {len(identities)} follow from the definitions and test the code: "
+            f"{', '.join(identities)}."
+        )
+    readings = Counter(j.verdict for j in judged if j.claim.reading)
+    text.append(
+        f"{readings.total()} are our own reading of what the paper does not claim so definitely "
+        f"({', '.join(j.claim.id for j in judged if j.claim.reading)}): "
+        f"{', '.join(_of(readings[v], v) for v in VERDICTS if readings[v])}."
+    )
     first = [
         [Link(j.claim.sentence, _anchor(j)), f"{SIGNS[j.verdict]} {j.verdict}", _tally(j)]
         for j in judged
@@ -66,8 +78,7 @@ def claims_section(judged: Sequence[Judged], see: Mapping[str, Mapping[str, str]
         judged: every claim with its evidence, of :func:`waterbed.paper.judge.judge`.
         see: claim -> name -> anchor of the figures and tables that speak to it.
     """
-    identities = [_place(j) for j in judged if j.claim.identity and j.verdict == "holds"]
-    single = [_place(j) for j in judged if j.verdict == "undecided" and j.one_seed]
+    single = [j.claim.id for j in judged if j.verdict == "undecided" and j.one_seed]
     text = [
         "Every claim has a quantity that is above a mark (0 unless said otherwise) where the claim is true. Each line "
         "of evidence has its mean and 95 % interval; the drawing has the interval as a line, the mean as a bar and the "
@@ -77,14 +88,11 @@ def claims_section(judged: Sequence[Judged], see: Mapping[str, Mapping[str, str]
         "its interval at 1 - 5 %/m still lies below. Evidence from one seed has no interval: it is shown, and leaves a "
         "claim undecided that has no other. Seeds of equal values (shares of few epochs) have none either, and are "
         "undecided. What stands beside is not judged. The column from says what an interval is over: seeds, which "
-        "stand for training again; targets; or images or starts of networks of which alone the verdict then is.",
+        "stand for training again, or targets; where it is over images or starts, the verdict is of these networks "
+        "alone.",
     ]
     if single:
-        text.append(f"Undecided because all evidence is of one seed: {'; '.join(dict.fromkeys(single))}.")
-    if identities:
-        text.append(
-            f"Of those that hold, these follow from the definitions and test the code: {'; '.join(identities)}."
-        )
+        text.append(f"Undecided because all evidence is of one seed: {', '.join(single)}.")
     parts = [
         Section(name, findings=[_finding(j, see.get(j.claim.id, {})) for j in members], id=f"claims-{i}")
         for i, (name, members) in enumerate(_grouped(judged).items(), 1)
@@ -164,7 +172,3 @@ def _grouped(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
 
 def _anchor(j: Judged) -> str:
     return f"claim-{j.claim.id}"
-
-
-def _place(j: Judged) -> str:
-    return j.claim.where.split(";")[0]

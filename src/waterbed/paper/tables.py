@@ -11,6 +11,7 @@ from waterbed.paper.found import Evidence, Found, over_seeds
 from waterbed.paper.published import LAYOUT, Published, published
 from waterbed.paper.scale import SCALES, Scale, Source
 from waterbed.reporting.page import Pair, Section, Table
+from waterbed.transfer_learning.finetune import RATES
 
 NOT_RUN, NOT_PRINTED = "not run", "–"
 NETWORKS = {"resnet50": "ResNet-50", "resnet18": "ResNet-18"}
@@ -55,8 +56,8 @@ class Column:
     target: str
 
     def label(self, sized: bool) -> str:
-        """Such as "cifar10 to svhn", with the size of the network where the table has two."""
-        size = f"{NETWORKS[self.network]} in the paper, " if sized else ""
+        """Such as "cifar10 to svhn", with the paper's network that ours stands for where the table has two."""
+        size = f"for {NETWORKS[self.network]}, " if sized else ""
         return f"{size}{self.data} to {self.target}"
 
 
@@ -101,7 +102,11 @@ def fine_tuning(scale: Scale, modes: list[str]) -> str:
         for m in modes
         if m in t.epochs
     )
-    return f"Fine-tuning: {images}; {epochs or 'these modes are not part of this scale'}."
+    if not epochs:
+        return f"Fine-tuning: {images}; these modes are not part of this scale."
+    searched = all(len(t.lr.get(m, RATES)) > 1 for m in modes if m in t.epochs)
+    rate = "the largest learning rate chosen on held-out images for each backbone and target" if searched else ""
+    return f"Fine-tuning: {images}; {epochs}; schedule {t.schedule}" + f", {rate}" * bool(rate) + "."
 
 
 def _transfers(found: Found, table: str) -> Section:
