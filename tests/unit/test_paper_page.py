@@ -328,6 +328,18 @@ def test_lines_are_described_point_by_point():
     assert described(figure) == "2 panels. a cloud. nothing: not run."
 
 
+@pytest.mark.parametrize("drawing", FIGURES, ids=lambda drawing: drawing.name)
+def test_a_line_of_the_legend_looks_alike_in_all_panels(written, drawing):
+    figure = drawing.draw(written[1])
+    looks = {}
+    for ax in figure.axes if figure is not None and figure.legends else ():
+        for one in ax.lines:
+            if not one.get_label().startswith("_"):
+                looks.setdefault(one.get_label(), set()).add((one.get_color(), one.get_marker(), one.get_linestyle()))
+    assert all(len(found) == 1 for found in looks.values())
+    assert len(set.union(set(), *looks.values())) == len(looks), "two lines that look alike"
+
+
 def test_what_was_not_run_says_so(written):
     text = written[3]
     assert "Ours: not run; this scale has no experiment for it." in text

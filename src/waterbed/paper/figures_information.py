@@ -96,11 +96,12 @@ def curvature_ratio(found: Found) -> Figure | None:
                 rows.setdefault(source.name, {})[label] = {float(e): [r["value"]] for e, r in result["ratios"].items()}
     if not rows:
         return None
+    labels = list(dict.fromkeys(label for lines in rows.values() for label in lines))  # one legend for all panels
     figure, axes = panels(1, len(rows), 4.2, 3.2)
     for (name, lines), ax in zip(rows.items(), axes[0], strict=True):
         ax.axhline(1, color="#57606a", lw=1, ls=":")
-        for i, (label, points) in enumerate(lines.items()):
-            line(ax, points, label, i)
+        for label, points in lines.items():
+            line(ax, points, label, labels.index(label))
         ax.set(xscale="log", yscale="log", xlabel="norm of the perturbation, eps", ylabel="max KL / (eps²/2 λ₁)")
         ax.set_title(name)
     legend(figure, columns=3)
