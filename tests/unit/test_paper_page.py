@@ -344,7 +344,7 @@ def test_what_was_not_run_says_so(written):
     text = written[3]
     assert "Ours: not run; this scale has no experiment for it." in text
     assert "<code>transfer/large/standard/seed-0/svhn/mode-0</code>" in text
-    assert "waterbed paper --scale made-up.toml --root DATA --out DIR --only transfer/cifar10/" in text
+    assert "waterbed paper --scale made-up.toml --out DIR --only transfer/cifar10/" in text
 
 
 def test_with_no_results_every_number_is_missing(tmp_path):

@@ -141,7 +141,7 @@ def test_a_failure_is_said_and_the_page_is_written(done, tmp_path, capsys):
     words = f"paper --scale {tmp_path}/broken.toml --out {tmp_path}/out --root {tmp_path} --only distance"
     assert main([*words.split(), "--networks", f"{place}/out/networks"]) == 2
     captured = capsys.readouterr()
-    assert "1 experiment(s) failed" in captured.err
+    assert "1 experiment failed" in captured.err
     assert "svhn" in captured.err
     assert (tmp_path / "out/index.html").is_file()
     assert json.loads((tmp_path / "out/nodes/distance/fashion-mini/digits.json").read_text())["result"]["value"] > 0

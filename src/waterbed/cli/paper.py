@@ -30,6 +30,7 @@ class Paper:
     """List the experiments, what they would take, and which are done; run nothing."""
 
     def __call__(self) -> None:
+        from waterbed.paper.claims import told
         from waterbed.paper.reproduce import check_all_ran, open_graph, reproduce
 
         if self.dry_run:
@@ -44,8 +45,10 @@ class Paper:
         found = reproduce(self.scale, self.out, self.root, self.networks, self.only, self.processes, self.launcher)
         rows = [[j.claim.id, j.claim.where, j.verdict] for j in found.judged]
         print_rows(["claim", "where", "verdict"], rows, f"Claims of the paper at scale {self.scale}")
-        print(", ".join(f"{n} {verdict}" for verdict, n in found.counts.items()))
-        print(f"{found.page} written; {found.ran} experiments run, the others were there")
+        print(", ".join(told(n, verdict) for verdict, n in found.counts.items()))
+        said = f"{found.ran} experiment{'s' * (found.ran != 1)} run, "
+        said += f"{found.missing} of {found.total} are missing" if found.missing else "the others were there"
+        print(f"{found.page} written; {said}")
         check_all_ran(found)
 
 

@@ -69,7 +69,10 @@ class Data:
         for s in CATALOG.values():
             try:
                 place = "embedded" if s.obtain == "embedded" else locate(s, root)
-                state, text = ("yes" if place else "no"), place or f"missing; {s.how(root)}"
+                state, text = (
+                    ("yes" if place else "no"),
+                    place or f"missing; {s.how(root).replace('download=True', '--download')}",
+                )
             except UsageError as error:
                 state, text = "in part", error
             rows.append([s.name, s.classes, s.train_size, s.test_size, s.metric, s.licence, state])

@@ -91,6 +91,16 @@ def verdict(low: float | None, high: float | None, holds_above: float = 0.0) -> 
     return "undecided"
 
 
+def told(n: int, verdict: str, among: str = "") -> str:
+    """How many claims, or pieces of evidence, have a verdict.
+
+    >>> told(1, "holds"), told(2, "does not hold"), told(3, "holds", " of 4")
+    ('1 holds', '2 do not hold', '3 of 4 hold')
+    """
+    several = {"holds": "hold", "does not hold": "do not hold"}
+    return f"{n}{among} {verdict if n == 1 else several.get(verdict, verdict)}"
+
+
 CLAIMS: dict[str, Claim] = {
     claim.id: claim
     for claim in (

@@ -25,10 +25,7 @@ PAPER = (
     'The paper: Terzi, Achille, Maggipinto and Susto, "Adversarial Training Reduces Information and Improves '
     'Transferability", AAAI 2021.'
 )
-WORDS = (
-    "DIR in the commands is a new folder, or that of this page for what was not run there; DATA is the folder of the "
-    "data sets (none are needed that come with the package)"
-)
+WORDS = "DIR in the commands is a new folder, or that of this page for what was not run there"
 DATA_NOTE = "data.txt"  # beside the page, if its data are not the official sets: what the page is to say of them
 
 
@@ -45,7 +42,7 @@ def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) ->
     shown = tables(found)
     environment = _environment(found)
     sections = [
-        in_short(judged),
+        in_short(judged, len(found.graph.missing())),
         claims_section(judged, _where_to_look({s.id: s.title for s in (*figures, *shown)})),
         Section("Figures", [_words(found)], sections=figures, id="figures"),
         Section(
@@ -69,8 +66,10 @@ def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) ->
 
 
 def _words(found: Found) -> str:
-    kept = "; NETWORKS is the folder of the networks that were trained for it" if found.graph.place.networks else ""
-    return f"{WORDS}{kept}."
+    place = found.graph.place
+    data = "; DATA is the folder of the data sets" if place.root is not None else ""
+    kept = "; NETWORKS is the folder of the networks that were trained for it" if place.networks is not None else ""
+    return f"{WORDS}{data}{kept}."
 
 
 def _where_to_look(titles: dict[str, str]) -> dict[str, dict[str, str]]:
@@ -158,8 +157,9 @@ def _environment(found: Found) -> dict[str, Any]:
             for key, value in record.get("environment", {}).items():
                 values.setdefault(key, {})[str(value)] = None
     joined: dict[str, Any] = {key: "; ".join(several) for key, several in values.items()}
-    hours = f"{seconds / 3600:.1f} hours in all, without what results taken over had cost"
-    return joined | {"experiments": hours} if joined else {"experiments": NOT_RUN}
+    spent = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    spent += " in all, without what results taken over had cost"
+    return joined | {"experiments": spent} if joined else {"experiments": NOT_RUN}
 
 
 def _summary(found: Found, judged: Sequence[Judged], environment: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from waterbed.paper.claims import VERDICTS
+from waterbed.paper.claims import VERDICTS, told
 from waterbed.paper.found import Evidence
 from waterbed.paper.judge import Judged
 from waterbed.paper.tables import NOT_RUN
@@ -25,18 +25,21 @@ GROUPS = {
 }
 
 
-def in_short(judged: Sequence[Judged]) -> Section:
+def in_short(judged: Sequence[Judged], missing: int) -> Section:
     """How many claims have each verdict, and the verdicts on those behind the abstract.
 
     Args:
         judged: every claim with its evidence, of :func:`waterbed.paper.judge.judge`.
+        missing: how many experiments of the scale were not run.
     """
     groups = {name: Counter(j.verdict for j in members) for name, members in _grouped(judged).items()}
     total = sum(groups.values(), Counter())
     rows = [[name, *(counts[v] for v in VERDICTS)] for name, counts in (*groups.items(), ("all claims", total))]
     columns = ["claims about", *(f"{SIGNS[v]} {v}" for v in VERDICTS)]
-    said = ", ".join(_of(total[v], v) for v in VERDICTS)
+    said = ", ".join(told(total[v], v) for v in VERDICTS)
     text = [f"Of {total.total()} claims: {said}. A verdict is of this scale alone."]
+    if missing:
+        text.append(f"{missing} experiments of this scale were not run: verdicts are of what was, and may change.")
     identities = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
     if identities:
         text.append(
@@ -47,7 +50,7 @@ def in_short(judged: Sequence[Judged]) -> Section:
     text.append(
         f"{readings.total()} are our own reading of what the paper does not claim so definitely "
         f"({', '.join(j.claim.id for j in judged if j.claim.reading)}): "
-        f"{', '.join(_of(readings[v], v) for v in VERDICTS if readings[v])}."
+        f"{', '.join(told(readings[v], v) for v in VERDICTS if readings[v])}."
     )
     first = [
         [Link(j.claim.sentence, _anchor(j)), f"{SIGNS[j.verdict]} {j.verdict}", _tally(j)]
@@ -63,12 +66,7 @@ def in_short(judged: Sequence[Judged]) -> Section:
 def _tally(j: Judged) -> str:
     """How many pieces of the evidence that counts say what."""
     said = Counter(v for v, counts in zip(j.verdicts, j.counted, strict=True) if counts)
-    return "; ".join(_of(said[v], v, f" of {said.total()}") for v in VERDICTS if said[v]) or "none that counts"
-
-
-def _of(n: int, verdict: str, among: str = "") -> str:
-    several = {"holds": "hold", "does not hold": "do not hold"}
-    return f"{n}{among} {verdict if n == 1 else several.get(verdict, verdict)}"
+    return "; ".join(told(said[v], v, f" of {said.total()}") for v in VERDICTS if said[v]) or "none that counts"
 
 
 def claims_section(judged: Sequence[Judged], see: Mapping[str, Mapping[str, str]]) -> Section:

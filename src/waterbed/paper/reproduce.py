@@ -24,12 +24,16 @@ class Reproduction:
         judged: every claim with its evidence and verdict.
         failures: id -> message of the experiments that failed.
         ran: how many experiments were run now.
+        missing: how many of the scale's are not there now.
+        total: how many the scale has.
         page: index.html.
     """
 
     judged: list[Judged]
     failures: dict[str, str]
     ran: int
+    missing: int
+    total: int
     page: Path
 
     @property
@@ -48,6 +52,8 @@ def open_graph(
     'example-3.3'
     """
     read = read_scale(scale)
+    if Path(out).expanduser().is_file():
+        raise UsageError(f"out={str(out)!r} is a file; name a folder")
     place = Place(Path(out).expanduser(), root, None if networks is None else Path(networks).expanduser())
     return read, Graph(nodes(read), place)
 
@@ -86,11 +92,14 @@ def reproduce(
     found = Found(read, graph)
     judged = judge(found)
     page = write_paper_page(found, judged, graph.place.out)
-    return Reproduction(judged, failures, before - len(graph.missing()), page)
+    missing = len(graph.missing())
+    return Reproduction(judged, failures, before - missing, missing, len(graph.nodes), page)
 
 
 def check_all_ran(found: Reproduction) -> None:
     """Raise if experiments failed, naming them."""
     if found.failures:
         lines = [f"{id}: {message}" for id, message in found.failures.items()]
-        raise UsageError(f"{len(lines)} experiment(s) failed, the page is without them:\n" + "\n".join(lines))
+        raise UsageError(
+            f"{len(lines)} experiment{'s' * (len(lines) > 1)} failed; the page has the others:\n" + "\n".join(lines)
+        )

@@ -237,7 +237,9 @@ def read_scale(name_or_file: str | Path) -> Scale:
             raise UsageError(f"scale={text!r} cannot be read ({error.strerror}); name a TOML file") from error
         name = Path(text).stem
     else:
-        check_choice("scale", text, SCALES)
+        if text not in SCALES:
+            known = ", ".join(map(repr, SCALES))
+            raise UsageError(f"scale={text!r} is unknown; choose one of {known}, or name a TOML file of your own")
         content = resources.files("waterbed.paper").joinpath(f"scales/{text}.toml").read_text(encoding="utf-8")
         name = text
     try:
@@ -258,7 +260,7 @@ def _filled(kind: type, values: dict[str, Any], place: str, file: str) -> Any:
     """An instance of a dataclass from TOML's values."""
     known = {f.name: f for f in fields(kind)}
     for key, value in values.items():
-        check_choice(f"the key in {place} of scale={file!r}", key, known)
+        check_choice(f"scale={file!r}, {place}: the key", key, known)
         if str(known[key].type).startswith("dict") and not isinstance(value, dict):
             raise UsageError(f"{place} of scale={file!r} has {key} = {value!r}; give a table, as {{ name = value }}")
     try:

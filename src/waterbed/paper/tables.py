@@ -148,8 +148,10 @@ def _transfers(found: Found, table: str) -> Section:
 def rerun(found: Found, only: list[str] | tuple[str, ...]) -> str:
     """The command that runs experiments of these beginnings."""
     name = found.scale.name if found.scale.name in SCALES else f"{found.scale.name}.toml"
-    networks = " --networks NETWORKS" if found.graph.place.networks is not None else ""
-    return f"waterbed paper --scale {name} --root DATA{networks} --out DIR --only {' '.join(only)}"
+    place = found.graph.place
+    root = " --root DATA" if place.root is not None else ""
+    networks = " --networks NETWORKS" if place.networks is not None else ""
+    return f"waterbed paper --scale {name}{root}{networks} --out DIR --only {' '.join(only)}"
 
 
 def _columns(found: Found, table: str, numbers: list[Published]) -> list[Column]:
