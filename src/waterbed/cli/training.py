@@ -69,10 +69,8 @@ class Data:
         for s in CATALOG.values():
             try:
                 place = "embedded" if s.obtain == "embedded" else locate(s, root)
-                state, text = (
-                    ("yes" if place else "no"),
-                    place or f"missing; {s.how(root).replace('download=True', '--download')}",
-                )
+                how = s.how(root).replace("download=True", "--download")  # as this command has it
+                state, text = ("yes" if place else "no"), place or f"missing; {how}"
             except UsageError as error:
                 state, text = "in part", error
             rows.append([s.name, s.classes, s.train_size, s.test_size, s.metric, s.licence, state])
