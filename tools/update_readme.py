@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from waterbed.demo import summary_table
+from waterbed.paper.claims import VERDICTS, told
 
 ROOT = Path(__file__).parent.parent
 DECIDED = ("holds", "does not hold")
@@ -66,8 +67,7 @@ def evidence_text(evidence: dict, verdicts: list[str], mark: str) -> str:
     interval = "" if math.isclose(low, high) else f" [{low:.3g}, {high:.3g}]"
     interval = " (one seed)" if math.isnan(low) else interval
     interval += f" over {evidence['over']}s" * (bool(interval) and evidence["over"] != "seed") + mark
-    among = {"holds": "hold", "does not hold": "do not", "undecided": "undecided"}
-    tally = ", ".join(f"{verdicts.count(v)} {text}" for v, text in among.items() if v in verdicts)
+    tally = ", ".join(told(verdicts.count(v), v) for v in VERDICTS if v in verdicts)
     share = f"; of {len(verdicts)} pieces of evidence {tally}" if len(verdicts) > 1 else ""
     return f"{evidence['label'].replace('|', chr(92) + '|')}: {value:.3g}{interval}{share}"
 

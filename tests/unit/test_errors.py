@@ -88,6 +88,8 @@ COMMAND_LINES = {
     "somebody else's folder": ("train digits --out {t}/notes", "notes' exists and is not a run", "another out="),
     "folder of another schema": ("train digits --out {t}/foreign", "schema 99", "another"),
     "out below a file": ("train digits --out {t}/file.txt/run", "file.txt/run", "another"),
+    "reproduction into a file": ("paper --dry-run --out {t}/file.txt", "file.txt' is a file", "name a folder"),
+    "unknown scale": ("paper --scale huge --out {t}/o", "scale='huge'", "TOML file of your own"),
     "not a run": ("evaluate {t}/notes", "notes", "run folder"),
     "no run given": ("evaluate", "runs is empty", "name one"),
     "negative radius in evaluate": ("evaluate {run} --eps -0.5", "eps=-0.5", ">= 0"),

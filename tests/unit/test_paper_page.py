@@ -257,6 +257,28 @@ def test_claims_behind_the_abstract_come_first(written):
     assert start < text.index('id="claims"')
 
 
+def test_what_is_counted_apart_is_said(written):
+    _, found, judged, text, _ = written
+    start = text.index('id="in-short-title"')
+    short = text[start : text.index("<table", start)]
+    assert f"Not run: {len(found.graph.missing())} of this scale&#39;s experiments" in short
+    sure = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
+    assert "example-3.3" not in sure, "it was not run"
+    assert f"{len(sure)} follow from the definitions and test the code: {', '.join(sure)}." in short
+    assert "6 are our own reading" in short
+
+
+def test_transfer_against_eps_has_a_panel_a_target(tmp_path):
+    eps = "[0.0, 0.5, 1.0]"
+    found = found_in(tmp_path / "out", SCALE.replace("[transfers]", f"[transfers]\neps = {eps}"))
+    (drawing,) = (d for d in FIGURES if d.name == "transfer-by-eps")
+    titles = [ax.get_title() for ax in drawing.draw(found).axes]
+    assert [t for t in titles if t] == [
+        "cifar10: the source itself, clean",
+        *(f"cifar10 to {target}" for target in ("svhn", "mnist", "digits")),
+    ]
+
+
 def test_published_and_ours_stand_in_one_cell(written):
     _, found, _, _, _ = written
     by_id = {section.id: section.tables[0] for section in tables(found)}

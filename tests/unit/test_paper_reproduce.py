@@ -142,6 +142,8 @@ def test_a_failure_is_said_and_the_page_is_written(done, tmp_path, capsys):
     assert main([*words.split(), "--networks", f"{place}/out/networks"]) == 2
     captured = capsys.readouterr()
     assert "1 experiment failed" in captured.err
+    assert re.search(r"\d+ of \d+ are missing", " ".join(captured.out.split()))
+    assert "the others were there" not in captured.out
     assert "svhn" in captured.err
     assert (tmp_path / "out/index.html").is_file()
     assert json.loads((tmp_path / "out/nodes/distance/fashion-mini/digits.json").read_text())["result"]["value"] > 0

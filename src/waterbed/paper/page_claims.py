@@ -39,7 +39,7 @@ def in_short(judged: Sequence[Judged], missing: int) -> Section:
     said = ", ".join(told(total[v], v) for v in VERDICTS)
     text = [f"Of {total.total()} claims: {said}. A verdict is of this scale alone."]
     if missing:
-        text.append(f"{missing} experiments of this scale were not run: verdicts are of what was, and may change.")
+        text.append(f"Not run: {missing} of this scale's experiments. Verdicts are of what was, and may change.")
     identities = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
     if identities:
         text.append(
