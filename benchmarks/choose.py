@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 import waterbed as wb
-from waterbed.runs import environment
+from waterbed.environment import environment
 
 SCORES = ("probe", "logme", "h_score", "leep")
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 import waterbed as wb
-from waterbed.runs import environment
+from waterbed.environment import environment
 
 PEERS = ("nngeometry", "backpack-for-pytorch", "curvlinops-for-pytorch")
 NOT_INSTALLED = "not installed"

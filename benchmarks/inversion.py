@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 import waterbed as wb
-from waterbed.inversion.descent import PILOT_STEPS
-from waterbed.runs import environment
+from waterbed.environment import environment
+from waterbed.inversion.optimizers import PILOT_STEPS
 
 OPTIMIZERS = ("sgd", "normalized", "adam", "lbfgs")
 PILOT_COPIES = 8

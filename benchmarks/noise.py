@@ -17,9 +17,9 @@ from statistics import median
 import torch
 
 import waterbed as wb
+from waterbed.environment import environment
 from waterbed.information.representation_noise import RepresentationNoise
-from waterbed.models import frozen
-from waterbed.runs import environment
+from waterbed.models.states import frozen
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import torch
 from scipy.stats import t as student
 
 import waterbed as wb
-from waterbed.runs import environment
+from waterbed.environment import environment
 
 EPS = 0.5
 

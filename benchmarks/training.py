@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import waterbed as wb
 from waterbed.data.images import TensorImages
-from waterbed.runs import environment
+from waterbed.environment import environment
 
 EPS = 1.0
 BATCH = 128

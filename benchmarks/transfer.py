@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import waterbed as wb
-from waterbed.runs import environment
+from waterbed.environment import environment
 from waterbed.transfer_learning.finetune import cached_trunk
 
 

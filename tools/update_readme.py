@@ -13,8 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from waterbed.demo import summary_table
-from waterbed.paper.claims import VERDICTS, told
+from waterbed.reporting.demo import summary_table
+from waterbed_paper.claims import VERDICTS, told
 
 ROOT = Path(__file__).parent.parent
 DECIDED = ("holds", "does not hold")

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-from waterbed.config import from_config
+from waterbed.cli.options import from_config
 from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, check_choice
 
 ABOUT = (
@@ -54,17 +54,17 @@ def parse(args: list[str]) -> Any:
     """The command with its options; None if there is nothing left to run (--version, --print-config)."""
     import tyro
 
-    from waterbed.cli import COMMANDS
+    from waterbed.cli import commands
 
     if args == ["--version"]:
         from waterbed import __version__
 
         return print(f"waterbed {__version__}")
     if not args or args[0] in ("-h", "--help"):
-        commands = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())]  # noqa: UP007
+        commands = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands().items())]  # noqa: UP007
         return tyro.cli(commands, prog="waterbed", args=["--help"], description=ABOUT)
-    check_choice("command", args[0], COMMANDS)
-    kind = COMMANDS[args[0]]
+    check_choice("command", args[0], commands())
+    kind = commands()[args[0]]
     rest, config, print_config = _own_options(args[1:])
     default = from_config(kind, config) if config else None
     command = _tyro(kind, rest, f"waterbed {args[0]}", default)

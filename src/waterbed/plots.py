@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from waterbed.errors import UsageError
-from waterbed.models import write_atomic
+from waterbed.files import write_atomic
 
 
 def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, scale: float = 1.1) -> Figure:

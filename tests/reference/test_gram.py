@@ -5,10 +5,11 @@ import torch
 from tests.conftest import make_convnet, make_mlp
 from torch import nn
 
-from waterbed.information import gram
-from waterbed.information.gradients import WeightRows
-from waterbed.information.gram import weighted_gram
-from waterbed.models import FeatureClassifier, create_model
+from waterbed.information import per_example_gram as gram
+from waterbed.information.per_example import WeightRows
+from waterbed.information.per_example_gram import weighted_gram
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.create import create_model
 
 
 class Sequence(nn.Module):

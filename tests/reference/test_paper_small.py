@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from waterbed.errors import UsageError
-from waterbed.information.dataset import dataset_influence
-from waterbed.paper.graph import Place
-from waterbed.paper.small import (
+from waterbed.information.influence import dataset_influence
+from waterbed_paper.graph import Place
+from waterbed_paper.small import (
     Margins,
     _at_minimum,
     _two_classes,

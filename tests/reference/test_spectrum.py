@@ -11,7 +11,7 @@ from torch import nn
 
 import waterbed as wb
 from waterbed.information import spectrum
-from waterbed.information.estimators import batched_lambda_max, lanczos, trace_of_function
+from waterbed.information.lanczos import batched_lambda_max, lanczos, trace_of_function
 
 MODELS = {"mlp3": (make_mlp, 3, (4,)), "mlp10": (make_mlp, 10, (4,)), "conv3": (make_convnet, 3, (1, 6, 6))}
 LABELS = ("exact", "sampled", "empirical")

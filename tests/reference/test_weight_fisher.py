@@ -7,8 +7,8 @@ from tests.conftest import make_convnet, make_mlp
 from torch import nn
 
 import waterbed as wb
-from waterbed.information.gradients import WeightRows
 from waterbed.information.likelihood import sample_labels
+from waterbed.information.per_example import WeightRows
 
 MODELS = {"mlp3": (make_mlp, 3, (4,)), "mlp10": (make_mlp, 10, (4,)), "conv3": (make_convnet, 3, (1, 6, 6))}
 

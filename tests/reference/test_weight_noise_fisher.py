@@ -8,7 +8,7 @@ from tests.conftest import make_convnet, make_mlp
 from torch import nn
 
 import waterbed as wb
-from waterbed.information.dataset import dataset_influence
+from waterbed.information.influence import dataset_influence
 
 BETA, PRIOR = 0.05, 0.4
 

@@ -5,11 +5,11 @@ Options have the library's names; --help shows their defaults. torch is imported
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Any
 
 from waterbed.cli.convert import Convert
 from waterbed.cli.inspection import Invert, Measure, Report
-from waterbed.cli.paper import Paper
 from waterbed.cli.tasks import Choose, Distance, Transfer
 from waterbed.cli.training import Data, Demo, Evaluate, Sweep, Train
 
@@ -26,5 +26,9 @@ COMMANDS: dict[str, Any] = {
     "choose": Choose,
     "convert": Convert,
     "report": Report,
-    "paper": Paper,
 }
+
+
+def commands() -> dict[str, Any]:
+    """Every command by name: our own, and those that packages offer as entry points ``waterbed.commands``."""
+    return COMMANDS | {point.name: point.load() for point in entry_points(group="waterbed.commands")}

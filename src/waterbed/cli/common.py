@@ -7,19 +7,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from waterbed.attacks import PGD
+from waterbed.attacks.pgd import PGD
+from waterbed.cli.options import from_config
 from waterbed.cli.training import Train
-from waterbed.config import from_config
-from waterbed.data import CATALOG, ImageData, load_dataset
-from waterbed.engine import Engine
+from waterbed.data.catalog import CATALOG
+from waterbed.data.images import ImageData
+from waterbed.data.load import load_dataset
+from waterbed.distributed import Engine
 from waterbed.errors import UsageError, check_choice, check_count
-from waterbed.models import FeatureClassifier, create_model, write_atomic
-from waterbed.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
-from waterbed.reporting import run_names
-from waterbed.runs import Run, make_folder, to_json
-from waterbed.sweep import Point, sweep
-from waterbed.transfer_learning import load_for
+from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.create import create_model
+from waterbed.reporting.runs import run_names
+from waterbed.training.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
+from waterbed.training.run_folder import Run
+from waterbed.training.sweep import Point, sweep
 from waterbed.transfer_learning.modes import MODES as TRANSFER_MODES
+from waterbed.transfer_learning.transfer import load_for
 
 if TYPE_CHECKING:
     from waterbed.cli.training import Sweep

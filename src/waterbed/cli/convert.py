@@ -33,7 +33,7 @@ class Convert:
         from pathlib import Path
 
         from waterbed.cli.common import check_writable
-        from waterbed.models import convert
+        from waterbed.models.conversion import convert
 
         check_writable(self.out)
         if Path(self.file).expanduser().is_dir():
@@ -54,7 +54,7 @@ class Convert:
     def _export(self) -> Any:
         """A run's weights with its config and history."""
         from waterbed.errors import UsageError
-        from waterbed.runs import Run
+        from waterbed.training.run_folder import Run
 
         foreign = ("architecture", "size", "mean", "std", "trust")
         given = [name for name in foreign if getattr(self, name)] + ["source"] * (self.source not in ("auto", "run"))

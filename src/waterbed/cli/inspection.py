@@ -39,8 +39,8 @@ class Measure:
 
     def __call__(self) -> None:
         from waterbed.cli.common import add_to_json, check_writable, open_runs
-        from waterbed.information.summary import DEFAULT, measure
-        from waterbed.models import weight_norm
+        from waterbed.information.measure import DEFAULT, measure
+        from waterbed.models.classifier import weight_norm
 
         check_writable(self.out)
         results, norms = {}, {}

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from waterbed.cli.common import open_runs, unique_runs, write_json
-from waterbed.data import ImageData, adapt, stack
-from waterbed.data.images import IMAGE_SUFFIXES, read_image
-from waterbed.engine import device_of
+from waterbed.data.images import IMAGE_SUFFIXES, ImageData, adapt, read_image, stack
+from waterbed.devices import device_of
 from waterbed.errors import UsageError, check_choice, check_count
-from waterbed.information import WeightFisher, WeightNoise
-from waterbed.inversion import MODES, Inversion, effective_images, invert, invert_label
-from waterbed.inversion.problem import check_layer
+from waterbed.files import make_folder
+from waterbed.information.weight_fisher import WeightFisher
+from waterbed.information.weight_noise import WeightNoise
+from waterbed.inversion.invert import effective_images, invert, invert_label
+from waterbed.inversion.objective import MODES, check_layer
+from waterbed.inversion.result import Inversion
 from waterbed.inversion.study import convergence_table, study_convergence
 from waterbed.plots import image_grid, save_figure
-from waterbed.runs import Run, make_folder
+from waterbed.training.run_folder import Run
 
 if TYPE_CHECKING:
     from waterbed.cli.inspection import Invert

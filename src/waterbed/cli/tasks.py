@@ -142,7 +142,7 @@ class Distance:
         from waterbed import dataset_distance, load_model
         from waterbed.cli.common import check_writable, write_json
         from waterbed.errors import UsageError
-        from waterbed.transfer_learning import load_for
+        from waterbed.transfer_learning.transfer import load_for
 
         if len(self.data) < 2:
             raise UsageError(f"data={self.data!r} names {len(self.data)} set(s); a distance is between two or more")

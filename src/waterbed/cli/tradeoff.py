@@ -10,7 +10,8 @@ from waterbed.cli.common import write_json
 from waterbed.cli.output import print_rows
 from waterbed.errors import UsageError
 from waterbed.plots import save_figure
-from waterbed.transfer_learning import TransferTable, trade_off
+from waterbed.transfer_learning.table import TransferTable
+from waterbed.transfer_learning.tradeoff import trade_off
 
 
 def read_distances(path: str, targets: Sequence[str]) -> dict[str, float]:

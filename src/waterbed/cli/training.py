@@ -19,7 +19,7 @@ class Demo:
     """The same in seconds, on little data: a check that everything runs."""
 
     def __call__(self) -> None:
-        from waterbed.demo import QUICK, Config, demo, summary_table
+        from waterbed.reporting.demo import QUICK, Config, demo, summary_table
 
         results = demo(self.out, QUICK if self.quick else Config())
         print_table(summary_table(results))
@@ -42,7 +42,8 @@ class Data:
     """1 (grey) or 3 (RGB)."""
 
     def __call__(self) -> None:
-        from waterbed.data import CATALOG, load_dataset
+        from waterbed.data.catalog import CATALOG
+        from waterbed.data.load import load_dataset
 
         if self.name == "list":
             return self._list()
@@ -60,7 +61,7 @@ class Data:
         """The catalogue, with what of it lies below the root; below the table, where, or how to get the rest."""
         import textwrap
 
-        from waterbed.data import CATALOG
+        from waterbed.data.catalog import CATALOG
         from waterbed.data.named import data_root, locate
         from waterbed.errors import UsageError
 
@@ -152,7 +153,7 @@ class Train:
         model = create_model(self.model, data.num_classes, self.stem, self.width, data.shape[0], self.seed)
         options = {name: getattr(self, name) for name in FIT_OPTIONS}
         if self.dry_run:
-            from waterbed.dry_run import dry_run
+            from waterbed.training.dry_run import dry_run
 
             rows = dry_run(model, data, chosen, self.epochs, self.batch_size, self.precision)
             print_rows(["what", "how much"], rows, f"{self.out} would be")
@@ -254,7 +255,7 @@ class Evaluate:
         from pathlib import Path
 
         from waterbed.cli.common import check_writable, open_runs, write_json
-        from waterbed.robustness import RobustnessReport, evaluate_standard
+        from waterbed.evaluation.standard import RobustnessReport, evaluate_standard
 
         check_writable(self.out)
         reports: dict[str, list[RobustnessReport]] = {}

@@ -13,15 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from waterbed.data.idx import find_idx, read_idx_folder
-from waterbed.data.images import (
-    GREY_MODES,
-    IMAGE_SUFFIXES,
-    FolderImages,
-    ImageData,
-    TensorImages,
-    adapt,
-    read_image,
-)
+from waterbed.data.images import GREY_MODES, IMAGE_SUFFIXES, FolderImages, ImageData, TensorImages, adapt, read_image
 from waterbed.errors import UsageError
 from waterbed.progress import track
 

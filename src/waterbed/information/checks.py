@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.engine import device_of, summed
+from waterbed.devices import device_of
+from waterbed.distributed import summed
 from waterbed.errors import UsageError, UsageTypeError, check_choice
-from waterbed.models import probe
+from waterbed.models.states import probe
 
 CHUNK_BYTES = 2**29
 

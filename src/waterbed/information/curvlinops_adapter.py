@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.engine import seeded
+from waterbed.devices import seeded
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.information.checks import check_inputs, choose_parameters
 from waterbed.information.estimate import Estimate
 from waterbed.information.weight_fisher import WeightFisher
-from waterbed.models import evaluating
+from waterbed.models.states import evaluating
 
 # Our names of the labels and curvlinops' names of the Fisher they make.
 FISHER_TYPES = {"exact": "type-2", "sampled": "mc"}

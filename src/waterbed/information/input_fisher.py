@@ -11,16 +11,16 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import vjp
 
-from waterbed.engine import slices, summed
+from waterbed.distributed import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information.checks import check_inputs, examples_that_fit, per_example
 from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
-from waterbed.information.estimators import batched_lambda_max
-from waterbed.information.gradients import forward_product, input_rows
+from waterbed.information.lanczos import batched_lambda_max
 from waterbed.information.likelihood import softmax_root
+from waterbed.information.per_example import forward_product, input_rows
 from waterbed.information.representation_noise import FORMS, RepresentationNoise, identity
 from waterbed.information.weight_fisher import WeightFisher
-from waterbed.models import frozen
+from waterbed.models.states import frozen
 
 OBSERVATIONS = ("label", "gaussian", "weight-noise")
 METHODS = ("auto", "exact", "hutchinson")

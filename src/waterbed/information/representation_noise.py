@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_number
-from waterbed.information.gradients import MethodModule, WeightRows
-from waterbed.information.gram import weighted_gram
+from waterbed.information.per_example import MethodModule, WeightRows
+from waterbed.information.per_example_gram import weighted_gram
 from waterbed.information.weight_fisher import WeightFisher
 
 FORMS = ("inverse", "printed")

@@ -16,12 +16,12 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import functional_call, vjp
 
-from waterbed.engine import share, summed
+from waterbed.distributed import share, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information.estimate import Estimate
-from waterbed.information.estimators import trace_of_function
-from waterbed.information.gradients import forward_product
-from waterbed.models import frozen
+from waterbed.information.lanczos import trace_of_function
+from waterbed.information.per_example import forward_product
+from waterbed.models.states import frozen
 from waterbed.progress import Progress
 
 if TYPE_CHECKING:

@@ -12,20 +12,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from waterbed.engine import slices, summed
+from waterbed.distributed import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information import spectrum
-from waterbed.information.checks import (
-    check_inputs,
-    check_targets,
-    choose_parameters,
-    examples_that_fit,
-    per_example,
-)
+from waterbed.information.checks import check_inputs, check_targets, choose_parameters, examples_that_fit, per_example
 from waterbed.information.estimate import Estimate, mean_estimate
-from waterbed.information.gradients import Directions, WeightRows
 from waterbed.information.likelihood import label_scores, sample_labels, softmax_root
-from waterbed.models import frozen
+from waterbed.information.per_example import Directions, WeightRows
+from waterbed.models.states import frozen
 from waterbed.progress import track
 
 LABELS = ("exact", "sampled", "empirical")

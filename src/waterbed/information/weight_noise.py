@@ -10,7 +10,7 @@ from waterbed.errors import UsageTypeError, check_choice, check_count, check_num
 from waterbed.information.checks import check_targets
 from waterbed.information.estimate import Estimate, probe_estimate
 from waterbed.information.weight_fisher import WeightFisher
-from waterbed.models import frozen
+from waterbed.models.states import frozen
 
 LARGEST_LABEL = torch.iinfo(torch.int64).max
 METHODS = ("diagonal", "exact", "isotropic")

@@ -146,7 +146,7 @@ class Inversion:
         """Write the way of all images, side by side under their originals, as a GIF; needs ``keep_every=``."""
         from PIL import Image
 
-        from waterbed.models import write_atomic
+        from waterbed.files import write_atomic
 
         if self.frames is None:
             raise UsageError("frames were not kept; pass keep_every= to invert, for example steps // 50")

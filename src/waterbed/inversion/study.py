@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from waterbed.data.images import stack
+from waterbed.environment import environment
 from waterbed.errors import UsageError, check_count, check_number
-from waterbed.information import Estimate, WeightFisher, WeightNoise
-from waterbed.information.estimate import mean_estimate
-from waterbed.inversion.solve import invert
-from waterbed.models import write_atomic
+from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.information.estimate import Estimate, mean_estimate
+from waterbed.information.weight_fisher import WeightFisher
+from waterbed.information.weight_noise import WeightNoise
+from waterbed.inversion.invert import invert
 from waterbed.plots import save_figure
-from waterbed.runs import environment, make_folder, to_json
 
 RATES = tuple(4.0**k for k in range(-4, 4))
 THRESHOLDS = (0.1, 0.03, 0.01, 0.003)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.engine import seeded
+from waterbed.devices import seeded
 from waterbed.errors import UsageError, check_choice
 from waterbed.models.architectures import HEADS, bare_name, image_channels, torchvision_names
 from waterbed.models.classifier import FeatureClassifier

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from waterbed.errors import UsageError, check_choice
+from waterbed.files import write_atomic
 from waterbed.models.adapting import build
 from waterbed.models.architectures import image_channels
 from waterbed.models.classifier import FeatureClassifier
@@ -23,22 +23,6 @@ from waterbed.models.tensors import read_safetensors
 
 SCHEMA = 1
 SOURCES = ("auto", "run", "safetensors", *FOREIGN, "huggingface")
-
-
-def write_atomic(path: str | Path, content: bytes) -> None:
-    """Write a whole file or leave the one that was there: a full disk loses nothing."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary.is_file():
-            temporary.unlink()
-        raise UsageError(f"cannot write {str(path)!r} ({error.strerror}); make room or choose another out=") from error
 
 
 def save_model(model: nn.Module, path: str | Path, extra: dict[str, Any] | None = None) -> None:

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from waterbed.engine import seeded
+from waterbed.devices import seeded
 from waterbed.errors import check_choice, check_count
 from waterbed.models.classifier import FeatureClassifier
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from waterbed.models.classifier import evaluating
+from waterbed.models.states import evaluating
 
 # Weights that autocast would convert at every call.
 CONVERTED = (nn.Conv2d, nn.Linear)

@@ -11,13 +11,7 @@ from torch import Tensor, nn
 
 from waterbed.errors import UsageError
 from waterbed.models.adapting import build, fill, take_apart, timm_classifier
-from waterbed.models.architectures import (
-    bare_name,
-    describe,
-    image_channels,
-    infer_architecture,
-    torchvision_names,
-)
+from waterbed.models.architectures import bare_name, describe, image_channels, infer_architecture, torchvision_names
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.normalisers import channel_values, find_normalisers
 from waterbed.models.tensors import read_tensors

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from waterbed.errors import UsageError, UsageTypeError
 from waterbed.models.architectures import image_channels
-from waterbed.models.classifier import FeatureClassifier, evaluating, probe
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.states import evaluating, probe
 
 # Names of a mean and its standard deviation, and the project that writes them.
 PAIRS = {

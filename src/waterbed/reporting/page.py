@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from waterbed.models import write_atomic
+from waterbed.files import write_atomic
 from waterbed.plots import png
 
 

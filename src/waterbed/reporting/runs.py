@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from waterbed.environment import environment
 from waterbed.errors import UsageError
 from waterbed.plots import curves
 from waterbed.reporting.page import Picture, Section, Table, write_page
-from waterbed.runs import Run, environment
+from waterbed.training.run_folder import Run
 
 WATCHED = {
     "train_accuracy": "training accuracy",

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waterbed.engine import device_of, seeded
-from waterbed.keeping import check_finite
-from waterbed.models import evaluating
-from waterbed.training_state import Job, Settings
+from waterbed.devices import device_of, seeded
+from waterbed.models.states import evaluating
+from waterbed.training.checkpointing import check_finite
+from waterbed.training.state import Job, Settings
 from waterbed.transfer_learning.trunk import Cache
 
 

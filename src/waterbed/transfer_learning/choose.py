@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from waterbed.data.images import batches
-from waterbed.engine import device_of
+from waterbed.devices import device_of
 from waterbed.errors import UsageError, UsageTypeError, check_count, check_number
-from waterbed.evaluation import Accuracy
-from waterbed.models import FeatureClassifier, evaluating
+from waterbed.evaluation.accuracy import Accuracy
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.states import evaluating
 from waterbed.progress import Progress
 from waterbed.transfer_learning.logistic import fit_logistic, held_out
 from waterbed.transfer_learning.scores import h_score, leep, logme
-from waterbed.transfer_learning.targets import target_loader
+from waterbed.transfer_learning.transfer import target_loader
 
 RESAMPLES = 2000
 

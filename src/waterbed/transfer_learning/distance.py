@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from waterbed.errors import UsageError, check_count
-from waterbed.transfer_learning.features import extract_features
+from waterbed.models.features import extract_features
 
 
 def class_emd(

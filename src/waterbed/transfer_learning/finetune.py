@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from waterbed.data.images import check_data
-from waterbed.engine import Engine
+from waterbed.distributed import Engine
 from waterbed.errors import DivergenceError, UsageError, UsageTypeError, check_choice, check_count, check_number
-from waterbed.evaluation import Score, evaluate, score_of
-from waterbed.models import FeatureClassifier
-from waterbed.objectives import Standard
-from waterbed.runs import Run, RunFolder, open_run
-from waterbed.training import fit, run_config
-from waterbed.training_state import Settings
+from waterbed.evaluation.accuracy import Score, evaluate, score_of
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.training.fit import fit, run_config
+from waterbed.training.objectives import Standard
+from waterbed.training.run_folder import Run, RunFolder, open_run
+from waterbed.training.state import Settings
 from waterbed.transfer_learning.cached import Caches, accuracy, fit_tail, predictions
 from waterbed.transfer_learning.logistic import fit_logistic, held_out
 from waterbed.transfer_learning.modes import CACHED_MODES, MODES, fingerprint, trained_modules, with_new_head

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from waterbed.engine import device_of, seeded
+from waterbed.devices import device_of, seeded
 from waterbed.errors import UsageError
-from waterbed.models import FeatureClassifier, probe
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.states import probe
 
 MODES = ("linear", 0, 1, 2)
 CACHED_MODES = ("linear", 0)

@@ -12,9 +12,9 @@ from torch import Tensor, fx, nn
 
 from waterbed.data.augment import augmentation
 from waterbed.data.images import batches
-from waterbed.engine import device_of, seeded
+from waterbed.devices import device_of, seeded
 from waterbed.errors import UsageError
-from waterbed.models import evaluating, frozen
+from waterbed.models.states import evaluating, frozen
 from waterbed.progress import Progress
 
 MEMORY_BYTES = 2**30

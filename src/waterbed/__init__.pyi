@@ -1,0 +1,57 @@
+"""The public names, each once: what ``waterbed`` loads on first use, and what type checkers read."""
+
+from .attacks.pgd import PGD as PGD
+from .data.images import ImageData as ImageData
+from .data.images import stack as stack
+from .data.load import load_dataset as load_dataset
+from .errors import DivergenceError as DivergenceError
+from .errors import UsageError as UsageError
+from .evaluation.accuracy import Score as Score
+from .evaluation.accuracy import evaluate as evaluate
+from .evaluation.standard import RobustnessReport as RobustnessReport
+from .evaluation.standard import evaluate_standard as evaluate_standard
+from .information.bounds import FisherBounds as FisherBounds
+from .information.bounds import fisher_bounds as fisher_bounds
+from .information.curvature import gaussian_curvature_ratio as gaussian_curvature_ratio
+from .information.curvature import kl_curvature_ratio as kl_curvature_ratio
+from .information.effective import effective_information as effective_information
+from .information.estimate import Estimate as Estimate
+from .information.influence import dataset_information as dataset_information
+from .information.input_fisher import InputFisher as InputFisher
+from .information.measure import measure as measure
+from .information.weight_fisher import WeightFisher as WeightFisher
+from .information.weight_noise import WeightNoise as WeightNoise
+from .inversion.invert import effective_images as effective_images
+from .inversion.invert import invert as invert
+from .inversion.invert import invert_label as invert_label
+from .inversion.result import Inversion as Inversion
+from .models.checkpoints import load_model as load_model
+from .models.checkpoints import save_model as save_model
+from .models.classifier import FeatureClassifier as FeatureClassifier
+from .models.classifier import weight_norm as weight_norm
+from .models.conversion import convert as convert
+from .models.create import create_model as create_model
+from .models.features import extract_features as extract_features
+from .models.normalisers import check_normalisation as check_normalisation
+from .reporting.runs import report as report
+from .training.fit import fit as fit
+from .training.objectives import TRADES as TRADES
+from .training.objectives import AdversarialTraining as AdversarialTraining
+from .training.objectives import GaussianNoise as GaussianNoise
+from .training.objectives import Standard as Standard
+from .training.run_folder import Run as Run
+from .transfer_learning.choose import Choice as Choice
+from .transfer_learning.choose import choose as choose
+from .transfer_learning.distance import DatasetDistance as DatasetDistance
+from .transfer_learning.distance import class_emd as class_emd
+from .transfer_learning.distance import dataset_distance as dataset_distance
+from .transfer_learning.finetune import finetune as finetune
+from .transfer_learning.scores import h_score as h_score
+from .transfer_learning.scores import leep as leep
+from .transfer_learning.scores import logme as logme
+from .transfer_learning.table import TransferTable as TransferTable
+from .transfer_learning.tradeoff import TradeOff as TradeOff
+from .transfer_learning.tradeoff import trade_off as trade_off
+from .transfer_learning.transfer import transfer as transfer
+
+__version__: str

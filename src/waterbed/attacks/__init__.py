@@ -1,0 +1,1 @@
+"""Attacks: balls to stay in, and projected gradient descent inside them."""

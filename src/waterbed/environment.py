@@ -1,0 +1,32 @@
+"""Versions and hardware, as recorded with every result."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import torch
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, as recorded with every result."""
+    cuda = torch.cuda.is_available()
+    return {
+        "waterbed": importlib.metadata.version("waterbed"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": importlib.metadata.version("torchvision"),
+        "numpy": importlib.metadata.version("numpy"),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if cuda else _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    if hasattr(torch.cpu, "get_capabilities"):
+        return str(torch.cpu.get_capabilities().get("cpu_name", platform.processor()))
+    return platform.processor() or platform.machine()

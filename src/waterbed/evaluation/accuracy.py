@@ -1,0 +1,184 @@
+"""Clean and robust accuracy with Wilson intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from waterbed.attacks.pgd import PGD
+from waterbed.data.images import batches
+from waterbed.devices import device_of, seeded
+from waterbed.distributed import share, summed
+from waterbed.errors import UsageError, UsageTypeError, check_count
+from waterbed.models.states import probe, unchanged
+from waterbed.progress import Progress
+
+
+class Accuracy(float):
+    """A percentage that knows its counts: ``low`` and ``high`` bound its 95 % Wilson interval.
+
+    >>> a = Accuracy(90, 100)
+    >>> print(a, a > 80)
+    90.00 % [82.6, 94.5] True
+    """
+
+    correct: int
+    n: int
+    low: float
+    high: float
+
+    def __new__(cls, correct: int, n: int) -> Accuracy:
+        self = super().__new__(cls, 100 * correct / n)
+        interval = binomtest(correct, n).proportion_ci(confidence_level=0.95, method="wilson")
+        self.correct, self.n = correct, n
+        self.low, self.high = 100 * float(interval.low), 100 * float(interval.high)
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int]:
+        return self.correct, self.n
+
+    def __str__(self) -> str:
+        return f"{float(self):.2f} % [{self.low:.1f}, {self.high:.1f}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, in percent."""
+        return {
+            "value": float(self),
+            "low": self.low,
+            "high": self.high,
+            "correct": self.correct,
+            "n": self.n,
+        }
+
+
+@dataclass(frozen=True)
+class Score:
+    """What :func:`evaluate` returns; accuracies in percent.
+
+    ``robust`` has one entry an attack, by its name, in the order they were given: an image counts if it is
+    classified correctly both as it is and under the attack. ``mean_per_class`` is the clean accuracy averaged over
+    the classes that occur.
+    """
+
+    clean: Accuracy
+    robust: dict[str, Accuracy]
+    n: int
+    mean_per_class: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {
+            "clean": self.clean.to_dict(),
+            "robust": {name: accuracy.to_dict() for name, accuracy in self.robust.items()},
+            "mean_per_class": self.mean_per_class,
+            "n": self.n,
+        }
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Any,
+    attacks: Sequence[PGD] = (),
+    batch_size: int = 256,
+    num_samples: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Score:
+    """Clean accuracy, and robust accuracy under each attack, in fp32 and eval mode.
+
+    :func:`waterbed.evaluate_standard` runs stronger attacks and looks for gradient masking. The model's
+    modes and buffers are bit for bit the same afterwards.
+
+    Args:
+        model: images in [0, 1] (N, C, H, W) to logits (N, K).
+        dataset: map-style, ``(image, label)``.
+        attacks: only the images that the model classifies correctly are attacked.
+        num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
+        seed: of the attacks' random starts and of the choice of examples.
+
+    Raises:
+        UsageError: images that do not fit, labels out of range, weights that are not finite.
+    """
+    check_count("batch_size", batch_size)
+    if isinstance(attacks, PGD) or not all(isinstance(attack, PGD) for attack in attacks):
+        raise UsageTypeError(f"attacks={attacks!r} must be a list of PGD; write attacks=[PGD(eps=0.5)]")
+    check_dataset(dataset)
+    names = [attack.name for attack in attacks]
+    if len(set(names)) < len(names):
+        raise UsageError(f"attacks has two named {max(names, key=names.count)!r}; make them differ, or pass one")
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
+    total = len(dataset)
+    order = torch.arange(total)
+    if num_samples is not None and num_samples < total:
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
+    device = device_of(model)
+    labels = torch.zeros(len(order), dtype=torch.long)
+    standing = torch.zeros(1 + len(attacks), len(order), dtype=torch.bool)
+    with unchanged(model), Progress("evaluating", len(order), progress) as shown:
+        for part in share([slice(i, min(i + batch_size, len(order))) for i in range(0, len(order), batch_size)]):
+            ((x, y),) = batches(dataset, len(order), order=order[part])
+            classes = probe(model, x[:1].to(device), "dataset images").shape[1]
+            check_range(y, classes)
+            labels[part] = y
+            x, y = x.to(device), y.to(device)
+            right = correct(model, x, y)
+            standing[0, part] = right.cpu()
+            # Seeded by position, so that no image depends on which process or how many have it.
+            with seeded(seed * 1_000_003 + part.start, device):
+                for i, attack in enumerate(attacks if bool(right.any()) else (), 1):
+                    survived = right.clone()
+                    survived[right] = correct(model, attack(model, x[right], y[right]), y[right])
+                    standing[i, part] = survived.cpu()
+            shown.advance(len(x), f"clean {100 * float(right.double().mean()):.1f} %")
+    labels = summed(labels.to(device)).cpu()
+    clean, *rest = summed(standing.to(device, torch.long)).cpu().bool()
+    return _score(clean, labels, {name: int(hit.sum()) for name, hit in zip(names, rest, strict=True)})
+
+
+def score_of(predicted: Tensor, labels: Tensor) -> Score:
+    """The score of classes (N,) that somebody predicted, without attacks.
+
+    >>> score_of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])).mean_per_class
+    75.0
+    """
+    return _score(predicted == labels, labels, {})
+
+
+def _score(hit: Tensor, label: Tensor, robust: dict[str, int]) -> Score:
+    per_class = [hit[label == c].double().mean() for c in label.unique()]
+    return Score(
+        clean=Accuracy(int(hit.sum()), len(hit)),
+        robust={name: Accuracy(count, len(hit)) for name, count in robust.items()},
+        n=len(hit),
+        mean_per_class=100 * float(torch.stack(per_class).mean()),
+    )
+
+
+@torch.no_grad()
+def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """(N,) whether the model, as it stands, puts each image (N, C, H, W) into its class (N,); NaN is never right."""
+    logits = model(x)
+    return (logits.argmax(1) == y) & ~logits.isnan().any(1)
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raise unless it is a map-style data set with images."""
+    if hasattr(dataset, "test") or not hasattr(dataset, "__len__"):
+        raise UsageTypeError(f"dataset={type(dataset).__name__} must be a map-style data set, such as data.test")
+    if len(dataset) == 0:
+        raise UsageError("dataset is empty; pass one with images")
+
+
+def check_range(y: Tensor, classes: int) -> None:
+    """Raise unless the labels (N,) are among the model's classes."""
+    if int(y.min()) < 0 or int(y.max()) >= classes:
+        raise UsageError(
+            f"dataset has labels from {int(y.min())} to {int(y.max())}, but the model knows 0 .. {classes - 1}; "
+            "evaluate it on the classes it was trained for"
+        )

@@ -1,0 +1,122 @@
+"""AutoAttack, run from the package pyautoattack.
+
+Croce and Hein (2020), "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+attacks". Why this package: it is the authors' code repackaged for PyPI, needs nothing but torch and numpy, and takes
+a seed and a device; the standard version is RobustBench's, in l2 and linf. Others: torchattacks runs APGD and FAB for
+10 steps instead of 100 and pins an old ``requests``; the ensemble of adversarial-robustness-toolbox is another one
+(DeepFool instead of FAB, no targeted APGD); the authors' repository is not on PyPI.
+
+The package takes ten classes for granted. Here the targeted parts get K - 1 targets, and the parts that are not defined
+for a task are left out and named. An image counts as broken only if it is inside the ball and the box and the model,
+asked again, misclassifies it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from waterbed.evaluation.accuracy import correct
+
+PACKAGE = "pyautoattack"
+NORMS = {"l2": "L2", "linf": "Linf"}
+
+
+def installed() -> str | None:
+    """Name and version of the package, or None."""
+    try:
+        return f"{PACKAGE} {importlib.metadata.version(PACKAGE)}"
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def parts(classes: int, shape: tuple[int, ...], norm: str) -> tuple[list[str], str]:
+    """The parts of AutoAttack that are defined for a task, in their order, and why others are not ("" if all are).
+
+    Args:
+        classes: K.
+        shape: (C, H, W) of an image.
+
+    >>> parts(10, (3, 32, 32), "l2")
+    (['apgd-ce', 'apgd-t', 'fab-t', 'square'], '')
+    >>> parts(2, (3, 32, 32), "linf")
+    (['apgd-ce', 'fab-t', 'square'], 'no apgd-t: its DLR loss needs 4 classes')
+    """
+    chosen, missing = ["apgd-ce"], []
+    if classes >= 4:
+        chosen.append("apgd-t")
+    elif classes == 3:  # the untargeted DLR loss takes three logits, the targeted one four
+        chosen.append("apgd-dlr")
+        missing.append("apgd-dlr instead of apgd-t, whose DLR loss needs 4 classes")
+    else:
+        missing.append("no apgd-t: its DLR loss needs 4 classes")
+    chosen.append("fab-t")
+    if norm == "linf" or min(shape[-2:]) >= 5:
+        chosen.append("square")
+    else:
+        missing.append("no square: in l2 it needs images of 5 x 5 pixels or more")
+    return chosen, "; ".join(missing)
+
+
+def run_part(
+    part: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    norm: str,
+    seed: int,
+    queries: int = 5000,
+) -> tuple[Tensor, list[str]]:
+    """Which images one part of AutoAttack breaks, (N,) bool, and the warnings that the package gave.
+
+    Args:
+        part: "apgd-ce", "apgd-dlr", "apgd-t", "fab-t" or "square", with the settings of the standard version.
+        model: frozen and in eval mode (:func:`waterbed.evaluation.accuracy.unchanged`): FAB calls backward().
+        x, y: (N, C, H, W) in [0, 1] and (N,), classified correctly.
+        eps: radius in pixel units.
+        queries: of Square.
+
+    Raises:
+        ImportError: without the package.
+    """
+    from pyautoattack import AutoAttack
+
+    classes = model(x[:1]).shape[1]
+    attack = AutoAttack(model, norm=NORMS[norm], eps=eps, seed=seed, device=x.device, version="standard")
+    attack.attacks_to_run = [part]
+    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+    attack.square.n_queries = queries
+    with _listening() as warnings:
+        x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
+    return _inside(x_adv, x, eps, norm) & ~correct(model, x_adv, y), warnings
+
+
+def _inside(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
+    """(N,) whether an image is in the ball, up to the rounding of float32, and in the box; NaN is not."""
+    size = torch.linalg.vector_norm((x_adv - x).flatten(1), ord=2 if norm == "l2" else torch.inf, dim=1)
+    return (size <= eps * (1 + 1e-4)) & ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """The package's warnings, which it logs, as a list; its trace of one forward pass ends with ours restored."""
+    logger, texts, trace = logging.getLogger("auto-attack"), [], sys.gettrace()
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: texts.append(record.getMessage().split(" See flags_doc")[0])
+    # Said of any DLR loss with three classes, of the untargeted one too, which has all it needs.
+    handler.addFilter(lambda record: "targeted DLR loss" not in record.getMessage())
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        sys.settrace(trace)

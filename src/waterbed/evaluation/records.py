@@ -1,0 +1,126 @@
+"""The file of a long evaluation: what each image fell to, batch by batch, so that it can go on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from waterbed.errors import UsageError
+from waterbed.files import make_folder, write_atomic
+
+SCHEMA = 1
+
+
+@dataclass
+class BatchRecord:
+    """What is known of one batch of B images.
+
+    Attributes:
+        images: hash of images and labels.
+        indices: (B,) their places in the data set.
+        fell_to: (B,) the first attack that broke each, None for what stands.
+        done: the stages that are over.
+        evidence: of gradient masking (:func:`waterbed.evaluation.gradient_masking.measure`).
+        warnings: of AutoAttack.
+    """
+
+    images: str
+    indices: list[int]
+    fell_to: list[str | None]
+    done: list[str] = field(default_factory=list)
+    evidence: dict[str, list[bool]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class EvaluationFile:
+    """Records of an evaluation with given settings; in memory only if ``path`` is None.
+
+    Raises :class:`UsageError` if the file is no evaluation or one with other settings, weights or AutoAttack. One
+    that lacks AutoAttack may go on with it.
+    """
+
+    def __init__(self, path: str | Path | None, settings: dict[str, Any], autoattack: str | None) -> None:
+        self.path = None if path is None else Path(path).expanduser()
+        self.settings, self.autoattack, self.batches = settings, autoattack, []
+        if self.path is None:
+            return
+        make_folder(self.path.parent)
+        if self.path.exists():
+            self.batches = self._read(self.path)
+
+    def batch(self, number: int, indices: Tensor, x: Tensor, y: Tensor) -> BatchRecord:
+        """The record of a batch, new or as it was left; :class:`UsageError` if it was of other images."""
+        digest = _hash(x, y)
+        if number == len(self.batches):
+            self.batches.append(BatchRecord(digest, indices.tolist(), [None] * len(y)))
+        if self.batches[number].images != digest:
+            raise UsageError(
+                f"out={str(self.path)!r} holds an evaluation on other images (batch {number} differs); "
+                "choose another out= or the data of then"
+            )
+        return self.batches[number]
+
+    def save(self, report: dict[str, Any] | None = None) -> None:
+        """Write everything; ``report`` when it is over."""
+        if self.path is None:
+            return
+        content = {
+            "schema": SCHEMA,
+            "settings": self.settings,
+            "autoattack": self.autoattack,
+            "report": report,
+            "batches": [asdict(batch) for batch in self.batches],
+        }
+        write_atomic(self.path, (json.dumps(content) + "\n").encode())
+
+    def _read(self, path: Path) -> list[BatchRecord]:
+        out = str(path)
+        try:
+            content = json.loads(path.read_text())
+            settings, autoattack = {"schema": content["schema"], **content["settings"]}, content["autoattack"]
+            batches = [BatchRecord(**batch) for batch in content["batches"]]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"out={out!r} exists and is no unfinished evaluation; choose another out=") from error
+        for key, now in {"schema": SCHEMA, **self.settings}.items():
+            if settings.get(key) != now:
+                raise UsageError(
+                    f"out={out!r} holds an evaluation with {key}={settings.get(key)!r}, not {now!r}; choose another "
+                    "out= or evaluate as then"
+                )
+        if autoattack not in (None, self.autoattack):
+            now = self.autoattack or "AutoAttack is left out"
+            raise UsageError(
+                f"out={out!r} holds an evaluation with {autoattack}, now {now}; choose another out= or evaluate as then"
+            )
+        return batches
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of the model's class, weights and buffers.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> before = fingerprint(layer)
+    >>> _ = layer.weight.data.add_(1)
+    >>> fingerprint(layer) == before
+    False
+    """
+    digest = hashlib.sha256(type(model).__qualname__.encode())
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        digest.update(name.encode() + _hash(tensor).encode())
+    return digest.hexdigest()[:16]
+
+
+def _hash(*tensors: Tensor) -> str:
+    """Of types, shapes and bits."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,255 @@
+"""The standard evaluation of robustness: PGD-20, PGD-100 with restarts, AutoAttack, and a check of gradient masking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from waterbed.attacks.pgd import PGD
+from waterbed.data.images import batches
+from waterbed.devices import device_of, seeded
+from waterbed.errors import UsageError, check_choice, check_count, check_number
+from waterbed.evaluation import autoattack as autoattack_adapter
+from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_range, correct
+from waterbed.evaluation.gradient_masking import CHECKED, QUERIES, Verdict, judge, measure, random_search
+from waterbed.evaluation.records import BatchRecord, EvaluationFile, fingerprint
+from waterbed.models.states import probe, unchanged
+from waterbed.progress import Progress
+
+AUTOATTACK = ("auto", "always", "never")
+INSTALL = "pip install 'waterbed[autoattack]'"
+
+# Runs on model, x (B, C, H, W), y (B,) and writes what it finds into the record of the batch.
+Stage = Callable[[nn.Module, Tensor, Tensor, BatchRecord], None]
+
+
+@dataclass(frozen=True)
+class RobustnessReport:
+    """What :func:`evaluate_standard` returns; accuracies in percent with 95 % Wilson intervals.
+
+    Attributes:
+        clean: accuracy on the images as they are.
+        robust: accuracy after each attack, by its name, from the weakest to the strongest: an image counts if
+            nothing up to there broke it. None for an attack that was not run.
+        notes: what to know about an attack, by its name: why it was not run, or its parts and their warnings.
+        masking: whether the gradient can be trusted, with the evidence.
+        fell_to: for each image, in the order of ``indices``, the first that broke it ("clean": none was needed);
+            None for what stands.
+        indices: places of the images in the data set.
+    """
+
+    eps: float
+    norm: str
+    n: int
+    clean: Accuracy
+    robust: dict[str, Accuracy | None]
+    notes: dict[str, str]
+    masking: Verdict
+    fell_to: tuple[str | None, ...]
+    indices: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the single images."""
+        robust = {name: None if a is None else a.to_dict() for name, a in self.robust.items()}
+        return {
+            "eps": self.eps,
+            "norm": self.norm,
+            "n": self.n,
+            "clean": self.clean.to_dict(),
+            "robust": robust,
+            "notes": self.notes,
+            "masking": self.masking.to_dict(),
+        }
+
+
+def evaluate_standard(
+    model: nn.Module,
+    dataset: Any,
+    eps: float,
+    norm: str = "l2",
+    num_samples: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    autoattack: str = "auto",
+    progress: bool = False,
+    batch_size: int = 128,
+) -> RobustnessReport:
+    """Robust accuracy at one eps under ever stronger attacks, in fp32 and eval mode, and a check of gradient masking.
+
+    Clean, PGD-20, PGD-100 with 5 restarts, AutoAttack: only images that still stand meet the next attack. The check
+    (:mod:`waterbed.masking`) takes the first 128 images that are classified correctly. The model's modes and buffers
+    are bit for bit the same afterwards, also after an exception.
+
+    Args:
+        model: images in [0, 1] (N, C, H, W) to logits (N, K), differentiable.
+        dataset: map-style, ``(image, label)``.
+        eps, norm: radius in pixel units, of an "l2" or "linf" ball.
+        num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
+        seed: of the choice of examples and, with the number of the batch, of the attacks.
+        out: JSON file that is rewritten after every attack on a batch. Called again, the function goes on from
+            there, with the result of an evaluation that was not stopped (on a GPU, up to its rounding).
+        autoattack: "auto" runs it where its package is installed, "always" insists, "never" leaves it out.
+        batch_size: images attacked together.
+
+    Raises:
+        UsageError: images or labels that do not fit, a model without a gradient, no package for
+            ``autoattack="always"``, a file ``out`` of another model, other data or other settings.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> data = [(torch.rand(1, 2, 2), 0) for _ in range(3)]
+    >>> report = evaluate_standard(model, data, eps=0.1, autoattack="never")
+    >>> list(report.robust)
+    ['pgd-20 l2 eps=0.1', 'pgd-100 x5 l2 eps=0.1', 'autoattack l2 eps=0.1']
+    """
+    check_dataset(dataset)
+    check_number("eps", eps, above=0)
+    check_count("batch_size", batch_size)
+    check_count("seed", seed, at_least=0)
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
+    pgds = [PGD(eps, norm, 20), PGD(eps, norm, 100, restarts=5)]
+    package = _package(autoattack)
+    device = device_of(model)
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:num_samples]
+    settings = {"weights": fingerprint(model), "eps": eps, "norm": norm, "seed": seed, "batch_size": batch_size}
+    settings |= {"images": len(order), "of": len(dataset)}
+    file = EvaluationFile(out, settings, package)
+    with seeded(seed), unchanged(model):
+        first, _ = next(batches(dataset, 1, order=order[:1]))
+        classes = _classes(model, first.to(device))
+        parts, missing = autoattack_adapter.parts(classes, tuple(first.shape[1:]), norm) if package else ([], "")
+        stages = {"clean": _clean, **{pgd.name: _attack(pgd.name, _breaks(pgd)) for pgd in pgds}}
+        stages |= _masking(pgds, file, "square" in parts)
+        stages |= {_part(part): _attack(_part(part), _autoattack(part, eps, norm)) for part in parts}
+        drawn = zip(order.split(batch_size), batches(dataset, batch_size, order=order), strict=True)
+        with Progress(f"evaluating at eps={eps:g}", len(order) * len(stages), progress) as shown:
+            shown.skip(sum(len(batch.indices) * len(stages.keys() & set(batch.done)) for batch in file.batches))
+            for number, (indices, (x, y)) in enumerate(drawn):
+                check_range(y, classes)
+                record = file.batch(number, indices, x, y)
+                for place, (name, stage) in enumerate(stages.items()):
+                    if name in record.done:
+                        continue
+                    # A seed of its own, so that an evaluation that goes on draws what it would have drawn.
+                    own = np.random.SeedSequence([seed, number, place]).generate_state(1)
+                    with seeded(int(own[0]), device):
+                        stage(model, x.to(device), y.to(device), record)
+                    record.done.append(name)
+                    file.save()
+                    shown.advance(len(y), name)
+    report = _report(file, pgds, parts, missing, autoattack)
+    file.save(report.to_dict())
+    return report
+
+
+def _package(autoattack: str) -> str | None:
+    """Name and version of AutoAttack where it is to run."""
+    check_choice("autoattack", autoattack, AUTOATTACK)
+    package = None if autoattack == "never" else autoattack_adapter.installed()
+    if autoattack == "always" and package is None:
+        raise UsageError(f"autoattack='always', but its package is not installed; {INSTALL}")
+    return package
+
+
+def _classes(model: nn.Module, x: Tensor) -> int:
+    """K, of a model that has a gradient to attack by."""
+    classes = probe(model, x, "dataset images").shape[1]
+    with torch.enable_grad():
+        if not model(x.clone().requires_grad_()).requires_grad:
+            raise UsageError("model gives logits without a gradient in the images; remove its detach() or no_grad()")
+    return classes
+
+
+def _clean(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
+    record.fell_to = [None if right else "clean" for right in correct(model, x, y).tolist()]
+
+
+def _attack(name: str, breaks: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]) -> Stage:
+    """The stage that attacks what still stands."""
+
+    def stage(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
+        standing = [i for i, fell in enumerate(record.fell_to) if fell is None]
+        if standing:
+            broken, warnings = breaks(model, x[standing], y[standing])
+            record.warnings += warnings
+            for i in torch.tensor(standing)[broken.cpu()].tolist():
+                record.fell_to[i] = name
+
+    return stage
+
+
+def _breaks(pgd: PGD) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]:
+    return lambda model, x, y: (~correct(model, pgd(model, x, y), y), [])
+
+
+def _autoattack(
+    part: str, eps: float, norm: str, queries: int = 5000
+) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]:
+    """A part of AutoAttack, with the seed of the stage."""
+    return lambda model, x, y: autoattack_adapter.run_part(part, model, x, y, eps, norm, torch.initial_seed(), queries)
+
+
+def _part(part: str) -> str:
+    return f"autoattack {part}"
+
+
+def _masking(pgds: Sequence[PGD], file: EvaluationFile, square: bool) -> dict[str, Stage]:
+    """The stage that gathers evidence of gradient masking; its name says what searches without a gradient."""
+    eps, norm = pgds[0].eps, pgds[0].norm
+    by_square = _autoattack("square", eps, norm, QUERIES)
+
+    def search(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return by_square(model, x, y)[0] if square else random_search(model, x, y, eps, norm)
+
+    def stage(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
+        record.evidence = {}
+        room = CHECKED - sum(len(batch.evidence.get("pgd", ())) for batch in file.batches)
+        chosen = [i for i, fell in enumerate(record.fell_to) if fell != "clean"][:room]
+        if chosen:
+            fell = [record.fell_to[i] for i in chosen]
+            known = {"pgd-20": {pgds[0].name}, "pgd": {pgd.name for pgd in pgds}}
+            broken = {key: torch.tensor([f in names for f in fell], device=x.device) for key, names in known.items()}
+            record.evidence = measure(model, x[chosen], y[chosen], eps, norm, search, broken)
+
+    return {f"masking by {'square' if square else 'random search'}": stage}
+
+
+def _report(
+    file: EvaluationFile, pgds: Sequence[PGD], parts: Sequence[str], missing: str, autoattack: str
+) -> RobustnessReport:
+    eps, norm = pgds[0].eps, pgds[0].norm
+    fell = [f for batch in file.batches for f in batch.fell_to]
+    stages = ["clean", *(pgd.name for pgd in pgds), *map(_part, parts)]
+    standing = [sum(f not in stages[: i + 1] for f in fell) for i in range(len(stages))]
+    after = {name: Accuracy(count, len(fell)) for name, count in zip(stages, standing, strict=True)}
+    name = f"autoattack {norm} eps={eps:g}"
+    robust: dict[str, Accuracy | None] = {pgd.name: after[pgd.name] for pgd in pgds}
+    robust[name] = after[stages[-1]] if parts else None
+    if parts:
+        broken = ", ".join(f"{part} broke {fell.count(_part(part))}" for part in parts)
+        warnings = dict.fromkeys(w for batch in file.batches for w in batch.warnings)
+        note = "; ".join([broken, *([missing] if missing else []), *warnings])
+    else:
+        note = f"not run ({INSTALL})" if autoattack != "never" else "not run (autoattack='never')"
+    evidence: dict[str, list[bool]] = {}
+    for batch in file.batches:
+        for key, values in batch.evidence.items():
+            evidence.setdefault(key, []).extend(values)
+    left = standing[len(pgds)]
+    return RobustnessReport(
+        eps=eps,
+        norm=norm,
+        n=len(fell),
+        clean=after["clean"],
+        robust=robust,
+        notes={name: note},
+        masking=judge(evidence, (left - standing[-1], left) if parts else None),
+        fell_to=tuple(fell),
+        indices=tuple(i for batch in file.batches for i in batch.indices),
+    )

@@ -1,0 +1,159 @@
+"""The measures of a network by name, as ``waterbed measure``, sweeps and the demo report them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from waterbed.data.images import stack
+from waterbed.devices import device_of
+from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.information.curvature import gaussian_curvature_ratio, kl_curvature_ratio
+from waterbed.information.effective import effective_information
+from waterbed.information.estimate import Estimate
+from waterbed.information.input_fisher import InputFisher
+from waterbed.information.weight_fisher import WeightFisher
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The free numbers of the measures.
+
+    Attributes:
+        num_samples: images, of the test set for what concerns the input, of the training set for the weights.
+        seed: of their choice.
+        damping: added to F_w in its log-variance and log-determinant.
+        eps: of the curvature ratios.
+        beta, prior_variance: of the information in the weights and the effective information.
+        input_variance: of the effective information.
+    """
+
+    num_samples: int = 500
+    seed: int = 0
+    damping: float = 1e-8
+    eps: float = 0.5
+    beta: float = 1e-6
+    prior_variance: float = 1e-4
+    input_variance: float = 1.0
+
+
+@dataclass
+class _Network:
+    """A network with the samples and Fishers its measures share."""
+
+    model: nn.Module
+    data: Any
+    settings: Settings
+    progress: bool = field(default=False)
+
+    def _sample(self, dataset: Any) -> Tensor:
+        images, _ = stack(dataset, min(self.settings.num_samples, len(dataset)), self.settings.seed)
+        return images.to(device_of(self.model))
+
+    @cached_property
+    def test(self) -> Tensor:
+        return self._sample(self.data.test)
+
+    @cached_property
+    def train(self) -> Tensor:
+        return self._sample(self.data.train)
+
+    @cached_property
+    def about_input(self) -> InputFisher:
+        return InputFisher(self.model, self.test)
+
+    @cached_property
+    def about_weights(self) -> WeightFisher:
+        return WeightFisher(self.model, self.train, progress=self.progress)
+
+    def effective_information(self) -> Estimate:
+        s = self.settings
+        fisher = WeightFisher(self.model, self.train, params="features", progress=self.progress)
+        return effective_information(self.model, self.test, fisher, s.beta, s.prior_variance, s.input_variance)
+
+
+Measure = Callable[[_Network], Estimate]
+
+QUANTITIES: dict[str, tuple[str, Measure]] = {
+    "input_fisher_trace": (
+        "tr F_z|x, label model: how fast the predicted distribution moves with the image",
+        lambda n: n.about_input.trace(),
+    ),
+    "input_fisher_lambda_max": (
+        "E lambda_1(S), label model: the same along the worst direction (Prop. 3.2)",
+        lambda n: n.about_input.lambda_max(),
+    ),
+    "weight_fisher_trace": (
+        "tr F_w: information of the labels about the weights",
+        lambda n: n.about_weights.trace(),
+    ),
+    "weight_rescaling_invariant_trace": (
+        "tr(D F_w D), D = diag(w): unchanged when layers are rescaled",
+        lambda n: n.about_weights.rescaling_invariant_trace(),
+    ),
+    "weight_log_variance": (
+        "mean of -log(F_ii + damping): log-variance of the weights (Fig. 4)",
+        lambda n: n.about_weights.log_variance(n.settings.damping),
+    ),
+    "input_fisher_relative_trace": (
+        "tr F_z|x / E|z|^2, features seen with Gaussian noise: free of their scale",
+        lambda n: InputFisher(n.model, n.test, "gaussian").relative_trace(),
+    ),
+    "kl_curvature_ratio": (
+        "largest KL at distance eps over its quadratic form: 1 where Prop. 3.2 holds",
+        lambda n: kl_curvature_ratio(n.model, n.test, n.settings.eps),
+    ),
+    "gaussian_curvature_ratio": (
+        "mean KL under Gaussian noise of length eps over its quadratic form",
+        lambda n: gaussian_curvature_ratio(n.model, n.test, n.settings.eps, seed=n.settings.seed),
+    ),
+    "weight_fisher_lambda_max": (
+        "largest eigenvalue of F_w",
+        lambda n: n.about_weights.lambda_max(),
+    ),
+    "weight_fisher_logdet": (
+        "log det(F_w + damping I); depends on the number of images and weights",
+        lambda n: n.about_weights.logdet(n.settings.damping),
+    ),
+    "weight_information": (
+        "information in the weights: KL(Q* || P) at beta (eq. 6)",
+        lambda n: n.about_weights.information(n.settings.beta, n.settings.prior_variance),
+    ),
+    "effective_information": (
+        "what z_n tells about a perturbation of x of the given variance (eq. 7)",
+        _Network.effective_information,
+    ),
+}
+DEFAULT = tuple(QUANTITIES)[:5]  # the cheap ones
+
+
+def measure(
+    model: nn.Module,
+    data: Any,
+    num_samples: int = 500,
+    seed: int = 0,
+    damping: float = 1e-8,
+    quantities: Sequence[str] = DEFAULT,
+    progress: bool = False,
+    **settings: float,
+) -> dict[str, Estimate]:
+    """Several measures of one network at once: about the input on test images, about the weights on training images.
+
+    Args:
+        model: logits (N, K) from images in [0, 1]; some quantities need a FeatureClassifier.
+        data: with ``train`` and ``test``; ``num_samples`` of each are drawn with ``seed`` (fewer if there are fewer).
+        damping: of the log-variance and log-determinant.
+        quantities: names from :data:`QUANTITIES`; the first five by default.
+        settings: eps, beta, prior_variance, input_variance; see :class:`Settings`.
+    """
+    check_count("num_samples", num_samples)
+    for name in quantities:
+        check_choice("quantities", name, QUANTITIES)
+    if not quantities:
+        raise UsageError(f"quantities is empty; name one or more of {', '.join(QUANTITIES)}")
+    network = _Network(model, data, Settings(num_samples, seed, damping, **settings), progress)
+    return {name: QUANTITIES[name][1](network) for name in quantities}

@@ -1,0 +1,246 @@
+"""The run folder: config.toml, environment.json, metrics.jsonl, weights.safetensors + card, two states."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from waterbed.environment import environment
+from waterbed.errors import UsageError, check_choice
+from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.models.checkpoints import load_model, read_card, save_model
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+SCHEMA = 1
+RESUMES = ("auto", "never")
+# What trainings did before these settings were recorded.
+BEFORE = {"ema": 0.0}
+
+
+@dataclass
+class Run:
+    """A training: the network, one record an epoch, the folder (None if nothing was written) and its config."""
+
+    model: nn.Module
+    history: list[dict[str, Any]] = field(default_factory=list)
+    path: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | None = None) -> Run:
+        """Read a run folder, the .safetensors file of :meth:`export`, or any file that ``load_model`` reads.
+
+        The last comes without config and history. ``model`` is an instance to load a user's own network into.
+        """
+        path = Path(path).expanduser()
+        if path.is_file():
+            beside = path.with_suffix(".json")
+            card = read_card(beside) if path.suffix == ".safetensors" and beside.is_file() else {}
+            return cls(load_model(path, "auto", model), card.get("history", []), path, card.get("config", {}))
+        folder = RunFolder(path)
+        return cls(load_model(path, "run", model), folder.history(), folder.path, folder.config())
+
+    def export(self, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+        """Write weights, config and history as ``path`` (.safetensors) with its JSON card, to keep or to share.
+
+        Where the data lay on this machine is left out; ``notes`` adds to the card.
+        """
+        config = {key: value for key, value in self.config.items() if key != "source"}
+        card = {"classes": self.config["data"]["classes"], "epoch": self.kept.get("epoch"), "config": config}
+        save_model(self.model, path, {**card, "history": self.history, **(notes or {})})
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The record of the epoch whose weights the model has: the best on the held-out images, else the last."""
+        key = "validation_robust" if any("validation_robust" in r for r in self.history) else "validation_clean"
+        return max(self.history, key=lambda r: (r.get(key, r["epoch"]), -r["epoch"] if key in r else 0), default={})
+
+
+class RunFolder:
+    """The files of one run. Each is replaced as a whole, so what was written stays readable."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+
+    def is_run(self) -> bool:
+        """Whether the folder holds a run (of any schema)."""
+        return (self.path / "config.toml").is_file()
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make the folder with config and environment; refuses one that holds anything else."""
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UsageError(f"out={str(self.path)!r} exists and is not a run folder; choose another out=")
+        self.replace(config)
+
+    def replace(self, config: dict[str, Any]) -> None:
+        """Config and environment of a run that has no epoch yet."""
+        try:
+            text = tomli_w.dumps({"schema": SCHEMA, **config})
+        except TypeError as error:
+            raise UsageError(
+                f"the run's config cannot be written as TOML ({error}); mend data, model or notes"
+            ) from error
+        make_folder(self.path)
+        write_atomic(self.path / "config.toml", text.encode())
+        write_atomic(self.path / "environment.json", to_json(environment()).encode())
+
+    def config(self) -> dict[str, Any]:
+        """The recorded config without its schema; :class:`UsageError` if damaged or of another schema."""
+        file = self.path / "config.toml"
+        try:
+            config = tomllib.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{str(file)!r} cannot be read ({type(error).__name__}); name a run folder") from error
+        schema = config.pop("schema", None)
+        if schema != SCHEMA:
+            raise UsageError(
+                f"the run folder {str(self.path)!r} has schema {schema!r}, this version reads {SCHEMA}; "
+                "choose another folder or the version that wrote it"
+            )
+        return config
+
+    def check_same(self, config: dict[str, Any]) -> None:
+        """Raise unless the folder's run was started with this config; the first difference is named."""
+        # Where the data lie may change; what they are may not.
+        recorded, config = (
+            BEFORE | _leaves({k: v for k, v in c.items() if k != "source"}) for c in (self.config(), config)
+        )
+        for key in sorted({*recorded, *config}):
+            if recorded.get(key) != config.get(key):
+                raise UsageError(
+                    f"out={str(self.path)!r} holds a run with {key}={recorded.get(key)!r}, not {config.get(key)!r}; "
+                    "choose another out= or the recorded config"
+                )
+
+    def history(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, one an epoch."""
+        file = self.path / "metrics.jsonl"
+        try:
+            return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{str(file)!r} is damaged ({type(error).__name__}); restore it or train again") from error
+
+    def save(self, state: dict[str, Any], history: list[dict[str, Any]], weights: nn.Module | None) -> None:
+        """Weights (if they are the ones to keep), metrics and training state after an epoch.
+
+        The state comes last: a run stopped in between repeats the epoch and writes the same again.
+        """
+        if weights is not None:
+            config = self.config()
+            card = {"classes": config["data"]["classes"], "epoch": history[-1]["epoch"], "config": config}
+            save_model(weights, self.path / "weights.safetensors", card)
+        lines = "".join(json.dumps(record) + "\n" for record in history)
+        write_atomic(self.path / "metrics.jsonl", lines.encode())
+        self.save_state(state)
+
+    def save_state(self, state: dict[str, Any], name: str = "state.pt") -> None:
+        """The training state with its checksum; the one before is kept as previous-state.pt."""
+        buffer = BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        file = self.path / name
+        write_atomic(self.path / f"next-{name}", hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        if file.is_file():
+            os.replace(file, self.path / f"previous-{name}")
+        os.replace(self.path / f"next-{name}", file)
+
+    def state(self) -> dict[str, Any] | None:
+        """The last training state that is whole, or None before the first."""
+        files = [self.path / name for name in ("state.pt", "previous-state.pt")]
+        for file in files:
+            if file.is_file():
+                state = _read_state(file)
+                if state is not None:
+                    return state
+                warnings.warn(f"{str(file)!r} is torn; going on from the state before it", stacklevel=2)
+        if not any(file.is_file() for file in files):
+            return None
+        raise UsageError(f"the training states in {str(self.path)!r} are damaged; delete them to start again")
+
+
+def _read_state(file: Path) -> dict[str, Any] | None:
+    """The state, or None if its checksum does not fit."""
+    checksum, _, content = file.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != checksum:
+        return None
+    return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def open_run(
+    out: str | Path | None, config: dict[str, Any], resume: str, write: bool = True
+) -> Iterator[tuple[RunFolder | None, dict[str, Any] | None]]:
+    """The folder of a training that starts or goes on, and its saved state (None at the start).
+
+    Inside, no other process can open the folder to write (``write=False`` only reads).
+    """
+    check_choice("resume", resume, RESUMES)
+    if out is None:
+        yield None, None
+        return
+    folder = RunFolder(out)
+    fresh = not folder.is_run()
+    if fresh and write:
+        folder.create(config)
+    with _locked(folder.path) if write else nullcontext():
+        yield folder, None if fresh else _saved(folder, config, resume, write)
+
+
+def _saved(folder: RunFolder, config: dict[str, Any], resume: str, write: bool) -> dict[str, Any] | None:
+    """The state that a run goes on from; None if it has none yet."""
+    out = str(folder.path)
+    if resume == "never":
+        raise UsageError(f"out={out!r} already holds a run and resume='never'; choose another out=")
+    folder.config()  # refuses another schema before anything is written
+    state = folder.state()
+    trained = any((folder.path / name).is_file() for name in ("metrics.jsonl", "weights.safetensors"))
+    if state is None and not trained:  # stopped before its first state: nothing is lost by another config
+        if write:
+            folder.replace(config)
+        return None
+    folder.check_same(config)
+    if state is None:
+        raise UsageError(f"out={out!r} has weights but no state.pt to go on from; choose another out=")
+    return state
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """A lock on the run folder that a killed process leaves behind open."""
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UsageError(f"out={str(path)!r} is being written by another process; wait, or choose another") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config with dotted keys, as TOML gives it back."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _leaves(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,151 @@
+"""sweep: one recipe trained at several eps and seeds, evaluated and measured; one table, one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import nn
+
+from waterbed.attacks.pgd import PGD
+from waterbed.environment import environment
+from waterbed.errors import UsageError, check_choice, check_number
+from waterbed.evaluation.accuracy import evaluate
+from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.information.estimate import Estimate
+from waterbed.information.measure import measure
+from waterbed.launchers import LAUNCHERS, submitit_executor
+from waterbed.plots import save_figure
+from waterbed.training.fit import fit
+from waterbed.training.objectives import Objective
+from waterbed.training.run_folder import Run
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training of a sweep: what was measured of it, and its weight norm after every epoch."""
+
+    eps: float
+    seed: int
+    clean: float
+    robust: dict[str, float]
+    weight_norms: list[float]
+    measures: dict[str, Estimate]
+    run: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def sweep(
+    data: Any,
+    make_model: Callable[[int], nn.Module],
+    make_objective: Callable[[float], Objective],
+    eps: Sequence[float],
+    seeds: Sequence[int],
+    out: str | Path,
+    *,
+    evaluated_eps: Sequence[float] = (0.5,),
+    num_samples: int = 500,
+    num_evaluated: int | None = 1000,
+    progress: bool = True,
+    launcher: str = "here",
+    **settings: Any,
+) -> list[Point]:
+    """Train, evaluate and measure at every eps and seed; writes ``out``/sweep.json and ``out``/sweep.png.
+
+    Finished trainings are found in ``out`` and not repeated. The picture has the log-variance of the weights against
+    eps (Fig. 4), the rescaling-invariant trace, the weight norm against eps and after every epoch (Fig. 5).
+
+    Args:
+        make_model: seed -> an untrained network.
+        make_objective: eps -> the objective; eps = 0 is standard training.
+        evaluated_eps: radii of the PGD-20 evaluation.
+        num_samples: images behind each measure.
+        num_evaluated: test images for the accuracies; None for all.
+        launcher: "here" trains one after the other; "slurm" submits every training as a job (submitit), "local" starts
+            them as processes at once, "debug" runs submitit in this process. A job that was stopped goes on when the
+            sweep is started again.
+        settings: anything else :func:`waterbed.fit` takes.
+    """
+    if not eps or not seeds:
+        raise UsageError(f"eps={tuple(eps)!r} and seeds={tuple(seeds)!r} must not be empty; pass one or more of each")
+    for value in eps:
+        check_number("eps", value, at_least=0)
+    check_choice("launcher", launcher, LAUNCHERS)
+    out = make_folder(out)
+    attacks = [PGD(e, steps=20) for e in evaluated_eps]
+
+    def point(value: float, seed: int) -> Point:
+        folder = out / f"eps-{value:g}-seed-{seed}"
+        run = fit(make_model(seed), data, make_objective(value), folder, seed=seed, progress=progress, **settings)
+        score = evaluate(run.model, data.test, attacks, num_samples=num_evaluated, seed=seed)
+        return Point(
+            eps=float(value),
+            seed=seed,
+            clean=float(score.clean),
+            robust={k: float(v) for k, v in score.robust.items()},
+            weight_norms=[record["weight_norm"] for record in run.history],
+            measures=measure(run.model, data, num_samples, seed=0),
+            run=folder.name,
+        )
+
+    points = []
+    for found in _launched(point, [(value, seed) for value in eps for seed in seeds], launcher, out, progress):
+        points.append(found)
+        config = Run.load(out / found.run).config
+        content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": config}
+        write_atomic(out / "sweep.json", to_json(content).encode())
+    save_figure(sweep_figure(points), out / "sweep.png")
+    return points
+
+
+def _launched(
+    job: Callable[[float, int], Point], jobs: list[tuple[float, int]], launcher: str, out: Path, progress: bool
+) -> Iterator[Point]:
+    """The points in their order: one after the other here, or all at once by submitit."""
+    if launcher == "here":
+        for i, (value, seed) in enumerate(jobs):
+            if progress:
+                print(f"eps {value:g}, seed {seed} ({i + 1} of {len(jobs)})", flush=True)
+            yield job(value, seed)
+        return
+    executor = submitit_executor(launcher, out / "jobs", "waterbed-sweep")
+    submitted = executor.map_array(job, *zip(*jobs, strict=True))
+    for work in submitted:
+        yield work.result()
+
+
+def sweep_figure(points: Sequence[Point]) -> Figure:
+    """Figs 4 and 5 with what the paper leaves out: the invariant trace beside the log-variance."""
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    ((variance, invariant), (norm, epochs)) = figure.subplots(2, 2)
+    for ax, key, label in (
+        (variance, "weight_log_variance", "mean -log(F_ii + damping) [nats]"),
+        (invariant, "weight_rescaling_invariant_trace", "tr(D F D) [nats]"),
+    ):
+        for p in points:
+            e = p.measures[key]
+            ax.errorbar(p.eps, e.value, yerr=1.96 * e.stderr, fmt="o", color=f"C{p.seed % 10}", capsize=3)
+        ax.set(xlabel="eps of training", ylabel=label)
+    invariant.set_yscale("log")
+    variance.set_title("Log-variance of the weights (Fig. 4)", fontsize=10)
+    invariant.set_title("The same question, unchanged by rescaling of layers", fontsize=10)
+    for p in points:
+        norm.plot(p.eps, p.weight_norms[-1], "o", color=f"C{p.seed % 10}")
+    norm.set(xlabel="eps of training", ylabel="|w| after training")
+    norm.set_title("Weight norm (Fig. 5)", fontsize=10)
+    first = min(p.seed for p in points)
+    for p in points:
+        if p.seed == first:
+            epochs.plot(range(1, len(p.weight_norms) + 1), p.weight_norms, marker=".", label=f"eps {p.eps:g}")
+    epochs.set(xlabel="epoch", ylabel="|w|")
+    epochs.set_title(f"Weight norm during training (seed {first})", fontsize=10)
+    epochs.legend(frameon=False, fontsize=8)
+    for ax in figure.axes:
+        ax.grid(alpha=0.3)
+    return figure

@@ -1,0 +1,88 @@
+"""The file of a long comparison: one fine-tuning a line, kept as it finishes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from waterbed.data.images import TensorImages
+from waterbed.errors import UsageError
+from waterbed.files import make_folder, write_atomic
+
+FINGERPRINTED_IMAGES = 256
+
+
+class RowsFile:
+    """Fine-tunings that are done, found again by what they were asked to be; in memory only if ``path`` is None.
+
+    What other settings left in the file stays there: one file may hold several modes, networks and tasks.
+
+    Raises :class:`UsageError` if the file is not one of these.
+    """
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.path = None if path is None else Path(path).expanduser()
+        self.rows: dict[str, dict[str, Any]] = {}
+        if self.path is None:
+            return
+        make_folder(self.path.parent)
+        if self.path.exists():
+            self.rows = self._read(self.path)
+
+    def find(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of a fine-tuning with these settings, if it is done."""
+        return self.rows.get(_key(asked))
+
+    def add(self, asked: dict[str, Any], row: dict[str, Any]) -> None:
+        """Keep a row; the file is replaced as a whole, with what other processes have added to it meanwhile."""
+        self.rows[_key(asked)] = row
+        if self.path is None:
+            return
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            if self.path.exists():
+                self.rows = self._read(self.path) | self.rows
+            lines = [json.dumps({"asked": json.loads(key), "row": row}) + "\n" for key, row in self.rows.items()]
+            write_atomic(self.path, "".join(lines).encode())
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, dict[str, Any]]:
+        try:
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            return {_key(line["asked"]): line["row"] for line in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{str(path)!r} holds no rows of a transfer ({type(error).__name__}); name another file, or remove it"
+            ) from error
+
+
+def data_fingerprint(data: Any) -> dict[str, Any]:
+    """Name, counts and a hash of the images and labels: two sets of one name are told apart.
+
+    Images in memory are hashed whole; of files read when needed, some, and every file's name and size.
+    """
+    digest = hashlib.sha256()
+    for part in (data.train, data.test):
+        if isinstance(part, TensorImages):
+            digest.update(part.images.contiguous().numpy().tobytes() + part.labels.numpy().tobytes())
+            continue
+        for path, label in getattr(part, "files", ()):
+            digest.update(f"{path.name} {path.stat().st_size} {label}".encode())
+        for i in torch.linspace(0, len(part) - 1, min(FINGERPRINTED_IMAGES, len(part))).long().tolist():
+            x, y = part[i]
+            digest.update(torch.as_tensor(x).contiguous().numpy().tobytes() + str(int(y)).encode())
+    return {
+        "name": str(data.name),
+        "train": len(data.train),
+        "test": len(data.test),
+        "classes": [str(c) for c in data.classes],
+        "images": digest.hexdigest()[:16],
+    }
+
+
+def _key(asked: dict[str, Any]) -> str:
+    return json.dumps(asked, sort_keys=True, default=repr)

@@ -1,0 +1,174 @@
+"""transfer: several backbones, several target tasks, several seeds, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from waterbed.attacks.pgd import PGD
+from waterbed.data.images import stack
+from waterbed.data.load import load_dataset
+from waterbed.errors import UsageError, UsageTypeError, check_count
+from waterbed.evaluation.accuracy import evaluate
+from waterbed.information.bounds import fisher_bounds
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.progress import Progress
+from waterbed.training.run_folder import Run
+from waterbed.transfer_learning.cached import Caches
+from waterbed.transfer_learning.finetune import cached_trunk, check_settings, finetune, score_cached
+from waterbed.transfer_learning.modes import fingerprint
+from waterbed.transfer_learning.records import RowsFile, data_fingerprint
+from waterbed.transfer_learning.table import TransferTable
+
+
+def transfer(
+    models: Mapping[str, FeatureClassifier],
+    targets: Sequence[Any],
+    mode: int | str = 0,
+    seeds: Sequence[int] = (0, 1, 2),
+    root: str | Path | None = None,
+    progress: bool = False,
+    *,
+    num_train: int | None = None,
+    attacks: Sequence[PGD] = (),
+    num_attacked: int = 500,
+    num_bounded: int = 0,
+    keep: str | Path | None = None,
+    **settings: Any,
+) -> TransferTable:
+    """Fine-tune every model on every target and evaluate on its test set (Table 1's layout).
+
+    Args:
+        models: name -> source network.
+        targets: names or folders for ``load_dataset`` (brought to each model's image size and channels), or data
+            objects, used as they are.
+        mode: of :func:`finetune`.
+        seeds: one fine-tuning each; of solver="logistic", which has no randomness, one in all.
+        root: where named data sets lie.
+        num_train: at most so many training images of each target, the same for all models and seeds.
+        attacks: also attack ``num_attacked`` test images of each fine-tuned model: does the robustness survive?
+        num_bounded: also set both sides of Lemma 5.1 (:func:`waterbed.fisher_bounds`), on so many test images, beside.
+        keep: a file that takes every row as it is done and gives back those that are: a stopped comparison goes on.
+        settings: anything else :func:`finetune` takes.
+
+    Raises:
+        UsageError: no models, targets or seeds; targets that cannot be loaded.
+    """
+    if not isinstance(models, Mapping) or isinstance(targets, str):
+        raise UsageTypeError(
+            "models must be a dict of name -> model, and targets a list; write {'robust': model}, ['digits']"
+        )
+    seeds = [int(seed) for seed in seeds]
+    if settings.get("solver") == "logistic":
+        seeds = seeds[:1]  # it has no randomness: more seeds would be the same number again
+    if not models or not targets or not seeds:
+        raise UsageError(
+            f"models, targets and seeds have {len(models)}, {len(targets)} and {len(seeds)} entries; pass one or more"
+        )
+    names = [str(t) if isinstance(t, str | Path) else t.name for t in targets]
+    if len(set(names)) < len(names):
+        raise UsageError(f"targets has {max(names, key=names.count)!r} twice; name each once")
+    check_count("num_bounded", num_bounded, at_least=0)
+    check_count("num_attacked", num_attacked)
+    check_settings(settings)
+    kept = RowsFile(keep)
+    # Everything is loaded before anything is trained, so that a wrong name costs nothing.
+    load = target_loader(root)
+    loaded = {
+        (label, name): load(model, target) if isinstance(target, str | Path) else target
+        for label, target in zip(names, targets, strict=True)
+        for name, model in models.items()
+    }
+    short = {label: str(loaded[label, next(iter(models))].name) for label in names}
+    if len(set(short.values())) < len(short):
+        short = {label: label for label in names}  # folders of one name in different places
+    if num_train is not None:
+        loaded = {key: data.take(num_train, len(data.test)) for key, data in loaded.items()}
+    table = TransferTable()
+    total = len(models) * len(targets) * len(seeds)
+    with Progress("transfer", total, progress) as shown:
+        for label in names:
+            for name, model in models.items():
+                data = loaded[label, name]
+                source = {"source": fingerprint(model), "data": data_fingerprint(data)}
+                # The trunk is run when the first row asks for it, and the rate chosen once for a backbone and a task.
+                trunk = cache(partial(cached_trunk, model, data, mode, seed=seeds[0], **_cached(settings)))
+                chosen = dict(settings)
+                for seed in seeds:
+                    asked = {**source, "mode": str(mode), "seed": seed, "first_seed": seeds[0], "settings": settings}
+                    asked |= {"attacks": attacks, "num_attacked": num_attacked if attacks else 0, "bounds": num_bounded}
+                    row = kept.find(asked)
+                    if row is None:
+                        run = finetune(model, data, mode, seed=seed, caches=trunk(), progress=False, **chosen)
+                        row = {"model": name, "target": short[label], **_row(run, mode, seed, data, trunk())}
+                        row |= _under_attack(run.model, data, attacks, num_attacked)
+                        row |= _bounds(run.model, data, num_bounded) | {"history": run.history}
+                        kept.add(asked, row)
+                    chosen["lr"] = row["lr"]
+                    table.rows.append({**row, "model": name, "target": short[label]})
+                    shown.advance(message=f"{short[label]}, {name}: {row['accuracy']:.2f} %")
+    return table
+
+
+def _row(run: Run, mode: int | str, seed: int, data: Any, caches: Caches | None) -> dict[str, Any]:
+    """Accuracy on the test set, and at which rate it was trained."""
+    score = evaluate(run.model, data.test) if caches is None else score_cached(run.model, mode, data, caches)
+    return {
+        "mode": mode,
+        "seed": seed,
+        "accuracy": float(score.clean),
+        "low": score.clean.low,
+        "high": score.clean.high,
+        "mean_per_class": score.mean_per_class,
+        "metric": getattr(data, "metric", "top-1"),
+        "n": score.n,
+        "lr": run.config["lr"],
+    }
+
+
+def _under_attack(model: nn.Module, data: Any, attacks: Sequence[PGD], num_samples: int) -> dict[str, float]:
+    """Robust accuracy by the attack's name."""
+    if not attacks:
+        return {}
+    return {name: float(a) for name, a in evaluate(model, data.test, attacks, num_samples=num_samples).robust.items()}
+
+
+def _bounds(model: FeatureClassifier, data: Any, num_samples: int) -> dict[str, float]:
+    """Both sides of Lemma 5.1's two true forms, in nats/pixel^2, each with its standard error."""
+    if num_samples == 0:
+        return {}
+    found = fisher_bounds(model, stack(data.test, num_samples)[0])
+    sides = {"labels": found.labels, "labels_bound": found.labels_bound}
+    sides |= {"noisy_logits": found.noisy_logits, "features": found.features}
+    return {f"fisher_{k}{part}": v for k, e in sides.items() for part, v in (("", e.value), ("_stderr", e.stderr))}
+
+
+def _cached(settings: dict[str, Any]) -> dict[str, Any]:
+    """What of finetune's settings says how to cache."""
+    return {key: settings[key] for key in ("augment", "views", "cache") if key in settings}
+
+
+def load_for(model: nn.Module, name_or_folder: str | Path, root: str | Path | None = None) -> Any:
+    """``load_dataset`` in the image size and channels that ``model`` was trained with."""
+    return target_loader(root)(model, name_or_folder)
+
+
+def target_loader(root: str | Path | None = None) -> Callable[[nn.Module, str | Path], Any]:
+    """:func:`load_for` that reads a set once for all networks of one image shape."""
+
+    @cache
+    def load(name_or_folder: str | Path, shape: tuple[int, int, int] | None) -> Any:
+        size = {} if shape is None else {"size": shape[1], "channels": shape[0]}
+        return load_dataset(name_or_folder, root, **size)
+
+    def load_in_its_shape(model: nn.Module, name_or_folder: str | Path) -> Any:
+        shape = getattr(model, "input_shape", None)
+        if shape is not None and shape[1] != shape[2]:
+            raise UsageError(f"model.input_shape={shape} is not square; load the target yourself and pass it as data")
+        return load(name_or_folder, shape)
+
+    return load_in_its_shape

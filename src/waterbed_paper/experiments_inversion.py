@@ -1,0 +1,123 @@
+"""The experiments on inversion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from waterbed.data.images import ImageData, stack
+from waterbed.files import make_folder
+from waterbed.information.weight_fisher import WeightFisher
+from waterbed.information.weight_noise import WeightNoise
+from waterbed.inversion.invert import invert, invert_modes
+from waterbed.inversion.study import THRESHOLDS, convergence, convergence_record
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.plots import image_grid, save_figure
+from waterbed_paper.experiments import load_data, opened
+from waterbed_paper.graph import Place, experiment
+
+INVERTING = ("steps", "optimizer", "precision", "seed")
+
+
+@experiment(version=2)
+def inversions(place: Place, config: dict[str, Any]) -> dict[str, Any]:
+    """Invert test images in all modes (Figs 1 and 9), and images of another task; pictures beside the numbers."""
+    model, data = opened(place, config), load_data(place, config)
+    noise = WeightNoise(_fisher(model, data, config), config["beta"], config["prior_variance"])
+    found: dict[str, Any] = {"noise_size": noise.relative_size()}
+    tasks = {"own": data}
+    if config["elsewhere"] is not None:
+        shape = {"size": data.shape[1], "channels": data.shape[0]}
+        tasks["elsewhere"] = load_data(place, {"data": config["elsewhere"], **shape})
+    for label, task in tasks.items():
+        images, _ = stack(task.test, min(config["images"], len(task.test)))
+        results = invert_modes(model, images, noise, **{key: config[key] for key in INVERTING})
+        for mode, result in results.items():
+            found[f"{label}/{mode}"] = {
+                "loss": (result.final_clean_losses / result.scale).tolist(),
+                "identified": result.identified().tolist(),
+                **{key: value.tolist() for key, value in result.similarity().items()},
+            }
+        grey = replace(results["plain"], images=torch.full_like(images, 0.5))
+        found[f"{label}/grey_ssim"] = grey.similarity()["ssim"].tolist()
+        rows = {"original": images, **{mode: r.images for mode, r in results.items()}}
+        picture = place.out / "pictures" / f"{config['file'].removesuffix('.safetensors')}-{label}.png"
+        make_folder(picture.parent)
+        save_figure(image_grid({k: v[: config["shown"]] for k, v in rows.items()}), picture)
+        found[f"{label}/picture"] = picture.name
+    return found
+
+
+def _fisher(model: FeatureClassifier, data: ImageData, config: dict[str, Any]) -> WeightFisher:
+    train, _ = stack(data.train, min(config["num_samples"], len(data.train)))
+    return WeightFisher(model, train)
+
+
+@experiment(version=1)
+def noise_sizes(place: Place, config: dict[str, Any]) -> dict[str, Any]:
+    """Fig. 1 with noise of other sizes drawn once: similarity to the original by beta."""
+    model, data = opened(place, config), load_data(place, config)
+    fisher = _fisher(model, data, config)
+    images, _ = stack(data.test, min(config["images"], len(data.test)))
+    found = {}
+    for beta in config["other_betas"]:
+        noise = WeightNoise(fisher, beta, config["prior_variance"])
+        result = invert(model, images, "variational", noise, **{key: config[key] for key in INVERTING})
+        found[f"{beta:g}"] = {"noise_size": noise.relative_size(), "ssim": result.similarity()["ssim"].tolist()}
+    return found
+
+
+@experiment(version=1)
+def inversions_by_eps(place: Place, config: dict[str, Any]) -> dict[str, Any]:
+    """Fig. 9 as the paper draws it: the same test images inverted by the networks of every eps, a row each."""
+    data = load_data(place, config)
+    images, _ = stack(data.test, min(config["shown"], len(data.test)))
+    rows, found = {"original": images}, {}
+    for name, file in config["files"].items():
+        result = invert(opened(place, {"file": file}), images, **{key: config[key] for key in INVERTING})
+        rows[name], found[name] = result.images, {"ssim": result.similarity()["ssim"].tolist()}
+    picture = place.out / "pictures" / f"{config['name']}-by-eps.png"
+    make_folder(picture.parent)
+    save_figure(image_grid(rows), picture)
+    return {"picture": picture.name, "rows": found}
+
+
+@experiment(version=1)
+def convergence_study(place: Place, config: dict[str, Any]) -> dict[str, Any]:
+    """Fig. 2: every arm with the step size that suits it."""
+    model, data = opened(place, config), load_data(place, config)
+    held = 8
+    both, _ = stack(data.test, min(config["images"] + held, len(data.test)))
+    curves = convergence(
+        model,
+        _fisher(model, data, config),
+        both[held:],
+        both[:held],
+        betas=config["betas"],
+        prior_variance=config["prior_variance"],
+        seeds=tuple(range(config["seeds"])),
+        steps=config["steps"],
+        precision=config["precision"],
+    )
+    plain = curves[0]
+    record = convergence_record(curves)
+    for row, curve in zip(record, curves, strict=True):
+        # By seed: log ratio of the last losses, and ratio of the steps to 1.05 times the loss at which plain ends.
+        for kind, name in (("clean_losses", "clean"), ("losses", "objective")):
+            ends = (getattr(plain, kind)[:, -1] / getattr(curve, kind)[:, -1]).log().mean(1)
+            row[f"gain_{name}"] = ends.tolist()
+        target = plain.clean_losses[:, -1:] * 1.05
+        total = curve.clean_losses.shape[1] - 1
+        steps = [_first(c.clean_losses, target, total) for c in (plain, curve)]
+        row["speed_up"] = (steps[0].log() - steps[1].log()).mean(1).exp().tolist()
+    return {"arms": record, "thresholds": list(THRESHOLDS)}
+
+
+def _first(losses: Tensor, target: Tensor, total: int) -> Tensor:
+    """Steps (seeds, B), at least 1, to a loss of at most the target; the number of all steps where it is never there,
+    which favours the slower arm."""
+    reached = losses <= target
+    return torch.where(reached.any(1), reached.to(torch.uint8).argmax(1), total).clamp_min(1).double()

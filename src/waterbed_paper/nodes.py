@@ -1,0 +1,139 @@
+"""All nodes of a scale: which experiments there are, on what, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from waterbed_paper import experiments as do
+from waterbed_paper import experiments_inversion as inverting
+from waterbed_paper import small
+from waterbed_paper.graph import Node
+from waterbed_paper.scale import Network, Scale, Source
+
+EVALUATED = 2000
+WEIGHTS_ABOUT_DATA = {"linear": 0, "one-hidden-layer": 4}
+TUNING = ("batch_size", "weight_decay", "schedule", "milestones", "nesterov", "attack_eps", "bounds")
+
+
+def nodes(scale: Scale) -> list[Node]:
+    """Every experiment of the scale, each after what it needs."""
+    found = [Node("example-3.3", small.example_3_3, {"size": 20, "images": 200, "seed": 0}, seconds=1)]
+    for name, hidden in WEIGHTS_ABOUT_DATA.items():
+        config = {"hidden": hidden, "eps": 0.5, "seeds": 5, "train": 150, "examples": 30, "weight_decay": 1e-3}
+        found.append(Node(f"dataset-fisher/{name}", small.dataset_fisher, config, seconds=40 if hidden else 1))
+    found += _of_dimensions(scale)
+    for source in scale.sources:
+        for network in source.networks():
+            found += _of_network(scale, source, network)
+        found += _inversions_by_eps(scale, source)
+        found += _distances(scale, source)
+    return found
+
+
+def _of_dimensions(scale: Scale) -> Iterator[Node]:
+    if scale.dimension is not None:
+        d = asdict(scale.dimension)
+        sizes, seeds, minutes = (d.pop(key) for key in ("sizes", "seeds", "minutes"))
+        for size in sizes:
+            for seed in range(seeds):
+                config = {**d, "size": size, "seed": seed}
+                yield Node(anisotropy(scale, size, seed), small.anisotropy, config, seconds=60 * minutes)
+
+
+def anisotropy(scale: Scale, size: int, seed: int) -> str:
+    """The id of the node of a small network trained at one size of images."""
+    return f"anisotropy/{scale.dimension.data}/size-{size}/seed-{seed}"  # type: ignore[union-attr]
+
+
+def of(kind: str, network: Network, *rest: str) -> str:
+    """The id of a network's node."""
+    return "/".join((kind, network.name, *rest))
+
+
+def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node]:
+    data = {key: getattr(source, key) for key in ("data", "size", "train", "test")}
+    config: dict[str, Any] = {"file": network.file, **data}
+    training = {
+        key: getattr(source, key) for key in (*do.TRAINING, "milestones", "model", "stem", "width", "attack_steps")
+    }
+    training |= {"objective": network.objective, "eps": network.eps, "seed": network.seed}
+    training["precision"] = scale.precision
+    passes = 1 if network.eps == 0 or network.objective == "gaussian-noise" else 1 + source.attack_steps
+    trained = of("network", network)
+    seconds = 60 * source.minutes * passes
+    yield Node(trained, do.network, {**config, **training}, seconds=seconds)
+
+    def then(kind: str, function: Any, more: dict[str, Any], minutes: float) -> Node:
+        return Node(of(kind, network), function, {**config, **more}, (trained,), 60 * minutes)
+
+    evaluated = {"evaluated_eps": source.evaluated_eps, "evaluated": EVALUATED}
+    yield then("accuracy", do.accuracy, evaluated, source.minutes / 4)
+    i = scale.inversions
+    noise = {"beta": i.beta, "prior_variance": i.prior_variance}
+    yield then("measures", do.measures, {"measured": scale.measured_of(source), **noise}, source.minutes)
+    eps = {"ratio_eps": (*do.RATIO_EPS, source.robust), "attack_eps": 0.05}
+    # Its claims are about images, so one seed is enough, but for the one that compares trainings with noise.
+    compared = {float(eps): seeds for eps, seeds in source.gaussian_noise.items()}.get(network.eps, 0)
+    if network.seed < max(1, compared):
+        yield then("theory", do.theory, {"images": 50, "attacked": 300, **eps}, source.minutes / 2)
+    if network.objective in ("standard", "adversarial"):
+        yield then("features", do.features, {"num_samples": 1000}, 0.3)
+        if source.inverted:
+            more = {key: getattr(i, key) for key in ("images", "shown", "steps", "optimizer", "num_samples")}
+            more |= {"precision": i.precision, "elsewhere": i.elsewhere, "seed": network.seed, **noise}
+            yield then("inversions", inverting.inversions, more, i.minutes)
+            if network.eps in (0.0, source.robust):
+                more = {key: value for key, value in more.items() if key not in ("shown", "elsewhere", "beta")}
+                more["other_betas"] = i.other_betas
+                yield then("noise-sizes", inverting.noise_sizes, more, i.minutes * len(i.other_betas) / 6)
+            if network.seed == 0 and network.eps in i.convergence_eps:
+                more = {key: getattr(i, f"convergence_{key}") for key in ("images", "steps", "seeds", "betas")}
+                more |= {"num_samples": i.num_samples, "prior_variance": i.prior_variance, "precision": i.precision}
+                yield then("convergence", inverting.convergence_study, more, 2 * i.minutes)
+        yield from _fine_tunings(scale, network, trained)
+
+
+def _inversions_by_eps(scale: Scale, source: Source) -> Iterator[Node]:
+    """The networks of the first seed, adversarially trained or standard."""
+    if source.inverted and len(source.eps) > 2:
+        trained = {n.eps: n for n in source.networks() if n.objective in ("standard", "adversarial") and n.seed == 0}
+        config: dict[str, Any] = {key: getattr(source, key) for key in ("name", "data", "size", "train", "test")}
+        config["files"] = {f"eps {eps:g}" if eps else "standard": n.file for eps, n in sorted(trained.items())}
+        config |= {key: getattr(scale.inversions, key) for key in ("shown", "steps", "optimizer", "precision")}
+        needs = tuple(of("network", n) for n in trained.values())
+        seconds = 60 * scale.inversions.minutes * len(trained) / 6
+        yield Node(
+            f"inversions-by-eps/{source.name}", inverting.inversions_by_eps, {**config, "seed": 0}, needs, seconds
+        )
+
+
+def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node]:
+    t = scale.transfers
+    if network.eps not in t.eps:
+        return
+    source = scale.source(network.source)
+    for mode, seeds in scale.modes_of(source).items():
+        if network.seed >= seeds:
+            continue
+        for target in t.targets:
+            if target == source.data:
+                continue
+            config = {"file": network.file, "data": target, "mode": mode, "seed": network.seed, "train": t.train}
+            config |= {"epochs": t.epochs[mode], "augment": t.augment.get(mode, "none"), "lr": t.lr.get(mode, ())}
+            config |= {key: getattr(t, key) for key in TUNING}
+            yield Node(
+                of("transfer", network, target, f"mode-{mode}"), do.fine_tuning, config, (trained,), 60 * t.minutes
+            )
+
+
+def _distances(scale: Scale, source: Source) -> Iterator[Node]:
+    """By the standard network of the first seed, which the page names."""
+    network = next(source.networks())
+    for target in scale.transfers.targets:
+        if target != source.data:
+            config = {"file": network.file, "pair": (source.data, target), "num_samples": 5000}
+            yield Node(
+                f"distance/{source.name}/{target}", do.distance, config, (of("network", network),), 3 * source.minutes
+            )

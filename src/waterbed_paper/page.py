@@ -1,0 +1,191 @@
+"""The page of a reproduction: verdicts on every claim with their evidence, figures and tables beside the published
+ones, and what was not run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.reporting.page import Section, Table, write_page
+from waterbed_paper.claims import VERDICTS, Claim
+from waterbed_paper.figures import FIGURES
+from waterbed_paper.found import Found
+from waterbed_paper.judge import Judged
+from waterbed_paper.page_claims import claims_section, in_short
+from waterbed_paper.published import slips
+from waterbed_paper.tables import CLAIMS_OF, NOT_RUN, rerun, setting, tables
+
+TITLE = "Adversarial training reduces information and improves transferability: a reproduction"
+PAPER = (
+    'The paper: Terzi, Achille, Maggipinto and Susto, "Adversarial Training Reduces Information and Improves '
+    'Transferability", AAAI 2021.'
+)
+WORDS = "DIR in the commands is a new folder, or that of this page for what was not run there"
+DATA_NOTE = "data.txt"  # beside the page, if its data are not the official sets: what the page is to say of them
+
+
+def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) -> Path:
+    """Write ``out``/index.html, its figures as ``out``/figures/NAME.png and the verdicts as ``out``/summary.json.
+
+    Args:
+        found: the results.
+        judged: every claim with its evidence, of :func:`waterbed_paper.judge.judge`.
+        out: the folder.
+    """
+    out = make_folder(out)
+    figures = _figures(found, make_folder(out / "figures"))
+    shown = tables(found)
+    environment = _environment(found)
+    sections = [
+        in_short(judged, len(found.graph.missing())),
+        claims_section(judged, _where_to_look({s.id: s.title for s in (*figures, *shown)})),
+        Section("Figures", [_words(found)], sections=figures, id="figures"),
+        Section(
+            "Tables",
+            [
+                "Published numbers are the printed ones, to two digits after the point. A dash: not in the paper. "
+                f"{_words(found)}"
+            ],
+            sections=shown,
+            id="tables",
+        ),
+        _slips(),
+        _scale(found, out / DATA_NOTE),
+        _not_run(found),
+    ]
+    write_page(
+        out / "index.html", TITLE, f"Scale {found.scale.name}: {found.scale.about} {PAPER}", sections, environment
+    )
+    write_atomic(out / "summary.json", to_json(_summary(found, judged, environment)).encode())
+    return out / "index.html"
+
+
+def _words(found: Found) -> str:
+    place = found.graph.place
+    data = "; DATA is the folder of the data sets" if place.root is not None else ""
+    kept = "; NETWORKS is the folder of the networks that were trained for it" if place.networks is not None else ""
+    return f"{WORDS}{data}{kept}."
+
+
+def _where_to_look(titles: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Claim -> name -> anchor of the figures and tables that speak to it."""
+    see: dict[str, dict[str, str]] = {}
+    behind = {drawing.name: drawing.claims for drawing in FIGURES}
+    behind |= {f"table-{number}": claims for number, claims in CLAIMS_OF.items()}
+    for anchor, claims in behind.items():
+        for claim in claims if anchor in titles else ():
+            see.setdefault(claim, {})[titles[anchor].split(":")[0]] = anchor
+    return see
+
+
+def _figures(found: Found, folder: Path) -> list[Section]:
+    sections = []
+    for drawing in FIGURES:
+        pictures = drawing.pictures(found, folder)
+        if drawing.extra and not pictures:
+            continue
+        there = any(id.startswith(drawing.only) for id in found.graph.nodes)
+        text = [drawing.published]
+        if not pictures:
+            text.append("Ours: not run." if there else "Ours: not run; this scale has no experiment for it.")
+        command = rerun(found, drawing.only) if there else ""
+        sections.append(Section(drawing.title, text, pictures=pictures, id=drawing.name, command=command))
+    return sections
+
+
+def _slips() -> Section:
+    rows = [[slip.where, slip.says, slip.evidence] for slip in slips()]
+    table = Table(
+        "Where the paper contradicts itself, or a formula is not what it stands for",
+        ["where", "what it says", "what speaks against it"],
+        rows,
+        True,
+    )
+    return Section("The paper's own slips", tables=[table], id="slips")
+
+
+def _scale(found: Found, note: Path) -> Section:
+    scale = found.scale
+    rows = []
+    for s in scale.sources:
+        kinds = {"adversarial (0: standard)": s.seeds, "TRADES": s.trades, "Gaussian noise": s.gaussian_noise}
+        trained = "; ".join(f"{kind}: {_counts(seeds)}" for kind, seeds in kinds.items() if seeds)
+        rows.append([s.name, setting(s), trained, _counts(scale.modes_of(s)), f"{scale.measured_of(s)}"])
+    columns = ["source", "how it is trained", "eps (number of seeds)", "modes (seeds)", "images measured"]
+    t, i = scale.transfers, scale.inversions
+    targets = ", ".join(t.targets) or "none"
+    text = [
+        f"Targets: {targets}. Inversions of {i.images} images, {i.steps} steps of {i.optimizer}; their convergence on "
+        f"{i.convergence_images} images from {i.convergence_seeds} starts, {i.convergence_steps} steps of gradient "
+        "descent.",
+        *([note.read_text(encoding="utf-8").strip()] if note.is_file() else []),
+    ]
+    return Section("What this scale runs", text, [Table("Sources", columns, rows, wrap=True)], id="scale")
+
+
+def _counts(seeds: dict[str, int]) -> str:
+    return ", ".join(f"{key} ({n})" for key, n in seeds.items()) or "none"
+
+
+def _not_run(found: Found) -> Section:
+    missing = found.graph.missing()
+    if not missing:
+        text = ["Every experiment of this scale was run."]
+    else:
+        text = [f"{len(missing)} of {len(found.graph.nodes)} experiments of this scale were not run."]
+    every, lacking = (Counter(id.split("/")[0] for id in ids) for ids in (found.graph.nodes, missing))
+    rows = [[kind, n - lacking[kind], lacking[kind]] for kind, n in every.items()]
+    table = Table("Experiments by kind", ["kind", "run", "not run"], rows)
+    folded = {f"The {len(missing)} that were not run": missing} if missing else {}
+    command = rerun(found, [*lacking]) if missing else ""
+    return Section("What was not run", text, [table], id="not-run", command=command, folded=folded)
+
+
+def _environment(found: Found) -> dict[str, Any]:
+    """Of all experiments together, as each recorded it: every value that there was."""
+    values: dict[str, dict[str, None]] = {}
+    seconds = 0.0
+    for id in found.graph.nodes:
+        if found.graph.result(id) is not None:
+            record = json.loads(found.graph.file(id).read_text())
+            seconds += record.get("seconds") or 0.0  # unknown for results taken over
+            for key, value in record.get("environment", {}).items():
+                values.setdefault(key, {})[str(value)] = None
+    joined: dict[str, Any] = {key: "; ".join(several) for key, several in values.items()}
+    spent = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    spent += " in all, without what results taken over had cost"
+    return joined | {"experiments": spent} if joined else {"experiments": NOT_RUN}
+
+
+def _summary(found: Found, judged: Sequence[Judged], environment: dict[str, Any]) -> dict[str, Any]:
+    counts = Counter(j.verdict for j in judged)
+    return {
+        "scale": found.scale.name,
+        "about": found.scale.about,
+        "counts": {v: counts[v] for v in VERDICTS},
+        "claims": [_record(j.claim, j) for j in judged],
+        "not_run": found.graph.missing(),
+        "environment": environment,
+    }
+
+
+def _record(claim: Claim, j: Judged) -> dict[str, Any]:
+    evidence = [
+        {key: getattr(e, key) for key in ("label", "value", "low", "high", "n", "over", "beside")}
+        | {"verdict": v, "counts": counts}
+        for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
+    ]
+    return {
+        "id": claim.id,
+        "where": claim.where,
+        "identity": claim.identity,
+        "reading": claim.reading,
+        "sentence": claim.sentence,
+        "mark": claim.holds_above,
+        "verdict": j.verdict,
+        "evidence": evidence,
+    }

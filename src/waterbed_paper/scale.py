@@ -1,0 +1,269 @@
+"""A scale of reproduction: which networks, tasks and settings; a TOML file each, the same code for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from waterbed.errors import UsageError, check_choice
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+SCALES = ("demo", "cpu", "gpu", "full")
+OBJECTIVES = ("adversarial", "trades", "gaussian-noise")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One training of a source: objective, eps (0 is standard training) and seed."""
+
+    source: str
+    objective: str
+    eps: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Such as "cifar10/eps-1/seed-0"."""
+        label = "standard" if self.eps == 0 else f"eps-{self.eps:g}"
+        kind = "" if self.objective in ("adversarial", "standard") else f"{self.objective}-"
+        return f"{self.source}/{kind}{label}/seed-{self.seed}"
+
+    @property
+    def file(self) -> str:
+        """Such as "cifar10-eps-1.safetensors"; the seed is named from 1 on."""
+        stem = self.name.removesuffix(f"/seed-{self.seed}").replace("/", "-")
+        return stem + (f"-seed-{self.seed}" if self.seed else "") + ".safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A task to train on, how, and at which eps.
+
+    Attributes:
+        name: in the results, and of the paper's row.
+        seeds: eps -> how many seeds, from 0 on; eps 0 is standard training.
+        trades, gaussian_noise: the same for the other objectives.
+        evaluated_eps: radii of the PGD-20 evaluation.
+        inverted: whether its networks are inverted, too.
+        larger_than: the source of the same task with a smaller network (Tables 3, 11 and 12).
+        measured, modes: as those of the scale and of its transfers, which they replace for this source.
+        minutes: an estimate: one epoch of standard training times the epochs, on two cores.
+    """
+
+    name: str
+    data: str
+    seeds: dict[str, int]
+    size: int | None = None
+    train: int | None = None
+    test: int | None = None
+    model: str = "resnet18"
+    stem: str = "cifar"
+    width: int = 64
+    epochs: int = 12
+    batch_size: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    milestones: tuple[int, ...] = ()
+    augment: str = "crop-flip"
+    attack_steps: int = 7
+    trades: dict[str, int] = field(default_factory=dict)
+    gaussian_noise: dict[str, int] = field(default_factory=dict)
+    evaluated_eps: tuple[float, ...] = (0.5, 1.0)
+    inverted: bool = True
+    larger_than: str | None = None
+    measured: int | None = None
+    modes: dict[str, int] | None = None
+    minutes: float = 1.0
+
+    def networks(self) -> Iterator[Network]:
+        """All trainings, standard first."""
+        for objective, seeds in zip(OBJECTIVES, (self.seeds, self.trades, self.gaussian_noise), strict=True):
+            for eps, count in sorted((float(e), n) for e, n in seeds.items()):
+                for seed in range(count):
+                    yield Network(self.name, objective if eps > 0 else "standard", eps, seed)
+
+    @property
+    def eps(self) -> list[float]:
+        """The eps of its adversarial trainings, 0 for the standard one."""
+        return sorted(float(e) for e in self.seeds)
+
+    @property
+    def robust(self) -> float:
+        """The eps of "the robust network" of the tables: 1 as in the paper, else the largest."""
+        return 1.0 if 1.0 in self.eps else max(self.eps)
+
+    def seeds_at(self, eps: float) -> int:
+        """How many seeds are trained at an eps."""
+        return next((n for e, n in self.seeds.items() if float(e) == eps), 0)
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """Fine-tuning: sources x targets x modes.
+
+    Attributes:
+        modes: mode -> how many source seeds it is run for.
+        eps: of the backbones; 0 is the standard one.
+        train: at most so many training images.
+        epochs, augment: by mode.
+        lr: by mode; of several the best on held-out images; the library's choice for modes that are not named.
+    """
+
+    targets: tuple[str, ...] = ()
+    modes: dict[str, int] = field(default_factory=dict)
+    eps: tuple[float, ...] = (0.0, 1.0)
+    train: int | None = None
+    epochs: dict[str, int] = field(default_factory=dict)
+    augment: dict[str, str] = field(default_factory=dict)
+    batch_size: int = 128
+    lr: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    milestones: tuple[int, ...] = ()
+    nesterov: bool = True
+    attack_eps: tuple[float, ...] = (0.25, 0.5)
+    bounds: int = 50
+    minutes: float = 1.0
+
+
+@dataclass(frozen=True)
+class Inversions:
+    """Pictures and convergence: images, steps, noise.
+
+    Attributes:
+        beta, prior_variance: of the noise in all modes and in the effective information.
+        other_betas: noise of these sizes is drawn once as well, for Fig. 1.
+        elsewhere: a task whose images are inverted too.
+    """
+
+    images: int = 16
+    shown: int = 8
+    steps: int = 500
+    optimizer: str = "adam"
+    beta: float = 1e-8
+    other_betas: tuple[float, ...] = (1e-10, 1e-9)
+    prior_variance: float = 1e-3
+    num_samples: int = 500
+    precision: str = "fp32"
+    elsewhere: str | None = None
+    convergence_images: int = 8
+    convergence_steps: int = 300
+    convergence_seeds: int = 2
+    convergence_betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
+    convergence_eps: tuple[float, ...] = (0.0, 1.0)
+    minutes: float = 1.0
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """Small standard networks on one task at several sizes of images, for what is said of the number of pixels.
+
+    Attributes:
+        sizes: sides of the images, each twice the one before.
+        images: test images behind the measure.
+        minutes: an estimate of one training, on two cores.
+    """
+
+    data: str
+    sizes: tuple[int, ...]
+    seeds: int = 3
+    train: int | None = None
+    test: int | None = None
+    model: str = "resnet10"
+    width: int = 16
+    epochs: int = 6
+    batch_size: int = 128
+    lr: float = 0.1
+    augment: str = "none"
+    images: int = 100
+    minutes: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Everything that a reproduction does.
+
+    Attributes:
+        about: one sentence for the page: how this differs from the paper.
+        sources: networks to train.
+        measured: images behind each measure.
+        dimension: for the claim about the number of pixels; None: not run.
+    """
+
+    name: str
+    about: str
+    sources: tuple[Source, ...]
+    transfers: Transfers = Transfers()
+    inversions: Inversions = Inversions()
+    dimension: Dimension | None = None
+    measured: int = 500
+    precision: str = "auto"
+
+    def source(self, name: str) -> Source:
+        """By its name."""
+        return next(source for source in self.sources if source.name == name)
+
+    def measured_of(self, source: Source) -> int:
+        """How many images are behind each measure of a source's networks."""
+        return self.measured if source.measured is None else source.measured
+
+    def modes_of(self, source: Source) -> dict[str, int]:
+        """Mode of fine-tuning -> how many of a source's seeds it is run for."""
+        return self.transfers.modes if source.modes is None else source.modes
+
+
+def read_scale(name_or_file: str | Path) -> Scale:
+    """A scale by its name, or from a TOML file of the same form.
+
+    Raises:
+        UsageError: an unknown name, a file that is not TOML, or a key that there is not.
+
+    >>> read_scale("demo").sources[0].data
+    'fashion-mini'
+    """
+    text = str(name_or_file)
+    if text.endswith(".toml"):
+        try:
+            content = Path(text).expanduser().read_text()
+        except OSError as error:
+            raise UsageError(f"scale={text!r} cannot be read ({error.strerror}); name a TOML file") from error
+        name = Path(text).stem
+    else:
+        if text not in SCALES:
+            known = ", ".join(map(repr, SCALES))
+            raise UsageError(f"scale={text!r} is unknown; choose one of {known}, or name a TOML file of your own")
+        content = resources.files("waterbed_paper").joinpath(f"scales/{text}.toml").read_text(encoding="utf-8")
+        name = text
+    try:
+        values = tomllib.loads(content)
+    except ValueError as error:
+        raise UsageError(f"scale={text!r} is not TOML ({error}); mend it") from error
+    parts = {"transfers": Transfers, "inversions": Inversions, "dimension": Dimension}
+    for key, kind in parts.items():
+        if key in values:
+            values[key] = _filled(kind, values[key], f"[{key}]", text)
+    values["sources"] = tuple(_filled(Source, s, "[[sources]]", text) for s in values.get("sources", []))
+    if not values["sources"]:
+        raise UsageError(f"scale={text!r} has no [[sources]]; add one")
+    return _filled(Scale, {"name": name, **values}, "the file", text)
+
+
+def _filled(kind: type, values: dict[str, Any], place: str, file: str) -> Any:
+    """An instance of a dataclass from TOML's values."""
+    known = {f.name: f for f in fields(kind)}
+    for key, value in values.items():
+        check_choice(f"scale={file!r}, {place}: the key", key, known)
+        if str(known[key].type).startswith("dict") and not isinstance(value, dict):
+            raise UsageError(f"{place} of scale={file!r} has {key} = {value!r}; give a table, as {{ name = value }}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise UsageError(f"{place} of scale={file!r} is incomplete ({error}); add what is missing") from error
