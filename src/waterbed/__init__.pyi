@@ -34,6 +34,7 @@ from .models.create import create_model as create_model
 from .models.features import extract_features as extract_features
 from .models.normalisers import check_normalisation as check_normalisation
 from .reporting.runs import report as report
+from .training.config import TrainConfig as TrainConfig
 from .training.fit import fit as fit
 from .training.objectives import TRADES as TRADES
 from .training.objectives import AdversarialTraining as AdversarialTraining

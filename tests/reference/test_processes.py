@@ -79,7 +79,7 @@ import torch
 atexit.register(lambda: os._exit(3) if torch.distributed.is_initialized() else None)
 from torch import nn
 import waterbed as wb
-from waterbed.engine import summed
+from waterbed.distributed import summed
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

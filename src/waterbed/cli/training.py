@@ -153,9 +153,10 @@ class Train:
         model = create_model(self.model, data.num_classes, self.stem, self.width, data.shape[0], self.seed)
         options = {name: getattr(self, name) for name in FIT_OPTIONS}
         if self.dry_run:
+            from waterbed.training.config import TrainConfig
             from waterbed.training.dry_run import dry_run
 
-            rows = dry_run(model, data, chosen, self.epochs, self.batch_size, self.precision)
+            rows = dry_run(model, data, chosen, TrainConfig(**options))
             print_rows(["what", "how much"], rows, f"{self.out} would be")
             return
         run = fit(model, data, chosen, self.out, seed=self.seed, notes={"source": source}, **options)

@@ -62,7 +62,7 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
     Shapes do not tell an activation or a pooling: ReLU, and max pooling after a 7 x 7 stem alone, are assumed.
 
-    >>> from waterbed.models import create_model
+    >>> from waterbed.models.create import create_model
     >>> model = create_model("resnet18", 5, width=4)
     >>> tensors = {**model.backbone.state_dict(), "fc.weight": model.head.weight}
     >>> infer_architecture(tensors) == model.architecture

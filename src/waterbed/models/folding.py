@@ -22,7 +22,7 @@ def folded(model: nn.Module, images: Tensor, dtype: torch.dtype | None = None) -
     exact but for rounding, and compared with ``model`` on ``images`` first. A network that torch.fx cannot trace (its
     path depends on values), or that has nothing to fold, is returned as it is.
 
-    >>> from waterbed.models import create_model
+    >>> from waterbed.models.create import create_model
     >>> model = create_model("resnet10", 10, width=4)
     >>> fast = folded(model, torch.rand(2, 3, 16, 16))()
     >>> any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())

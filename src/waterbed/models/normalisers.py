@@ -113,7 +113,7 @@ def check_normalisation(
         UsageError: images that do not fit the model or labels out of range.
         UsageTypeError: a model without normalisation inside.
 
-    >>> from waterbed.models import create_model
+    >>> from waterbed.models.create import create_model
     >>> model = create_model("resnet10", 10, width=2, seed=0)
     >>> check = check_normalisation(model, torch.rand(4, 3, 8, 8), [0, 1, 2, 3])
     >>> list(check.accuracies), check.current

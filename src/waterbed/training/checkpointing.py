@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
 from types import TracebackType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from waterbed.distributed import Engine
 from waterbed.errors import DivergenceError, StoppedError
 from waterbed.training.run_folder import RunFolder
 from waterbed.training.state import Job
 
+# Looking at the loss waits for the device, so not every batch does.
+STEPS_BETWEEN_READS = 50
 
-class Keeper:
+
+class Checkpointing:
     """Saves a :class:`Job` into its run folder (None keeps nothing); only the main process writes.
 
     Inside the context SIGTERM, as schedulers send it, does not kill: after the batch the state is saved and
@@ -30,7 +32,7 @@ class Keeper:
         self._saved = time.monotonic()
         self._asked = False
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> Checkpointing:
         self._main_thread = threading.current_thread() is threading.main_thread()
         if self._main_thread:  # no other may set handlers
             self._before = signal.signal(signal.SIGTERM, self._ask)
@@ -43,25 +45,34 @@ class Keeper:
     def _ask(self, *_: object) -> None:
         self._asked = True
 
-    def check(self, job: Job, loss: Tensor, epoch: int) -> None:
-        """Raise :class:`DivergenceError` if the loss is not finite; the weights that gave it go into diverged.pt."""
-        try:
-            check_finite(loss, epoch, job.meter.batches)
-        except DivergenceError:
+    def check_finite(self, job: Job) -> None:
+        """Raise :class:`DivergenceError` in every process if a loss was not finite in one; nothing good is overwritten,
+        the state of now goes into diverged.pt."""
+        first = job.meter.read()
+        anywhere = first is not None
+        if self.engine.processes > 1:
+            anywhere = bool(self.engine.sum(torch.tensor(float(anywhere))) > 0)
+        if anywhere:
             if self.folder is not None:
                 self.folder.save_state(job.snapshot(), "diverged.pt")
-            raise
+            raise diverged(job.epoch, first or job.meter.batches)
 
     def after_batch(self, job: Job) -> None:
-        """Save if it is time to, or stop if asked to; processes stop together."""
-        stop = self._asked
-        if self.engine.processes > 1:
-            stop = bool(self.engine.sum(torch.tensor(float(stop))) > 0)
-        if stop or time.monotonic() - self._saved > 60 * self.minutes:
+        """Every :data:`STEPS_BETWEEN_READS` batches look at the losses, save if it is time to, stop if asked to;
+        processes stop together."""
+        look = job.meter.batches % STEPS_BETWEEN_READS == 0
+        alone = self.engine.processes == 1
+        stop = self._asked and alone
+        if look and not alone:
+            stop = bool(self.engine.sum(torch.tensor(float(self._asked))) > 0)
+        due = stop or time.monotonic() - self._saved > 60 * self.minutes
+        if look or (due and alone):
+            self.check_finite(job)
+        if due and job.meter.read() is None:
             self._save(job)
         if stop:
-            kept = "its state is saved and the same call goes on from there" if self.folder else "nothing was saved"
-            raise StoppedError(f"asked to stop in epoch {job.epoch + 1} after batch {job.meter.batches}; {kept}")
+            saved = "its state is saved and the same call goes on from there" if self.folder else "nothing was saved"
+            raise StoppedError(f"asked to stop in epoch {job.epoch + 1} after batch {job.meter.batches}; {saved}")
 
     def after_epoch(self, job: Job, weights: nn.Module | None) -> None:
         """Save metrics, state, and the weights if they are the ones to keep."""
@@ -75,11 +86,8 @@ class Keeper:
         self._saved = time.monotonic()
 
 
-def check_finite(loss: Tensor, epoch: int, batches: int) -> None:
-    """Raise :class:`DivergenceError` unless the loss is finite."""
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise DivergenceError(
-            f"the loss is {value} in epoch {epoch + 1}, batch {batches + 1}; pass a lower lr (what was saved before is "
-            "kept)"
-        )
+def diverged(epoch: int, batch: int) -> DivergenceError:
+    """The error of a loss that is not finite after ``epoch`` finished epochs, in a batch counted from 1."""
+    return DivergenceError(
+        f"the loss is not finite in epoch {epoch + 1}, batch {batch}; pass a lower lr (what was saved before is kept)"
+    )

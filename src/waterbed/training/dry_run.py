@@ -15,32 +15,31 @@ from waterbed.data.images import batches, check_data
 from waterbed.devices import channels_last, seeded
 from waterbed.distributed import Engine
 from waterbed.models.classifier import FeatureClassifier
+from waterbed.training.config import TrainConfig
 from waterbed.training.fit import attacked_network
 from waterbed.training.objectives import Objective
 
 STEPS = 3
 
 
-def dry_run(
-    model: nn.Module, data: Any, objective: Objective, epochs: int, batch_size: int, precision: str = "auto"
-) -> list[list[Any]]:
+def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConfig) -> list[list[Any]]:
     """Rows (what, how much) for a table. The model is trained for three steps: use one made for this.
 
     The time is that of the median step times the number of steps; evaluations after epochs come on top.
     """
     check_data(data)
-    engine = Engine(precision)
+    engine = Engine(config.precision)
     model.to(engine.device)
-    steps = math.ceil(len(data.train) / (batch_size * engine.processes))
+    steps = math.ceil(len(data.train) / (config.batch_size * engine.processes))
     attacked = attacked_network(model, objective, data, engine)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
     if engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(engine.device)
     seconds: list[float] = []
-    order = torch.arange(len(data.train)).repeat(STEPS)[: STEPS * batch_size]
+    order = torch.arange(len(data.train)).repeat(STEPS)[: STEPS * config.batch_size]
     with seeded(0, engine.device), channels_last(model):
         model.train()
-        for x, y in batches(data.train, batch_size, order=order, num_classes=data.num_classes):
+        for x, y in batches(data.train, config.batch_size, order=order, num_classes=data.num_classes):
             began = time.perf_counter()
             x, y = engine.place(x.to(engine.device), model), y.to(engine.device)
             with engine.autocast():
@@ -57,11 +56,11 @@ def dry_run(
         ["images", f"{len(data.train):,} of {tuple(data.shape)}, {data.num_classes} classes"],
         ["logits of a batch", str(tuple(logits.shape))],
         ["parameters", f"{parameters:,}"],
-        ["steps", f"{steps:,} an epoch, {steps * epochs:,} in all"],
+        ["steps", f"{steps:,} an epoch, {steps * config.epochs:,} in all"],
         ["device, precision", f"{engine.device}, {engine.precision}, {engine.processes} process(es)"],
         ["peak memory", f"{_peak(engine.device) / 2**30:.2f} GiB"],
-        ["one step", f"{1000 * step:.0f} ms, {batch_size / step:.0f} images/s"],
-        ["training", f"{_duration(step * steps)} an epoch, {_duration(step * steps * epochs)} in all"],
+        ["one step", f"{1000 * step:.0f} ms, {config.batch_size / step:.0f} images/s"],
+        ["training", f"{_duration(step * steps)} an epoch, {_duration(step * steps * config.epochs)} in all"],
     ]
     if isinstance(model, FeatureClassifier):
         rows.insert(3, ["features", str(model.head.in_features)])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +21,32 @@ from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
 from waterbed.models.states import probe
 from waterbed.progress import Progress
-from waterbed.training.checkpointing import Keeper
+from waterbed.training.checkpointing import Checkpointing
+from waterbed.training.config import TrainConfig, documented
 from waterbed.training.objectives import TRADES, AdversarialTraining, Objective, Standard
 from waterbed.training.run_folder import Run, open_run
-from waterbed.training.state import Job, Settings
-from waterbed.training.trackers import Tracker, tracking
+from waterbed.training.state import Job
+from waterbed.training.trackers import tracking
 
 IMAGES_FOR_STATISTICS = 10_000
-FLOATS = ("lr", "momentum", "weight_decay", "validation", "ema")
 
 
+@documented
 def fit(
     model: nn.Module,
     data: Any,
     objective: Objective | None = None,
     out: str | Path | None = None,
     *,
-    epochs: int = 30,
-    batch_size: int = 128,
-    lr: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    schedule: str = "one-cycle",
-    milestones: Sequence[int] = (),
-    nesterov: bool = True,
-    augment: str = "auto",
-    validation: float = 0.0,
-    ema: float = 0.0,
-    watch: int = 1000,
-    seed: int = 0,
-    precision: str = "auto",
-    resume: str = "auto",
-    workers: int = 0,
-    checkpoint_minutes: float = 15.0,
-    trackers: Sequence[str | Tracker] = (),
-    progress: bool = True,
+    config: TrainConfig | None = None,
     trained: Iterable[nn.Module] | None = None,
     notes: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Run:
     """Train ``model`` in place and return the :class:`Run`.
+
+    A run killed at any moment goes on as if nothing had happened when the same call is made again. The caller's random
+    state is left alone, and the test set never chooses anything.
 
     Args:
         model: a :class:`FeatureClassifier` (its mean and std are set from the training images if it has
@@ -69,98 +55,80 @@ def fit(
         objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
             ``GaussianNoise(eps)``.
         out: the run folder; None writes nothing.
-        epochs, batch_size, lr, momentum, nesterov, weight_decay: of SGD with momentum.
-        schedule: "one-cycle" (rises to ``lr`` over 30 % of the steps, then falls as a cosine), "cosine", "step" (a
-            tenth after each of ``milestones``, epochs; by default 1/3 and 2/3 of them), "constant".
-        augment: "crop-flip", "crop", "none", or "auto": crops always, flips where the data says that a mirrored
-            image keeps its class.
-        validation: this fraction of the training images is held out, and the epoch that does best on them (under
-            the objective's attack, if it has one) is kept. 0 keeps the last epoch. The test set never chooses.
-        ema: decay per step of a moving average of weights and running statistics, which then is what is watched after
-            epochs and kept. It starts lower, as (1 + t) / (10 + t) at step t. 0 averages nothing.
-        watch: after each epoch, accuracies on that many held-out (else test) images go into the history; 0 for none.
-        seed: of data order, augmentation and attacks. The caller's random state is left alone.
-        precision: "auto" (bfloat16 where the hardware multiplies it, else fp32), "fp32", "bf16".
-        resume: "auto" continues ``out``, or returns its finished run; "never" refuses a folder that holds a run.
-        workers: processes that decode images, for sets too large for memory.
-        checkpoint_minutes: within a long epoch the state is saved that often; it always is after an epoch, and on
-            SIGTERM. A run killed at any moment goes on as if nothing had happened.
-        trackers: "tensorboard", "wandb", "mlflow", or objects with ``log(record, step)`` and ``close()``, that get
-            every epoch's record beside metrics.jsonl.
+        config: a :class:`waterbed.TrainConfig`; by default ``TrainConfig()``.
         trained: the modules to train; all by default. The others keep weights and running statistics.
         notes: more to record in the run's config.
+        settings: any field of :class:`waterbed.TrainConfig`, in place of the config's own:
+
+        {settings}
 
     Raises:
         UsageError: a wrong argument, data or folder; nothing already written is touched.
         DivergenceError: the loss is not finite; the state is in ``out``/diverged.pt.
         StoppedError: SIGTERM came; the state is saved.
+
+    >>> import waterbed as wb
+    >>> data = wb.load_dataset("digits")
+    >>> run = wb.fit(wb.create_model("resnet10", 10, width=4, in_channels=1), data, epochs=1, watch=0, progress=False)
+    >>> [record["epoch"] for record in run.history]
+    [1]
     """
-    settings = Settings(
-        epochs,
-        batch_size,
-        lr,
-        momentum,
-        weight_decay,
-        schedule,
-        augment,
-        validation,
-        watch,
-        seed,
-        tuple(milestones),
-        nesterov,
-        ema,
-    )
+    c = TrainConfig.of(config, settings)
     objective = Standard() if objective is None else objective
     if isinstance(objective, type) or not callable(objective) or not hasattr(objective, "config"):
         raise UsageTypeError(
             f"objective={objective!r} must be an objective, such as Standard() or TRADES(PGD(eps=1.0))"
         )
     check_data(data)
-    train, held_out = _split(len(data.train), validation, seed)
-    engine = Engine(precision)
+    train, held_out = _split(len(data.train), c.validation, c.seed)
+    engine = Engine(c.precision)
     model.to(engine.device)
     if isinstance(model, FeatureClassifier) and model.mean is None and trained is None:
         model.set_normalisation(*_channel_statistics(data, train))
     _check_fits(model, data)
-    config = {**run_config(model, data, objective, settings, engine), **(notes or {})}
-    steps = math.ceil(len(train) / (batch_size * engine.processes))
-    job = Job(model, trained, settings, steps, best=-math.inf)
-    augmented = augmentation(augment, data)
+    recorded = {**run_config(model, data, objective, c, engine), **(notes or {})}
+    steps = math.ceil(len(train) / (c.batch_size * engine.processes))
+    job = Job(model, trained, c, steps)
+    augmented = augmentation(c.augment, data)
     attacked = attacked_network(model, objective, data, engine)
     with (
-        open_run(out, config, resume, engine.is_main) as (folder, saved),
-        Keeper(folder, engine, checkpoint_minutes) as keeper,
-        tracking(trackers, folder.path if folder else None, config, engine.is_main) as track,
-        seeded(seed + engine.rank, engine.device),
+        open_run(out, recorded, c.resume, engine.is_main) as (folder, saved),
+        Checkpointing(folder, engine, c.checkpoint_minutes) as checkpointing,
+        tracking(c.trackers, folder.path if folder else None, recorded, engine.is_main) as track,
+        seeded(c.seed + engine.rank, engine.device),
         channels_last(model),
-        channels_last(job.kept),
-        Progress("training", epochs * steps, progress and engine.is_main) as shown,
+        channels_last(job.result),
+        Progress("training", c.epochs * steps, c.progress and engine.is_main) as progress,
     ):
         forward = engine.wrap(model)
         if saved is not None:
             job.restore(saved)
-            shown.skip(job.epoch * steps + job.meter.batches)
-        for epoch in range(job.epoch, epochs):
+            progress.skip(job.epoch * steps + job.meter.batches)
+        for epoch in range(job.epoch, c.epochs):
             job.train_mode()
-            order = _order(train, settings, epoch, engine)
-            draws = {"parts": steps, "skip": job.meter.batches, "seed": seed * 1_000_003 + epoch, "workers": workers}
-            for x, y in batches(data.train, batch_size, order=order, num_classes=data.num_classes, **draws):
+            order = _order(train, c, epoch, engine)
+            draws = {
+                "parts": steps,
+                "skip": job.meter.batches,
+                "seed": c.seed * 1_000_003 + epoch,
+                "workers": c.workers,
+            }
+            for x, y in batches(data.train, c.batch_size, order=order, num_classes=data.num_classes, **draws):
                 x, y = engine.place(augmented(x.to(engine.device)), model), y.to(engine.device)
                 with engine.autocast():
                     loss, logits = objective(attacked(), forward, x, y)
-                keeper.check(job, loss, epoch)
-                job.meter.add(loss, logits, y)
-                job.step(engine.accelerator.backward, loss)
-                shown.advance(message=f"epoch {epoch + 1}/{epochs}, {job.meter}")
-                keeper.after_batch(job)
+                job.step(engine.accelerator.backward, loss, logits, y)
+                checkpointing.after_batch(job)
+                progress.advance(message=f"epoch {epoch + 1}/{c.epochs}, {job.meter}")
+            checkpointing.check_finite(job)
             if job.averaged is not None:
                 engine.broadcast_buffers(job.averaged)
-            watched = _watch(job.kept, data, held_out, objective, settings)
+            watched = _watch(job.result, data, held_out, objective, c)
             improved = job.end_epoch({**job.meter.record(engine.sum), **watched})
-            keeper.after_epoch(job, job.kept if improved else None)
+            checkpointing.after_epoch(job, job.result if improved else None)
             track(job.history[-1])
     job.finish()
-    return Run(model, job.history, folder.path if folder else None, config)
+    return Run(model, job.history, folder.path if folder else None, recorded)
 
 
 def attacked_network(model: nn.Module, objective: Objective, data: Any, engine: Engine) -> Callable[[], nn.Module]:
@@ -171,9 +139,10 @@ def attacked_network(model: nn.Module, objective: Objective, data: Any, engine: 
     return folded(model, images.to(engine.device, next(model.parameters()).dtype), engine.dtype)
 
 
-def run_config(model: nn.Module, data: Any, objective: Objective, settings: Settings, engine: Engine) -> dict[str, Any]:
+def run_config(
+    model: nn.Module, data: Any, objective: Objective, config: TrainConfig, engine: Engine
+) -> dict[str, Any]:
     """What the run folder records, and a resumed run must agree with."""
-    numbers = {k: float(v) if k in FLOATS else v for k, v in asdict(settings).items()}
     if isinstance(model, FeatureClassifier):
         model.input_shape = tuple(int(v) for v in data.shape)
     return {
@@ -187,7 +156,7 @@ def run_config(model: nn.Module, data: Any, objective: Objective, settings: Sett
         "model": getattr(model, "architecture", None)
         or {"class": type(model).__name__, "weights": sum(p.numel() for p in model.parameters())},
         "objective": objective.config(),
-        **{k: list(v) if isinstance(v, tuple) else v for k, v in numbers.items()},
+        **config.record(),
         "precision": engine.precision,
         "processes": engine.processes,
     }
@@ -202,20 +171,22 @@ def _split(total: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[held:].sort().values, order[:held].sort().values
 
 
-def _order(train: Tensor, settings: Settings, epoch: int, engine: Engine) -> Tensor:
+def _order(train: Tensor, config: TrainConfig, epoch: int, engine: Engine) -> Tensor:
     """This process's indices of one epoch, from seed and epoch alone; as many for every process."""
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = train[torch.randperm(len(train), generator=generator)]
     return order[: len(order) // engine.processes * engine.processes][engine.rank :: engine.processes]
 
 
-def _watch(model: nn.Module, data: Any, held_out: Tensor, objective: Objective, s: Settings) -> dict[str, float]:
+def _watch(
+    model: nn.Module, data: Any, held_out: Tensor, objective: Objective, config: TrainConfig
+) -> dict[str, float]:
     """Accuracies after an epoch, on all held-out images, or on ``watch`` test images."""
     attacks = [] if objective.attack is None else [objective.attack]
     if len(held_out):
         name, score = "validation", evaluate(model, Subset(data.train, held_out.tolist()), attacks)
-    elif s.watch:
-        name, score = "test", evaluate(model, data.test, attacks, num_samples=s.watch)
+    elif config.watch:
+        name, score = "test", evaluate(model, data.test, attacks, num_samples=config.watch)
     else:
         return {}
     return {

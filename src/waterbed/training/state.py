@@ -1,11 +1,10 @@
-"""What changes during a training: settings, optimiser, history, the weights to keep, and their snapshot."""
+"""What changes during a training: optimiser, history, the weights to keep, and their snapshot."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,61 +12,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from waterbed.data.augment import AUGMENTATIONS
-from waterbed.errors import UsageError, check_choice, check_count, check_number
+from waterbed.errors import UsageError
 from waterbed.models.classifier import weight_norm
-
-SCHEDULES = ("one-cycle", "cosine", "step", "constant")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The checked numbers of one training."""
-
-    epochs: int
-    batch_size: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    schedule: str
-    augment: str
-    validation: float
-    watch: int
-    seed: int
-    milestones: tuple[int, ...] = ()
-    nesterov: bool = True
-    ema: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_count("epochs", self.epochs)
-        check_count("batch_size", self.batch_size, at_least=2)
-        check_number("lr", self.lr, above=0)
-        check_number("momentum", self.momentum, at_least=0)
-        check_number("weight_decay", self.weight_decay, at_least=0)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("augment", self.augment, AUGMENTATIONS)
-        check_number("validation", self.validation, at_least=0)
-        check_number("ema", self.ema, at_least=0)
-        check_count("watch", self.watch, at_least=0)
-        check_count("seed", self.seed, at_least=0)
-        if self.milestones and self.schedule != "step":
-            raise UsageError(f"milestones={self.milestones!r} belong to schedule='step', not {self.schedule!r}")
-        for epoch in self.milestones:
-            check_count("milestones", epoch)
-        for name, value in (("momentum", self.momentum), ("validation", self.validation), ("ema", self.ema)):
-            if value >= 1:
-                raise UsageError(f"{name}={value!r} must be below 1; pass such a value")
-
-    def rate(self, done: float) -> float:
-        """Factor on ``lr`` after a fraction ``done`` of all steps."""
-        if self.schedule == "one-cycle":
-            return 0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
-        if self.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * done))
-        if self.schedule == "step":
-            drops = self.milestones or (self.epochs / 3, 2 * self.epochs / 3)
-            return 0.1 ** sum(done * self.epochs >= epoch - 1e-6 for epoch in drops)
-        return 1.0
+from waterbed.training.config import TrainConfig
 
 
 class Job:
@@ -77,32 +24,31 @@ class Job:
         self,
         model: nn.Module,
         trained: Iterable[nn.Module] | None,
-        settings: Settings,
+        config: TrainConfig,
         steps: int,
-        best: float,
     ) -> None:
-        self.model, self.settings, self.best = model, settings, best
+        self.model, self.config, self.best = model, config, -math.inf
         self.trained = [model] if trained is None else list(trained)
         # Running statistics are averaged as well: those of the last weights are not those of averaged weights.
         self.averaged = (
-            AveragedModel(model, multi_avg_fn=moving_average(settings.ema), use_buffers=True) if settings.ema else None
+            AveragedModel(model, multi_avg_fn=moving_average(config.ema), use_buffers=True) if config.ema else None
         )
         parameters = [p for module in self.trained for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise UsageError("model has no parameter that requires a gradient; call model.requires_grad_(True)")
         self.optimizer = torch.optim.SGD(
             parameters,
-            settings.lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov and settings.momentum > 0,
+            config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov and config.momentum > 0,
         )
-        total = steps * settings.epochs
-        self.scheduler = LambdaLR(self.optimizer, lambda t: settings.rate(t / total))
+        total = steps * config.epochs
+        self.scheduler = LambdaLR(self.optimizer, lambda t: config.rate(t / total))
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] | None = None
         self.meter = Meter()
-        self.rate = settings.lr
+        self.rate = config.lr
         self.started = time.monotonic()
 
     @property
@@ -111,7 +57,7 @@ class Job:
         return len(self.history)
 
     @property
-    def kept(self) -> nn.Module:
+    def result(self) -> nn.Module:
         """The network to watch and to keep: with averaged weights if there are any."""
         return self.model if self.averaged is None else self.averaged.module
 
@@ -121,8 +67,9 @@ class Job:
         for module in self.trained:
             module.train()
 
-    def step(self, backward: Callable[[Tensor], None], loss: Tensor) -> None:
-        """One step of the optimiser, of the schedule and of the averages."""
+    def step(self, backward: Callable[[Tensor], None], loss: Tensor, logits: Tensor, y: Tensor) -> None:
+        """One step of the optimiser, of the schedule and of the averages; nothing here waits for the device."""
+        self.meter.add(loss, logits, y)
         self.optimizer.zero_grad()
         backward(loss)
         self.rate = self.optimizer.param_groups[0]["lr"]
@@ -134,17 +81,17 @@ class Job:
     def end_epoch(self, record: dict[str, Any]) -> bool:
         """Add the epoch's record; true if its weights are the ones to keep."""
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        norm = weight_norm(self.kept)
+        norm = weight_norm(self.result)
         more = {"weight_norm": norm, "lr": self.rate, "seconds": seconds}
         self.history.append({"epoch": self.epoch + 1, **record, **more})
         self.meter = Meter()
-        if self.settings.validation == 0:
+        if self.config.validation == 0:
             return True
         score = record.get("validation_robust", record["validation_clean"])
         if score <= self.best:
             return False
         self.best = score
-        self.best_weights = {name: t.detach().clone() for name, t in self.kept.state_dict().items()}
+        self.best_weights = {name: t.detach().clone() for name, t in self.result.state_dict().items()}
         return True
 
     def finish(self) -> None:
@@ -152,13 +99,13 @@ class Job:
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         elif self.averaged is not None:
-            self.model.load_state_dict(self.kept.state_dict())
+            self.model.load_state_dict(self.result.state_dict())
         self.model.eval()
 
     def snapshot(self) -> dict[str, Any]:
         """All that a later start needs to go on as if nothing had happened, after an epoch or a batch."""
         return {
-            "meter": asdict(self.meter),
+            "meter": self.meter.state(),
             "rate": self.rate,
             "model": self.model.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
@@ -206,26 +153,47 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor
     return update
 
 
-@dataclass
 class Meter:
-    """Mean loss and accuracy over the batches of an epoch so far."""
+    """Mean loss and accuracy over the batches of an epoch so far, and the first batch whose loss was not finite.
 
-    loss: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    batches: int = 0
+    The sums stay on the device: reading one waits for every step before it, so they are read now and then.
+    """
+
+    def __init__(self, loss: float = 0.0, correct: int = 0, seen: int = 0, batches: int = 0) -> None:
+        self.seen, self.batches = seen, batches
+        self._sums = torch.tensor([loss, correct], dtype=torch.float64)
+        self._read = (0.0, 0.0)  # mean loss and accuracy when the sums were last read
+        self._bad: Tensor | None = None
 
     def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        self.loss += float(loss.detach()) * len(y)
-        self.correct += int((logits.argmax(1) == y).sum())
+        """Count a batch: its mean loss, logits (N, K) and labels (N,)."""
         self.seen += len(y)
         self.batches += 1
+        loss = loss.detach().double()
+        self._sums = self._sums.to(loss.device, non_blocking=True)
+        self._sums += torch.stack([loss * len(y), (logits.argmax(1) == y).sum().double()])
+        if self._bad is None:
+            self._bad = torch.full((), math.inf, dtype=torch.float64, device=loss.device)
+        self._bad = torch.where(torch.isfinite(loss), self._bad, self._bad.clamp_max(self.batches))
+
+    def read(self) -> int | None:
+        """Fetch the sums, for ``str()``; the number of the first batch whose loss was not finite, from 1, or None."""
+        loss, correct = self._sums.tolist()
+        if self.seen:
+            self._read = loss / self.seen, 100 * correct / self.seen
+        first = math.inf if self._bad is None else float(self._bad)
+        return None if math.isinf(first) else int(first)
+
+    def state(self) -> dict[str, Any]:
+        """What the constructor takes."""
+        loss, correct = self._sums.tolist()
+        return {"loss": loss, "correct": int(correct), "seen": self.seen, "batches": self.batches}
 
     def record(self, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
         """Means, over all processes if ``total`` adds up their sums."""
-        sums = total(torch.tensor([self.loss, self.correct, self.seen], dtype=torch.float64))
+        sums = total(torch.cat([self._sums.cpu(), torch.tensor([self.seen], dtype=torch.float64)]))
         loss, correct, seen = sums.tolist()
         return {"loss": loss / seen, "train_accuracy": 100 * correct / seen}
 
     def __str__(self) -> str:
-        return f"loss {self.loss / self.seen:.3f}, accuracy {100 * self.correct / self.seen:.1f} %"
+        return "loss {:.3f}, accuracy {:.1f} %".format(*self._read)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from waterbed.devices import device_of, seeded
 from waterbed.models.states import evaluating
-from waterbed.training.checkpointing import check_finite
-from waterbed.training.state import Job, Settings
+from waterbed.training.checkpointing import diverged
+from waterbed.training.config import TrainConfig
+from waterbed.training.state import Job
 from waterbed.transfer_learning.trunk import Cache
 
 
@@ -30,7 +31,7 @@ def fit_tail(
     tail: nn.Module,
     trained: list[nn.Module],
     caches: Caches,
-    settings: Settings,
+    settings: TrainConfig,
     keep: Tensor | None = None,
     watched: Tensor | None = None,
 ) -> list[dict[str, Any]]:
@@ -44,7 +45,7 @@ def fit_tail(
     device = device_of(model)
     keep = torch.arange(len(caches.train)) if keep is None else keep
     steps = math.ceil(len(keep) / settings.batch_size)
-    job = Job(model, trained, settings, steps, best=-math.inf)
+    job = Job(model, trained, settings, steps)
     with seeded(settings.seed, device):
         for epoch in range(settings.epochs):
             job.train_mode()
@@ -54,9 +55,10 @@ def fit_tail(
                 values, y = caches.train.batch(indices, epoch % caches.train.views, device)
                 logits = tail(*values)
                 loss = F.cross_entropy(logits, y)
-                check_finite(loss, epoch, job.meter.batches)
-                job.meter.add(loss, logits, y)
-                job.step(Tensor.backward, loss)
+                job.step(Tensor.backward, loss, logits, y)
+            bad = job.meter.read()
+            if bad is not None:
+                raise diverged(epoch, bad)
             record = job.meter.record()
             if watched is not None:
                 record["validation_clean"] = accuracy(model, tail, caches.train, watched)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,10 @@ from waterbed.distributed import Engine
 from waterbed.errors import DivergenceError, UsageError, UsageTypeError, check_choice, check_count, check_number
 from waterbed.evaluation.accuracy import Score, evaluate, score_of
 from waterbed.models.classifier import FeatureClassifier
+from waterbed.training.config import TrainConfig
 from waterbed.training.fit import fit, run_config
 from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run, RunFolder, open_run
-from waterbed.training.state import Settings
 from waterbed.transfer_learning.cached import Caches, accuracy, fit_tail, predictions
 from waterbed.transfer_learning.logistic import fit_logistic, held_out
 from waterbed.transfer_learning.modes import CACHED_MODES, MODES, fingerprint, trained_modules, with_new_head
@@ -181,7 +182,12 @@ def _found_before(out: str | Path | None, searched: dict[str, Any]) -> float | N
 
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise unless every name is an argument of :func:`finetune` or of ``fit``: a misspelt one would do nothing."""
-    known = {*signature(finetune).parameters, *signature(fit).parameters} - {"settings", "model", "data", "out"}
+    known = {*signature(finetune).parameters, *(f.name for f in fields(TrainConfig))} - {
+        "settings",
+        "model",
+        "data",
+        "out",
+    }
     for name in settings:
         check_choice("the setting", name, known)
 
@@ -256,7 +262,7 @@ def _fit_cached(
     resume: str,
 ) -> Run:
     """One training on the cache; the run folder is written when it is done."""
-    settings = Settings(**chosen, momentum=0.9, validation=0.0)
+    settings = TrainConfig(**chosen)
     engine = Engine("fp32")
     tuned.to(engine.device)
     config = {**run_config(tuned, data, Standard(), settings, engine), "finetune": said}

@@ -32,10 +32,10 @@ def test_linear_model_is_attacked_optimally():
 
 
 def test_random_start_is_uniform_in_the_ball():
-    from waterbed.attacks.balls import _l2_start
+    from waterbed.attacks.balls import L2
 
     x = torch.zeros(20_000, 1, 1, 3)
-    start = _l2_start(x, 2.0).flatten(1)
+    start = L2().random_start(x, 2.0).flatten(1)
     radius = start.norm(dim=1) / 2
     # Uniform in a ball of R^3: the cube of the radius is uniform on [0, 1], the mean is 0.
     assert float((radius**3).mean()) == pytest.approx(0.5, abs=0.01)

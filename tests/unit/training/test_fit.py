@@ -13,9 +13,9 @@ from torch import nn
 import waterbed as wb
 from waterbed.data.images import TensorImages
 from waterbed.models.classifier import weight_norm
+from waterbed.training.config import TrainConfig
 from waterbed.training.fit import fit
 from waterbed.training.run_folder import Run, RunFolder
-from waterbed.training.state import Settings
 
 
 def same_weights(a, b):
@@ -195,7 +195,7 @@ def test_a_run_from_before_there_were_averages_goes_on_without(digits, tmp_path)
 
 def test_schedules():
     def factors(schedule):
-        s = Settings(1, 2, 1.0, 0.9, 0.0, schedule, "none", 0.0, 0, 0)
+        s = TrainConfig(schedule=schedule)
         return [s.rate(t / 30) for t in range(30)]
 
     rise = factors("one-cycle")

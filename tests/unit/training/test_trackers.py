@@ -10,7 +10,7 @@ from waterbed.__main__ import main
 from waterbed.cli.options import from_config
 from waterbed.cli.tasks import Transfer
 from waterbed.cli.training import Train
-from waterbed.training.state import Settings
+from waterbed.training.config import TrainConfig
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
 SHORT = {"epochs": 2, "batch_size": 64, "watch": 0, "progress": False, "precision": "fp32"}
@@ -67,12 +67,12 @@ def test_trackers_that_cannot_be_had(digits, tmp_path, monkeypatch):
 def test_milestones():
     common = {"batch_size": 2, "lr": 1.0, "momentum": 0.9, "weight_decay": 0.0, "augment": "none"}
     common |= {"validation": 0.0, "watch": 0, "seed": 0, "schedule": "step"}
-    settings = Settings(epochs=120, milestones=(50, 80), **common)
+    settings = TrainConfig(epochs=120, milestones=(50, 80), **common)
     assert [settings.rate(e / 120) for e in (0, 49.99, 50, 79, 80, 119)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    thirds = Settings(epochs=9, **common)
+    thirds = TrainConfig(epochs=9, **common)
     assert [thirds.rate(e / 9) for e in (0, 2.9, 3, 6, 8.9)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
     with pytest.raises(wb.UsageError, match="milestones"):
-        Settings(epochs=9, milestones=(3,), **{**common, "schedule": "cosine"})
+        TrainConfig(epochs=9, milestones=(3,), **{**common, "schedule": "cosine"})
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)

@@ -163,7 +163,7 @@ def test_a_table_keeps_rates_and_curves(source, digits):
 
 
 def test_a_stopped_comparison_goes_on(source, digits, tmp_path, monkeypatch):
-    from waterbed.transfer_learning import table as module
+    from waterbed.transfer_learning import transfer as module
 
     done = []
 

@@ -1,0 +1,184 @@
+"""TrainConfig: every setting of a training, declared once with its default, its range and one line of help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from waterbed.data.augment import AUGMENTATIONS
+from waterbed.distributed import PRECISIONS
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
+from waterbed.training.run_folder import RESUMES
+
+SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+
+
+def _setting(default: Any, help: str, *, recorded: bool = True, **valid: Any) -> Any:
+    """A field with one line of help and what is valid: ``choices``, ``at_least``, ``above``, ``below``.
+
+    ``recorded``: whether a resumed run must agree with it.
+    """
+    return field(default=default, metadata={"help": help, "recorded": recorded, **valid})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings of one training. :func:`waterbed.fit` takes one, or its fields as keywords.
+
+    Raises:
+        UsageError: a value out of its range, or milestones without ``schedule="step"``.
+        UsageTypeError: a value of the wrong type.
+
+    >>> TrainConfig(epochs=5).lr
+    0.1
+    >>> TrainConfig(epochs=0)
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: epochs=0 must be a whole number >= 1; pass such a value
+    """
+
+    epochs: int = _setting(30, "passes over the training images", at_least=1)
+    batch_size: int = _setting(128, "images in a step, of each process", at_least=2)
+    lr: float = _setting(0.1, "largest learning rate of SGD", above=0)
+    momentum: float = _setting(0.9, "of SGD", at_least=0, below=1)
+    weight_decay: float = _setting(5e-4, "of SGD, on every trained weight", at_least=0)
+    schedule: str = _setting(
+        "one-cycle",
+        "one-cycle (rises over 30 % of the steps, then falls as a cosine), cosine, step or constant",
+        choices=SCHEDULES,
+    )
+    augment: str = _setting(
+        "auto",
+        "crop-flip, crop, none, or auto: crops always, flips where a mirrored image keeps its class",
+        choices=AUGMENTATIONS,
+    )
+    validation: float = _setting(
+        0.0,
+        "fraction of the training images held out to choose the epoch that is kept; 0 keeps the last",
+        at_least=0,
+        below=1,
+    )
+    watch: int = _setting(
+        1000, "after each epoch, accuracies on that many held-out (else test) images; 0 for none", at_least=0
+    )
+    seed: int = _setting(0, "of data order, augmentation and attacks", at_least=0)
+    milestones: tuple[int, ...] = _setting(
+        (), "epochs after which schedule=step falls to a tenth; by default 1/3 and 2/3 of all", at_least=1
+    )
+    nesterov: bool = _setting(True, "Nesterov's form of momentum")
+    ema: float = _setting(
+        0.0,
+        "decay per step of averaged weights, such as 0.995, to watch and keep in place of the last; 0 for none",
+        at_least=0,
+        below=1,
+    )
+    precision: str = _setting(
+        "auto", "fp32, bf16, or auto: bf16 where the hardware multiplies it", recorded=False, choices=PRECISIONS
+    )
+    resume: str = _setting(
+        "auto",
+        "auto continues out, or returns its finished run; never refuses a folder that holds a run",
+        recorded=False,
+        choices=RESUMES,
+    )
+    workers: int = _setting(
+        0, "processes that decode images, for data too large for memory", recorded=False, at_least=0
+    )
+    checkpoint_minutes: float = _setting(
+        15.0, "minutes after which the state is saved within a long epoch", recorded=False, at_least=0
+    )
+    trackers: tuple[Any, ...] = _setting(
+        (), "tensorboard, wandb, mlflow, beside metrics.jsonl (in Python also objects)", recorded=False
+    )
+    progress: bool = _setting(True, "show a progress bar with the time left", recorded=False)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.type.startswith("tuple"):  # a list reads as well in a call
+                object.__setattr__(self, setting.name, _as_tuple(setting.name, value))
+                values = getattr(self, setting.name)
+            else:
+                values = (value,)
+            check = _CHECKS.get(setting.type)
+            for value in values if check is not None else ():
+                check(setting.name, value, setting.metadata)
+        if self.milestones and self.schedule != "step":
+            raise UsageError(f"milestones={self.milestones!r} belong to schedule='step', not {self.schedule!r}")
+
+    @classmethod
+    def of(
+        cls, config: TrainConfig | None, settings: Mapping[str, Any], base: TrainConfig | None = None
+    ) -> TrainConfig:
+        """``config`` (else ``base``, else the defaults) with ``settings`` in place of its own.
+
+        Raises:
+            UsageError: a name that is no setting; the nearest one is named.
+
+        >>> TrainConfig.of(None, {"epoch": 3})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        waterbed.errors.UsageError: the setting='epoch' is unknown; choose one of ... (did you mean 'epochs'?)
+        """
+        if config is not None and not isinstance(config, TrainConfig):
+            raise UsageTypeError(f"config={config!r} must be a TrainConfig; write TrainConfig(epochs=30)")
+        names = [setting.name for setting in fields(cls)]
+        for name in settings:
+            check_choice("the setting", name, names)
+        return replace(config or base or cls(), **settings)
+
+    def record(self) -> dict[str, Any]:
+        """What a run folder records of the recipe, as TOML has it; a resumed run must agree with it."""
+        plain: dict[str, Callable[[Any], Any]] = {"float": float, "tuple[int, ...]": list}
+        return {
+            setting.name: plain.get(setting.type, lambda value: value)(getattr(self, setting.name))
+            for setting in fields(self)
+            if setting.metadata["recorded"]
+        }
+
+    def rate(self, done: float) -> float:
+        """Factor on ``lr`` after a fraction ``done`` of all steps."""
+        if self.schedule == "one-cycle":
+            return 0.04 + 0.96 * done / 0.3 if done < 0.3 else 0.5 * (1 + math.cos(math.pi * (done - 0.3) / 0.7))
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if self.schedule == "step":
+            drops = self.milestones or (self.epochs / 3, 2 * self.epochs / 3)
+            return 0.1 ** sum(done * self.epochs >= epoch - 1e-6 for epoch in drops)
+        return 1.0
+
+
+def documented(function: Callable) -> Callable:
+    """Puts a line a setting in place of ``{settings}`` in the function's docstring, so that help() explains them."""
+    lines = [f"{setting.name} ({setting.default!r}): {setting.metadata['help']}." for setting in fields(TrainConfig)]
+    function.__doc__ = (function.__doc__ or "").replace("{settings}", "\n        ".join(lines))
+    return function
+
+
+def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise UsageError(f"{name}={value!r} must be a list; write {name}=[{value!r}]")
+    return tuple(value)
+
+
+def _check_number(name: str, value: Any, valid: Mapping[str, Any]) -> None:
+    check_number(name, value, above=valid.get("above"), at_least=valid.get("at_least"))
+    if value >= valid.get("below", math.inf):
+        raise UsageError(f"{name}={value!r} must be below {valid['below']}; pass such a value")
+
+
+def _check_flag(name: str, value: Any, valid: Mapping[str, Any]) -> None:
+    if not isinstance(value, bool):
+        raise UsageTypeError(f"{name}={value!r} must be True or False")
+
+
+# By the annotation of the field.
+_CHECKS: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
+    "int": lambda name, value, valid: check_count(name, value, valid["at_least"]),
+    "tuple[int, ...]": lambda name, value, valid: check_count(name, value, valid["at_least"]),
+    "float": _check_number,
+    "str": lambda name, value, valid: check_choice(name, value, valid["choices"]),
+    "bool": _check_flag,
+}
