@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
@@ -70,6 +71,18 @@ class Engine:
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over processes, of a tensor that may lie on any device."""
         return summed(tensor.to(self.device)).to(tensor.device)
+
+
+def start_tracker(name: str, folder: Path, config: Mapping[str, Any]) -> Any:
+    """accelerate's tracker of that name, started on a run folder with the scalars of the run's config."""
+    options = {
+        "wandb": {"name": folder.name, "dir": str(folder), "resume": "allow"},  # a resumed training goes on in its run
+        "mlflow": {"run_name": folder.name},
+    }
+    accelerator = Accelerator(log_with=name, project_dir=str(folder / "tensorboard"))
+    scalars = {key: value for key, value in config.items() if isinstance(value, bool | int | float | str)}
+    accelerator.init_trackers("waterbed", scalars, {name: options.get(name, {})})
+    return accelerator.trackers[0]
 
 
 def _auto_precision(device: torch.device) -> str:

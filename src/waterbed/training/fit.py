@@ -115,9 +115,7 @@ def fit(
             }
             for x, y in batches(data.train, c.batch_size, order=order, num_classes=data.num_classes, **draws):
                 x, y = engine.place(augmented(x.to(engine.device)), model), y.to(engine.device)
-                with engine.autocast():
-                    loss, logits = objective(attacked(), forward, x, y)
-                job.step(engine.accelerator.backward, loss, logits, y)
+                step(job, objective, attacked(), forward, x, y, engine)
                 checkpointing.after_batch(job)
                 progress.advance(message=f"epoch {epoch + 1}/{c.epochs}, {job.meter}")
             checkpointing.check_finite(job)
@@ -129,6 +127,15 @@ def fit(
             track(job.history[-1])
     job.finish()
     return Run(model, job.history, folder.path if folder else None, recorded)
+
+
+def step(
+    job: Job, objective: Objective, attacked: nn.Module, forward: nn.Module, x: Tensor, y: Tensor, engine: Engine
+) -> None:
+    """One step on a batch that lies on the device. Nothing in it reads a value back, so a GPU never waits for us."""
+    with engine.autocast():
+        loss, logits = objective(attacked, forward, x, y)
+    job.step(engine.accelerator.backward, loss, logits, y)
 
 
 def attacked_network(model: nn.Module, objective: Objective, data: Any, engine: Engine) -> Callable[[], nn.Module]:

@@ -24,10 +24,10 @@ class Notebook:
     def __init__(self):
         self.lines, self.closed = [], False
 
-    def log(self, record, step):
-        self.lines.append((step, record["loss"]))
+    def log(self, values, step):
+        self.lines.append((step, values["loss"]))
 
-    def close(self):
+    def finish(self):
         self.closed = True
 
 
@@ -46,7 +46,7 @@ def test_any_object_can_track_and_is_closed_after_an_exception(digits):
 def test_tensorboard_gets_every_record(digits, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = wb.fit(new_model(), digits, out=tmp_path / "run", trackers=["tensorboard"], **SHORT)
-    found = events.EventAccumulator(str(tmp_path / "run/tensorboard"))
+    found = events.EventAccumulator(str(tmp_path / "run/tensorboard/waterbed"))
     found.Reload()
     values = [(e.step, e.value) for e in found.Scalars("loss")]
     assert values == [(r["epoch"], pytest.approx(r["loss"], rel=1e-6)) for r in run.history]
@@ -59,6 +59,8 @@ def test_trackers_that_cannot_be_had(digits, tmp_path, monkeypatch):
         wb.fit(new_model(), digits, trackers=["tensorboard"], **SHORT)
     with pytest.raises(wb.UsageError, match="must be a list"):
         wb.fit(new_model(), digits, trackers="tensorboard", **SHORT)
+    with pytest.raises(TypeError, match=r"log\(values, step\) and finish"):
+        wb.fit(new_model(), digits, trackers=[print], **SHORT)
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(wb.UsageError, match=r"waterbed\[wandb\]"):
         wb.fit(new_model(), digits, out=tmp_path / "b", trackers=["wandb"], **SHORT)
