@@ -30,8 +30,8 @@ class Paper:
     """List the experiments, what they would take, and which are done; run nothing."""
 
     def __call__(self) -> None:
-        from waterbed_paper.claims import told
-        from waterbed_paper.reproduce import check_all_ran, open_graph, reproduce
+        from waterbed_paper.reproduction import check_all_ran, open_graph, reproduce
+        from waterbed_paper.verdicts import count_phrase
 
         if self.dry_run:
             _, graph = open_graph(self.scale, self.out, self.root, self.networks)
@@ -42,14 +42,13 @@ class Paper:
             left = _time(sum(graph.nodes[id].seconds for id in missing))
             print(f"{len(missing)} of {len(ids)} experiments to run, about {left} by the estimates of the scale")
             return
-        found = reproduce(self.scale, self.out, self.root, self.networks, self.only, self.processes, self.launcher)
-        rows = [[j.claim.id, j.claim.where, j.verdict] for j in found.judged]
+        done = reproduce(self.scale, self.out, self.root, self.networks, self.only, self.processes, self.launcher)
+        rows = [[j.claim.id, j.claim.where, j.verdict] for j in done.judged]
         print_rows(["claim", "where", "verdict"], rows, f"Claims of the paper at scale {self.scale}")
-        print(", ".join(told(n, verdict) for verdict, n in found.counts.items()))
-        said = f"{found.ran} experiment{'s' * (found.ran != 1)} run, "
-        said += f"{found.missing} of {found.total} are missing" if found.missing else "the others were there"
-        print(f"{found.page} written; {said}")
-        check_all_ran(found)
+        print(", ".join(count_phrase(n, verdict) for verdict, n in done.counts.items()))
+        others = f"{done.missing} of {done.total} are missing" if done.missing else "the others were there"
+        print(f"{done.page} written; {done.ran} experiment{'s' * (done.ran != 1)} run, {others}")
+        check_all_ran(done)
 
 
 def _time(seconds: float) -> str:

@@ -10,14 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from waterbed_paper.found import Found, Value, over_seeds
+from waterbed_paper.evidence import over_seeds
+from waterbed_paper.results import Results, Value
 from waterbed_paper.scale import Source
 
 # Okabe and Ito (2008): told apart with every kind of colour vision; markers say it once more.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 KINDS = {"standard": 0, "robust": 1}
-SHOWN_LINES, SHOWN_PANELS, SHOWN_POINTS = 6, 9, 6
+MAX_LINES, MAX_PANELS, MAX_POINTS = 6, 9, 6  # told one by one in a description
 
 
 def panels(rows: int, columns: int, width: float = 3.4, height: float = 2.7) -> tuple[Figure, np.ndarray]:
@@ -47,25 +48,25 @@ def by_eps(source: Source, value: Value, objective: str = "adversarial") -> dict
     """eps -> the value of every seed; the standard networks at 0."""
     points: dict[float, list[float]] = {}
     for network in source.networks():
-        got = value(network) if network.objective in ("standard", objective) else None
-        if got is not None and math.isfinite(got):
-            points.setdefault(network.eps, []).append(got)
+        number = value(network) if network.objective in ("standard", objective) else None
+        if number is not None and math.isfinite(number):
+            points.setdefault(network.eps, []).append(number)
     return points
 
 
 def against_eps(
-    found: Found,
+    results: Results,
     quantities: Mapping[str, Callable[[Source], Value]],
     objectives: Mapping[str, str] | None = None,
     log: Sequence[str] = (),
 ) -> Figure | None:
-    """A row a source, a column a quantity, a line an objective (name -> label) that was trained at eps > 0.
+    """One row per source, one column per quantity, one line per objective (name -> label) that was trained at eps > 0.
 
     Sources without a result of every objective are left out. ``log``: quantities on a logarithmic axis.
     """
     objectives = objectives or {"adversarial": "adversarial training"}
     rows = []
-    for source in found.scale.sources:
+    for source in results.scale.sources:
         lines = {
             (name, objective): by_eps(source, value(source), objective)
             for name, value in quantities.items()
@@ -98,28 +99,28 @@ def legend(figure: Figure, place: str = "outside upper left", columns: int = 2) 
 
 def described(figure: Figure) -> str:
     """What is seen, panel by panel: each named line with its points, read from the figure itself."""
-    said = [text for ax in figure.axes if (text := _panel(ax))]
-    more = f" And {len(said) - SHOWN_PANELS} more panels of this kind." if len(said) > SHOWN_PANELS else ""
-    return f"{len(said)} panel{'s' if len(said) > 1 else ''}. " + " ".join(said[:SHOWN_PANELS]) + more
+    texts = [text for ax in figure.axes if (text := _panel(ax))]
+    more = f" And {len(texts) - MAX_PANELS} more panels of this kind." if len(texts) > MAX_PANELS else ""
+    return f"{len(texts)} panel{'s' if len(texts) > 1 else ''}. " + " ".join(texts[:MAX_PANELS]) + more
 
 
 def _panel(ax: Axes) -> str:
     lines = [one for one in ax.lines if not str(one.get_label()).startswith("_") and len(one.get_xdata())]
-    said = [f"{one.get_label()}, {_ends(one)}" for one in lines[:SHOWN_LINES]]
-    said += [f"and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else []
+    parts = [f"{one.get_label()}, {_ends(one)}" for one in lines[:MAX_LINES]]
+    parts += [f"and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
     axes = f"{ax.get_ylabel()} against {ax.get_xlabel()}" if ax.get_ylabel() and ax.get_xlabel() else ""
     head = ", ".join(" ".join(name.split()) for name in (ax.get_title(), axes) if name)
     if head and not ax.has_data():
-        said = ["not run"]
-    text = ": ".join(filter(None, (head, "; ".join(said))))
+        parts = ["not run"]
+    text = ": ".join(filter(None, (head, "; ".join(parts))))
     return f"{text}." if text else ""
 
 
 def _ends(one: Any) -> str:
     """Such as "3.1 at 0, 4.2 at 1"; of many points the first, the least, the greatest and the last."""
     x, y = one.get_data()
-    said = [f"{b:.3g} at {a if isinstance(a, str) else f'{a:.3g}'}" for a, b in zip(x, y, strict=True)]
-    if len(said) > SHOWN_POINTS:
+    points = [f"{b:.3g} at {a if isinstance(a, str) else f'{a:.3g}'}" for a, b in zip(x, y, strict=True)]
+    if len(points) > MAX_POINTS:
         least, greatest = int(np.argmin(y)), int(np.argmax(y))
-        return f"{said[0]} to {said[-1]}, least {said[least]}, greatest {said[greatest]}"
-    return ", ".join(said)
+        return f"{points[0]} to {points[-1]}, least {points[least]}, greatest {points[greatest]}"
+    return ", ".join(points)

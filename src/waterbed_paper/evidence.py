@@ -1,38 +1,160 @@
-"""The register of evidence: which function measures which claim's quantity."""
+"""A piece of evidence on a claim: its quantity with an interval over seeds, images, starts or targets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
-from waterbed_paper.found import Evidence, Found
-from waterbed_paper.scale import Network
+import numpy as np
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
-EVIDENCE: dict[str, Callable[[Found], Iterator[Evidence]]] = {}
+Ends = Callable[[float], tuple[float, float]]
+LEVEL = 0.95
 
 
-def about(*ids: str) -> Callable:
-    """Registers a function as the evidence on claims."""
+@dataclass(frozen=True)
+class Evidence:
+    """A claim's quantity with its intervals.
 
-    def register(function: Callable[[Found], Iterator[Evidence]]) -> Callable:
-        for id in ids:
-            EVIDENCE[id] = function
-        return function
+    Attributes:
+        label: which networks, task or mode.
+        value: the mean.
+        ends: level, such as 0.95, -> the interval's ends; nan where there is none (one seed, or all the same).
+        n: how many seeds (or what ``over`` says).
+        over: "seed", "image", "start" or "target": what the interval is over.
+        beside: on the page for comparison; the claim is not judged by it.
+    """
 
-    return register
+    label: str
+    value: float
+    ends: Ends
+    n: int
+    over: str = "seed"
+    beside: bool = False
+
+    @property
+    def low(self) -> float:
+        """Of the 95 % interval."""
+        return self.ends(LEVEL)[0]
+
+    @property
+    def high(self) -> float:
+        """Of the 95 % interval."""
+        return self.ends(LEVEL)[1]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has no interval because it is of one seed (or, over images and targets, of one seed's)."""
+        return math.isnan(self.low) and (self.n < 2 or self.over != "seed")
+
+    def minus(self, number: float) -> Evidence:
+        """The same about the quantity less a number."""
+        ends = self.ends
+        return replace(self, value=self.value - number, ends=lambda level: tuple(end - number for end in ends(level)))
+
+
+def no_interval(level: float) -> tuple[float, float]:
+    """The ends where there is none."""
+    return math.nan, math.nan
+
+
+def _around(value: float, half: Callable[[float], float]) -> Ends:
+    """Ends at the same distance on both sides, that of a quantile's probability."""
+    return lambda level: (value - half((1 + level) / 2), value + half((1 + level) / 2))
+
+
+def over_seeds(label: str, values: Sequence[float], over: str = "seed", beside: bool = False) -> Evidence:
+    """Mean and 95 % t interval; none of one value, and none of seeds with equal values (shares of few images or
+    epochs), which do not say how much another seed would differ.
+
+    >>> e = over_seeds("gap", [1.0, 2.0, 3.0])
+    >>> e.value, round(e.low, 2), round(e.high, 2)
+    (2.0, -0.48, 4.48)
+    >>> over_seeds("share", [1.0, 1.0, 1.0]).low
+    nan
+    """
+    n, mean = len(values), float(np.mean(values))
+    same = max(values) - min(values) <= 1e-9 * max(1.0, abs(mean))  # differences of equal shares are not equal floats
+    if n < 2 or (over == "seed" and same):
+        return Evidence(label, mean, no_interval, n, over, beside)
+    error = float(np.std(values, ddof=1) / math.sqrt(n))
+    return Evidence(label, mean, _around(mean, lambda p: float(student.ppf(p, n - 1)) * error), n, over, beside)
+
+
+def best_of(
+    candidates: Mapping[str, Sequence[float]], label: str, over: str = "seed", beside: bool = False
+) -> Evidence:
+    """The candidate of the largest mean, chosen afterwards: as k were tried, the lower end is that at 1 - 5 %/k.
+
+    Args:
+        candidates: name -> its values.
+        label: with {} for the name of the best.
+
+    >>> several = {"small": [1.0, 2.0, 3.0], "large": [0.0, 1.0, 2.0]}
+    >>> e = best_of(several, "gain, {} noise")
+    >>> e.label, e.value, round(e.low, 2), round(e.high, 2)
+    ('gain, small noise', 2.0, -1.58, 4.48)
+    """
+    best = max(candidates, key=lambda name: float(np.mean(candidates[name])))
+    e, k = over_seeds(label.format(best), candidates[best], over, beside), len(candidates)
+    return replace(e, ends=lambda level: (e.ends(1 - (1 - level) / k)[0], e.ends(level)[1]))
+
+
+def over_images(label: str, estimate: dict[str, Any], beside: bool = False) -> Evidence:
+    """Mean and normal 95 % interval of an estimate."""
+    value, error = estimate["value"], estimate["stderr"]
+    ends = _around(value, lambda p: NormalDist().inv_cdf(p) * error)
+    return Evidence(label, value, ends, estimate["n"], "image", beside)
+
+
+def share_of_images(label: str, hits: int, n: int) -> Evidence:
+    """A share with its Wilson interval, which has a width when all or none are hits.
+
+    >>> e = share_of_images("all", 50, 50)
+    >>> e.value, round(e.low, 3), e.high
+    (1.0, 0.929, 1.0)
+    """
+
+    def wilson(level: float) -> tuple[float, float]:
+        return tuple(map(float, binomtest(hits, n).proportion_ci(level, "wilson")))
+
+    return Evidence(label, hits / n, wilson, n, "image")
+
+
+def over_targets(label: str, correlation: float, n: int, p: tuple[float, float]) -> Evidence:
+    """A correlation over n targets, with Fisher's 95 % interval (the whole of -1 to 1 for three or fewer), which
+    reaches 0 unless permutations agree that it does not.
+
+    Args:
+        p: one-sided, that it is at least, or at most, as large by chance.
+
+    >>> e = over_targets("r", 0.6, 5, (0.15, 0.9))
+    >>> round(e.low, 2), round(e.high, 2)
+    (-0.6, 0.97)
+    >>> over_targets("r", 1.0, 4, (1 / 24, 1.0)).low
+    0.0
+    """
+    middle = math.atanh(min(max(correlation, -1 + 1e-12), 1 - 1e-12))
+    error = 1 / math.sqrt(n - 3) if n > 3 else math.inf
+    around = _around(middle, lambda p: NormalDist().inv_cdf(p) * error)
+
+    def ends(level: float) -> tuple[float, float]:
+        low, high = map(math.tanh, around(level))
+        chance = (1 - level) / 2
+        return (low if p[0] <= chance else min(low, 0.0)), (high if p[1] <= chance else max(high, 0.0))
+
+    return Evidence(label, correlation, ends, n, "target")
 
 
 def exactly(label: str, value: float) -> Evidence:
-    """A number without chance: an interval of no width."""
+    """A number without chance: an interval of no width.
+
+    >>> e = exactly("digits", 6.7)
+    >>> e.low, e.high, e.n
+    (6.7, 6.7, 1)
+    """
     return Evidence(label, value, lambda level: (value, value), 1)
-
-
-def first_results(found: Found, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and result, of one kind of experiment, of the standard and the robust network of every source, first seed;
-    those that were run."""
-    for source in found.scale.sources:
-        for eps in (0.0, source.robust):
-            network = Network(source.name, "adversarial" if eps else "standard", eps, 0)
-            result = found.of(kind, network)
-            if result is not None:
-                yield network.name.rsplit("/", 1)[0], result

@@ -164,7 +164,7 @@ def accuracy(place: Place, config: dict[str, Any]) -> dict[str, Any]:
 @experiment(version=1)
 def measures(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Information about the input and in the weights (Fig. 4; sec. 3)."""
-    found = measure(
+    estimates = measure(
         opened(place, config),
         load_data(place, config),
         config["measured"],
@@ -172,7 +172,7 @@ def measures(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         beta=config["beta"],
         prior_variance=config["prior_variance"],
     )
-    return {name: estimate.to_dict() for name, estimate in found.items()}
+    return {name: estimate.to_dict() for name, estimate in estimates.items()}
 
 
 @experiment(version=3)
@@ -250,5 +250,5 @@ def distance(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     model = opened(place, config)
     channels, side, _ = model.input_shape or (3, 32, 32)
     tasks = [load_data(place, {"data": d, "size": side, "channels": channels}) for d in config["pair"]]
-    found = dataset_distance(*tasks, model, config["num_samples"])
-    return {"value": found.value, "low": found.low, "high": found.high, "floor": found.floor, "by": config["file"]}
+    emd = dataset_distance(*tasks, model, config["num_samples"])
+    return {"value": emd.value, "low": emd.low, "high": emd.high, "floor": emd.floor, "by": config["file"]}

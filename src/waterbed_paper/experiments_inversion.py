@@ -27,7 +27,7 @@ def inversions(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Invert test images in all modes (Figs 1 and 9), and images of another task; pictures beside the numbers."""
     model, data = opened(place, config), load_data(place, config)
     noise = WeightNoise(_fisher(model, data, config), config["beta"], config["prior_variance"])
-    found: dict[str, Any] = {"noise_size": noise.relative_size()}
+    record: dict[str, Any] = {"noise_size": noise.relative_size()}
     tasks = {"own": data}
     if config["elsewhere"] is not None:
         shape = {"size": data.shape[1], "channels": data.shape[0]}
@@ -36,19 +36,19 @@ def inversions(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         images, _ = stack(task.test, min(config["images"], len(task.test)))
         results = invert_modes(model, images, noise, **{key: config[key] for key in INVERTING})
         for mode, result in results.items():
-            found[f"{label}/{mode}"] = {
+            record[f"{label}/{mode}"] = {
                 "loss": (result.final_clean_losses / result.scale).tolist(),
                 "identified": result.identified().tolist(),
                 **{key: value.tolist() for key, value in result.similarity().items()},
             }
         grey = replace(results["plain"], images=torch.full_like(images, 0.5))
-        found[f"{label}/grey_ssim"] = grey.similarity()["ssim"].tolist()
+        record[f"{label}/grey_ssim"] = grey.similarity()["ssim"].tolist()
         rows = {"original": images, **{mode: r.images for mode, r in results.items()}}
         picture = place.out / "pictures" / f"{config['file'].removesuffix('.safetensors')}-{label}.png"
         make_folder(picture.parent)
         save_figure(image_grid({k: v[: config["shown"]] for k, v in rows.items()}), picture)
-        found[f"{label}/picture"] = picture.name
-    return found
+        record[f"{label}/picture"] = picture.name
+    return record
 
 
 def _fisher(model: FeatureClassifier, data: ImageData, config: dict[str, Any]) -> WeightFisher:
@@ -62,12 +62,12 @@ def noise_sizes(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     model, data = opened(place, config), load_data(place, config)
     fisher = _fisher(model, data, config)
     images, _ = stack(data.test, min(config["images"], len(data.test)))
-    found = {}
+    by_beta = {}
     for beta in config["other_betas"]:
         noise = WeightNoise(fisher, beta, config["prior_variance"])
         result = invert(model, images, "variational", noise, **{key: config[key] for key in INVERTING})
-        found[f"{beta:g}"] = {"noise_size": noise.relative_size(), "ssim": result.similarity()["ssim"].tolist()}
-    return found
+        by_beta[f"{beta:g}"] = {"noise_size": noise.relative_size(), "ssim": result.similarity()["ssim"].tolist()}
+    return by_beta
 
 
 @experiment(version=1)
@@ -75,14 +75,14 @@ def inversions_by_eps(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Fig. 9 as the paper draws it: the same test images inverted by the networks of every eps, a row each."""
     data = load_data(place, config)
     images, _ = stack(data.test, min(config["shown"], len(data.test)))
-    rows, found = {"original": images}, {}
+    rows, similar = {"original": images}, {}
     for name, file in config["files"].items():
         result = invert(opened(place, {"file": file}), images, **{key: config[key] for key in INVERTING})
-        rows[name], found[name] = result.images, {"ssim": result.similarity()["ssim"].tolist()}
+        rows[name], similar[name] = result.images, {"ssim": result.similarity()["ssim"].tolist()}
     picture = place.out / "pictures" / f"{config['name']}-by-eps.png"
     make_folder(picture.parent)
     save_figure(image_grid(rows), picture)
-    return {"picture": picture.name, "rows": found}
+    return {"picture": picture.name, "rows": similar}
 
 
 @experiment(version=1)

@@ -54,7 +54,7 @@ class Node:
         function: (place, config) -> plain values for JSON. Its ``version`` says which code a result comes from; it
             goes up when numbers would change.
         config: what the result depends on, with the files it takes from what it needs.
-        needs: ids of nodes that come first, and whose change is a change of this one.
+        needs: ids of nodes that come first; when one of them changes, this node runs again.
         seconds: an estimate for two cores.
     """
 
@@ -104,7 +104,7 @@ class Graph:
         return self.place.out / "nodes" / f"{id}.json"
 
     def result(self, id: str) -> dict[str, Any] | None:
-        """What the node found; None if it did not run, or with another config or code."""
+        """The node's result; None if it did not run, or ran with another config or code."""
         record = _read(self.file(id))
         return record["result"] if record is not None and record["key"] == self.key(id) else None
 
@@ -225,21 +225,21 @@ def _reporter(total: int, progress: bool) -> type[ZeroReporter]:
         done, started = 0, time.monotonic()
 
         def execute_task(self, task: Any) -> None:
-            self._say(f"{task.name} ...")
+            self._print(f"{task.name} ...")
 
         def add_success(self, task: Any) -> None:
             type(self).done += 1
             left = (time.monotonic() - self.started) / self.done * (total - self.done)
-            self._say(f"{task.name} done ({self.done} of {total}, ETA {left / 60:.0f} min)")
+            self._print(f"{task.name} done ({self.done} of {total}, ETA {left / 60:.0f} min)")
 
         def add_failure(self, task: Any, fail: Any) -> None:
-            said = fail.get_msg().strip().splitlines()[-1]
-            if said in task.task_dep:  # doit gives the name of a need that failed
-                said = f"needs {said}, which failed"
-            self.failed[task.name] = said.removeprefix("waterbed.errors.UsageError: ")
-            self._say(f"{task.name} failed: {self.failed[task.name]}")
+            message = fail.get_msg().strip().splitlines()[-1]
+            if message in task.task_dep:  # doit gives the name of a need that failed
+                message = f"needs {message}, which failed"
+            self.failed[task.name] = message.removeprefix("waterbed.errors.UsageError: ")
+            self._print(f"{task.name} failed: {self.failed[task.name]}")
 
-        def _say(self, text: str) -> None:
+        def _print(self, text: str) -> None:
             if progress:
                 print(text, file=sys.stderr, flush=True)
 

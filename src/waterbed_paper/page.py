@@ -11,13 +11,13 @@ from typing import Any
 
 from waterbed.files import make_folder, to_json, write_atomic
 from waterbed.reporting.page import Section, Table, write_page
-from waterbed_paper.claims import VERDICTS, Claim
-from waterbed_paper.figures import FIGURES
-from waterbed_paper.found import Found
-from waterbed_paper.judge import Judged
+from waterbed_paper.claims import Claim
 from waterbed_paper.page_claims import claims_section, in_short
+from waterbed_paper.phrases import NOT_RUN, rerun_command, training_phrase
 from waterbed_paper.published import slips
-from waterbed_paper.tables import CLAIMS_OF, NOT_RUN, rerun, setting, tables
+from waterbed_paper.register import FIGURES, TABLES
+from waterbed_paper.results import Results
+from waterbed_paper.verdicts import VERDICTS, Judged
 
 TITLE = "Adversarial training reduces information and improves transferability: a reproduction"
 PAPER = (
@@ -28,72 +28,72 @@ WORDS = "DIR in the commands is a new folder, or that of this page for what was 
 DATA_NOTE = "data.txt"  # beside the page, if its data are not the official sets: what the page is to say of them
 
 
-def write_paper_page(found: Found, judged: Sequence[Judged], out: str | Path) -> Path:
+def write_paper_page(results: Results, judged: Sequence[Judged], out: str | Path) -> Path:
     """Write ``out``/index.html, its figures as ``out``/figures/NAME.png and the verdicts as ``out``/summary.json.
 
     Args:
-        found: the results.
-        judged: every claim with its evidence, of :func:`waterbed_paper.judge.judge`.
+        results: of the reproduction.
+        judged: every claim with its evidence, of :func:`waterbed_paper.verdicts.judge_claims`.
         out: the folder.
     """
     out = make_folder(out)
-    figures = _figures(found, make_folder(out / "figures"))
-    shown = tables(found)
-    environment = _environment(found)
+    figures = _figures(results, make_folder(out / "figures"))
+    tables = [table.section(results) for table in TABLES]
+    environment = _environment(results)
     sections = [
-        in_short(judged, len(found.graph.missing())),
-        claims_section(judged, _where_to_look({s.id: s.title for s in (*figures, *shown)})),
-        Section("Figures", [_words(found)], sections=figures, id="figures"),
+        in_short(judged, len(results.graph.missing())),
+        claims_section(judged, _where_to_look({s.id: s.title for s in (*figures, *tables)})),
+        Section("Figures", [_words(results)], sections=figures, id="figures"),
         Section(
             "Tables",
             [
                 "Published numbers are the printed ones, to two digits after the point. A dash: not in the paper. "
-                f"{_words(found)}"
+                f"{_words(results)}"
             ],
-            sections=shown,
+            sections=tables,
             id="tables",
         ),
         _slips(),
-        _scale(found, out / DATA_NOTE),
-        _not_run(found),
+        _scale(results, out / DATA_NOTE),
+        _not_run(results),
     ]
     write_page(
-        out / "index.html", TITLE, f"Scale {found.scale.name}: {found.scale.about} {PAPER}", sections, environment
+        out / "index.html", TITLE, f"Scale {results.scale.name}: {results.scale.about} {PAPER}", sections, environment
     )
-    write_atomic(out / "summary.json", to_json(_summary(found, judged, environment)).encode())
+    write_atomic(out / "summary.json", to_json(_summary(results, judged, environment)).encode())
     return out / "index.html"
 
 
-def _words(found: Found) -> str:
-    place = found.graph.place
+def _words(results: Results) -> str:
+    place = results.graph.place
     data = "; DATA is the folder of the data sets" if place.root is not None else ""
-    kept = "; NETWORKS is the folder of the networks that were trained for it" if place.networks is not None else ""
-    return f"{WORDS}{data}{kept}."
+    networks = "; NETWORKS is the folder of the networks that were trained for it" if place.networks is not None else ""
+    return f"{WORDS}{data}{networks}."
 
 
 def _where_to_look(titles: dict[str, str]) -> dict[str, dict[str, str]]:
     """Claim -> name -> anchor of the figures and tables that speak to it."""
     see: dict[str, dict[str, str]] = {}
-    behind = {drawing.name: drawing.claims for drawing in FIGURES}
-    behind |= {f"table-{number}": claims for number, claims in CLAIMS_OF.items()}
+    behind = {figure.name: figure.claims for figure in FIGURES}
+    behind |= {f"table-{table.number}": table.claims for table in TABLES}
     for anchor, claims in behind.items():
         for claim in claims if anchor in titles else ():
             see.setdefault(claim, {})[titles[anchor].split(":")[0]] = anchor
     return see
 
 
-def _figures(found: Found, folder: Path) -> list[Section]:
+def _figures(results: Results, folder: Path) -> list[Section]:
     sections = []
-    for drawing in FIGURES:
-        pictures = drawing.pictures(found, folder)
-        if drawing.extra and not pictures:
+    for figure in FIGURES:
+        pictures = figure.pictures(results, folder)
+        if figure.extra and not pictures:
             continue
-        there = any(id.startswith(drawing.only) for id in found.graph.nodes)
-        text = [drawing.published]
+        there = any(id.startswith(figure.only) for id in results.graph.nodes)
+        text = [figure.published]
         if not pictures:
             text.append("Ours: not run." if there else "Ours: not run; this scale has no experiment for it.")
-        command = rerun(found, drawing.only) if there else ""
-        sections.append(Section(drawing.title, text, pictures=pictures, id=drawing.name, command=command))
+        command = rerun_command(results, figure.only) if there else ""
+        sections.append(Section(figure.title, text, pictures=pictures, id=figure.name, command=command))
     return sections
 
 
@@ -108,13 +108,13 @@ def _slips() -> Section:
     return Section("The paper's own slips", tables=[table], id="slips")
 
 
-def _scale(found: Found, note: Path) -> Section:
-    scale = found.scale
+def _scale(results: Results, note: Path) -> Section:
+    scale = results.scale
     rows = []
     for s in scale.sources:
         kinds = {"adversarial (0: standard)": s.seeds, "TRADES": s.trades, "Gaussian noise": s.gaussian_noise}
         trained = "; ".join(f"{kind}: {_counts(seeds)}" for kind, seeds in kinds.items() if seeds)
-        rows.append([s.name, setting(s), trained, _counts(scale.modes_of(s)), f"{scale.measured_of(s)}"])
+        rows.append([s.name, training_phrase(s), trained, _counts(scale.modes_of(s)), f"{scale.measured_of(s)}"])
     columns = ["source", "how it is trained", "eps (number of seeds)", "modes (seeds)", "images measured"]
     t, i = scale.transfers, scale.inversions
     targets = ", ".join(t.targets) or "none"
@@ -131,27 +131,27 @@ def _counts(seeds: dict[str, int]) -> str:
     return ", ".join(f"{key} ({n})" for key, n in seeds.items()) or "none"
 
 
-def _not_run(found: Found) -> Section:
-    missing = found.graph.missing()
+def _not_run(results: Results) -> Section:
+    missing = results.graph.missing()
     if not missing:
         text = ["Every experiment of this scale was run."]
     else:
-        text = [f"{len(missing)} of {len(found.graph.nodes)} experiments of this scale were not run."]
-    every, lacking = (Counter(id.split("/")[0] for id in ids) for ids in (found.graph.nodes, missing))
+        text = [f"{len(missing)} of {len(results.graph.nodes)} experiments of this scale were not run."]
+    every, lacking = (Counter(id.split("/")[0] for id in ids) for ids in (results.graph.nodes, missing))
     rows = [[kind, n - lacking[kind], lacking[kind]] for kind, n in every.items()]
     table = Table("Experiments by kind", ["kind", "run", "not run"], rows)
     folded = {f"The {len(missing)} that were not run": missing} if missing else {}
-    command = rerun(found, [*lacking]) if missing else ""
+    command = rerun_command(results, [*lacking]) if missing else ""
     return Section("What was not run", text, [table], id="not-run", command=command, folded=folded)
 
 
-def _environment(found: Found) -> dict[str, Any]:
+def _environment(results: Results) -> dict[str, Any]:
     """Of all experiments together, as each recorded it: every value that there was."""
     values: dict[str, dict[str, None]] = {}
     seconds = 0.0
-    for id in found.graph.nodes:
-        if found.graph.result(id) is not None:
-            record = json.loads(found.graph.file(id).read_text())
+    for id in results.graph.nodes:
+        if results.graph.result(id) is not None:
+            record = json.loads(results.graph.file(id).read_text())
             seconds += record.get("seconds") or 0.0  # unknown for results taken over
             for key, value in record.get("environment", {}).items():
                 values.setdefault(key, {})[str(value)] = None
@@ -161,14 +161,14 @@ def _environment(found: Found) -> dict[str, Any]:
     return joined | {"experiments": spent} if joined else {"experiments": NOT_RUN}
 
 
-def _summary(found: Found, judged: Sequence[Judged], environment: dict[str, Any]) -> dict[str, Any]:
+def _summary(results: Results, judged: Sequence[Judged], environment: dict[str, Any]) -> dict[str, Any]:
     counts = Counter(j.verdict for j in judged)
     return {
-        "scale": found.scale.name,
-        "about": found.scale.about,
+        "scale": results.scale.name,
+        "about": results.scale.about,
         "counts": {v: counts[v] for v in VERDICTS},
         "claims": [_record(j.claim, j) for j in judged],
-        "not_run": found.graph.missing(),
+        "not_run": results.graph.missing(),
         "environment": environment,
     }
 

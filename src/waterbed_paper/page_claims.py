@@ -7,37 +7,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from waterbed.reporting.page import Finding, Interval, Link, Section, Table
-from waterbed_paper.claims import VERDICTS, told
-from waterbed_paper.found import Evidence
-from waterbed_paper.judge import Judged
-from waterbed_paper.tables import NOT_RUN
+from waterbed_paper.evidence import Evidence
+from waterbed_paper.phrases import NOT_RUN
+from waterbed_paper.register import GROUPS
+from waterbed_paper.verdicts import VERDICTS, Judged, count_phrase
 
 SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", NOT_RUN: "–"}
 COLOURS = {"holds": "good", "does not hold": "bad", "undecided": "open", NOT_RUN: "none"}
-# The claim that each group starts with.
-GROUPS = {
-    "prop-3.2": "Information about the input",
-    "fig-4": "Information in the weights",
-    "inversion": "Inversion",
-    "fig-6": "Representations and transfer",
-    "fig-14": "Fine-tuning more than the head",
-    "lemma-5.1": "Robustness of what is built on a robust backbone",
-}
 
 
 def in_short(judged: Sequence[Judged], missing: int) -> Section:
     """How many claims have each verdict, and the verdicts on those behind the abstract.
 
     Args:
-        judged: every claim with its evidence, of :func:`waterbed_paper.judge.judge`.
+        judged: every claim with its evidence, of :func:`waterbed_paper.verdicts.judge_claims`.
         missing: how many experiments of the scale were not run.
     """
     groups = {name: Counter(j.verdict for j in members) for name, members in _grouped(judged).items()}
     total = sum(groups.values(), Counter())
     rows = [[name, *(counts[v] for v in VERDICTS)] for name, counts in (*groups.items(), ("all claims", total))]
     columns = ["claims about", *(f"{SIGNS[v]} {v}" for v in VERDICTS)]
-    said = ", ".join(told(total[v], v) for v in VERDICTS)
-    text = [f"Of {total.total()} claims: {said}. A verdict is of this scale alone."]
+    tally = ", ".join(count_phrase(total[v], v) for v in VERDICTS)
+    text = [f"Of {total.total()} claims: {tally}. A verdict is of this scale alone."]
     if missing:
         text.append(f"Not run: {missing} of this scale's experiments. Verdicts are of what was, and may change.")
     identities = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
@@ -50,7 +41,7 @@ def in_short(judged: Sequence[Judged], missing: int) -> Section:
     text.append(
         f"{readings.total()} are our own reading of what the paper does not claim so definitely "
         f"({', '.join(j.claim.id for j in judged if j.claim.reading)}): "
-        f"{', '.join(told(readings[v], v) for v in VERDICTS if readings[v])}."
+        f"{', '.join(count_phrase(readings[v], v) for v in VERDICTS if readings[v])}."
     )
     first = [
         [Link(j.claim.sentence, _anchor(j)), f"{SIGNS[j.verdict]} {j.verdict}", _tally(j)]
@@ -65,15 +56,18 @@ def in_short(judged: Sequence[Judged], missing: int) -> Section:
 
 def _tally(j: Judged) -> str:
     """How many pieces of the evidence that counts say what."""
-    said = Counter(v for v, counts in zip(j.verdicts, j.counted, strict=True) if counts)
-    return "; ".join(told(said[v], v, f" of {said.total()}") for v in VERDICTS if said[v]) or "none that counts"
+    deciding = Counter(v for v, counts in zip(j.verdicts, j.counted, strict=True) if counts)
+    return (
+        "; ".join(count_phrase(deciding[v], v, f" of {deciding.total()}") for v in VERDICTS if deciding[v])
+        or "none that counts"
+    )
 
 
 def claims_section(judged: Sequence[Judged], see: Mapping[str, Mapping[str, str]]) -> Section:
     """Every claim with its verdict and the evidence, in groups.
 
     Args:
-        judged: every claim with its evidence, of :func:`waterbed_paper.judge.judge`.
+        judged: every claim with its evidence, of :func:`waterbed_paper.verdicts.judge_claims`.
         see: claim -> name -> anchor of the figures and tables that speak to it.
     """
     single = [j.claim.id for j in judged if j.verdict == "undecided" and j.one_seed]
@@ -120,7 +114,7 @@ def _evidence(j: Judged, caption: str) -> Table:
 
 def _says(e: Evidence, verdict: str, counts: bool, j: Judged) -> str:
     if counts:
-        among = j.claim.judge(e.low, e.high) != verdict
+        among = j.verdict_on(e.low, e.high) != verdict
         return f"{SIGNS[verdict]} {verdict}" + f" as one of {sum(j.counted)}" * among
     return f"beside: {verdict}" if e.beside else "one seed: shown alone"
 
@@ -161,11 +155,8 @@ def _drawn(e: Evidence, j: Judged) -> Interval | str:
 
 
 def _grouped(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
-    groups: dict[str, list[Judged]] = {}
-    for j in judged:
-        name = GROUPS.get(j.claim.id) or (list(groups)[-1] if groups else "Claims")
-        groups.setdefault(name, []).append(j)
-    return groups
+    by_id = {j.claim.id: j for j in judged}
+    return {name: [by_id[claim.id] for claim in claims] for name, claims in GROUPS.items()}
 
 
 def _anchor(j: Judged) -> str:

@@ -63,7 +63,7 @@ class Published:
     def place(self, table: str) -> tuple[tuple[int | str, ...], tuple[int | str, ...]]:
         """Row and column of the number in one of its tables, in the printed labels.
 
-        >>> number = published("6", source="cifar10", target="svhn", mode=2, model="robust")[0]
+        >>> number = printed_numbers("6", source="cifar10", target="svhn", mode=2, model="robust")[0]
         >>> number.value, number.place("6")
         (96.51, ((2, 'Rob'), ('C-10', 'SVHN')))
         """
@@ -83,7 +83,7 @@ class Slip:
     evidence: str
 
 
-def published(table: str | None = None, **filters: Any) -> list[Published]:
+def printed_numbers(table: str | None = None, **filters: Any) -> list[Published]:
     """The printed numbers, of one table or of all, each once.
 
     Args:
@@ -93,9 +93,9 @@ def published(table: str | None = None, **filters: Any) -> list[Published]:
     Raises:
         UsageError: a table, a filter or a value that there is not.
 
-    >>> [n.value for n in published("8", source="cifar100", target="cifar10")]
+    >>> [n.value for n in printed_numbers("8", source="cifar100", target="cifar10")]
     [-5.71, -2.12, -0.11]
-    >>> published("8", source="cifar100", target="cifar10", mode=2)[0].note
+    >>> printed_numbers("8", source="cifar100", target="cifar10", mode=2)[0].note
     'the printed accuracies give -0.38'
     """
     numbers = _numbers()
@@ -119,7 +119,7 @@ def table_frame(table: str) -> pd.DataFrame:
     Rob    44.92   76.89  88.11  58.34 74.47   84.85  94.96  70.61
     St     35.76   67.15  64.17  36.60 80.18   76.10  79.46  55.60
     """
-    values = {number.place(table): number.value for number in published(table)}
+    values = {number.place(table): number.value for number in printed_numbers(table)}
     rows, columns = (list(dict.fromkeys(place[axis] for place in values)) for axis in (0, 1))
     cells = [[values[row, column] for column in columns] for row in rows]
     return pd.DataFrame(cells, index=_axis(rows, LAYOUT[table][0]), columns=_axis(columns, LAYOUT[table][1]))

@@ -90,6 +90,10 @@ class Source:
                 for seed in range(count):
                     yield Network(self.name, objective if eps > 0 else "standard", eps, seed)
 
+    def network(self, eps: float, seed: int = 0) -> Network:
+        """The standard network (eps 0), or the adversarially trained one at an eps."""
+        return Network(self.name, "adversarial" if eps > 0 else "standard", eps, seed)
+
     @property
     def eps(self) -> list[float]:
         """The eps of its adversarial trainings, 0 for the standard one."""

@@ -1,4 +1,4 @@
-"""reproduce: every table and figure of the paper at a scale, beside the published ones."""
+"""Every table and figure of the paper at a scale, beside the published ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waterbed.errors import UsageError, check_count
-from waterbed_paper.found import Found
 from waterbed_paper.graph import Graph, Place
-from waterbed_paper.judge import Judged, judge
-from waterbed_paper.nodes import nodes
 from waterbed_paper.page import write_paper_page
+from waterbed_paper.plan import plan_nodes
+from waterbed_paper.results import Results
 from waterbed_paper.scale import Scale, read_scale
+from waterbed_paper.verdicts import Judged, judge_claims
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def open_graph(
     if Path(out).expanduser().is_file():
         raise UsageError(f"out={str(out)!r} is a file; name a folder")
     place = Place(Path(out).expanduser(), root, None if networks is None else Path(networks).expanduser())
-    return read, Graph(nodes(read), place)
+    return read, Graph(plan_nodes(read), place)
 
 
 def reproduce(
@@ -89,17 +89,17 @@ def reproduce(
     read, graph = open_graph(scale, out, root, networks)
     before = len(graph.missing())
     failures = graph.run(only, processes, launcher, progress)
-    found = Found(read, graph)
-    judged = judge(found)
-    page = write_paper_page(found, judged, graph.place.out)
+    results = Results(read, graph)
+    judged = judge_claims(results)
+    page = write_paper_page(results, judged, graph.place.out)
     missing = len(graph.missing())
     return Reproduction(judged, failures, before - missing, missing, len(graph.nodes), page)
 
 
-def check_all_ran(found: Reproduction) -> None:
+def check_all_ran(reproduction: Reproduction) -> None:
     """Raise if experiments failed, naming them."""
-    if found.failures:
-        lines = [f"{id}: {message}" for id, message in found.failures.items()]
+    if reproduction.failures:
+        lines = [f"{id}: {message}" for id, message in reproduction.failures.items()]
         raise UsageError(
             f"{len(lines)} experiment{'s' * (len(lines) > 1)} failed; the page has the others:\n" + "\n".join(lines)
         )

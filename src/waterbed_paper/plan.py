@@ -1,4 +1,4 @@
-"""All nodes of a scale: which experiments there are, on what, in which order."""
+"""The plan of a reproduction: the experiments of a scale, each with its settings, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from waterbed_paper import experiments as do
-from waterbed_paper import experiments_inversion as inverting
-from waterbed_paper import small
+from waterbed_paper import experiments, experiments_inversion, small_models
 from waterbed_paper.graph import Node
 from waterbed_paper.scale import Network, Scale, Source
 
@@ -17,19 +15,19 @@ WEIGHTS_ABOUT_DATA = {"linear": 0, "one-hidden-layer": 4}
 TUNING = ("batch_size", "weight_decay", "schedule", "milestones", "nesterov", "attack_eps", "bounds")
 
 
-def nodes(scale: Scale) -> list[Node]:
+def plan_nodes(scale: Scale) -> list[Node]:
     """Every experiment of the scale, each after what it needs."""
-    found = [Node("example-3.3", small.example_3_3, {"size": 20, "images": 200, "seed": 0}, seconds=1)]
+    nodes = [Node("example-3.3", small_models.example_3_3, {"size": 20, "images": 200, "seed": 0}, seconds=1)]
     for name, hidden in WEIGHTS_ABOUT_DATA.items():
         config = {"hidden": hidden, "eps": 0.5, "seeds": 5, "train": 150, "examples": 30, "weight_decay": 1e-3}
-        found.append(Node(f"dataset-fisher/{name}", small.dataset_fisher, config, seconds=40 if hidden else 1))
-    found += _of_dimensions(scale)
+        nodes.append(Node(f"dataset-fisher/{name}", small_models.dataset_fisher, config, seconds=40 if hidden else 1))
+    nodes += _of_dimensions(scale)
     for source in scale.sources:
         for network in source.networks():
-            found += _of_network(scale, source, network)
-        found += _inversions_by_eps(scale, source)
-        found += _distances(scale, source)
-    return found
+            nodes += _of_network(scale, source, network)
+        nodes += _inversions_by_eps(scale, source)
+        nodes += _distances(scale, source)
+    return nodes
 
 
 def _of_dimensions(scale: Scale) -> Iterator[Node]:
@@ -39,15 +37,15 @@ def _of_dimensions(scale: Scale) -> Iterator[Node]:
         for size in sizes:
             for seed in range(seeds):
                 config = {**d, "size": size, "seed": seed}
-                yield Node(anisotropy(scale, size, seed), small.anisotropy, config, seconds=60 * minutes)
+                yield Node(anisotropy_id(scale, size, seed), small_models.anisotropy, config, seconds=60 * minutes)
 
 
-def anisotropy(scale: Scale, size: int, seed: int) -> str:
+def anisotropy_id(scale: Scale, size: int, seed: int) -> str:
     """The id of the node of a small network trained at one size of images."""
     return f"anisotropy/{scale.dimension.data}/size-{size}/seed-{seed}"  # type: ignore[union-attr]
 
 
-def of(kind: str, network: Network, *rest: str) -> str:
+def node_id(kind: str, network: Network, *rest: str) -> str:
     """The id of a network's node."""
     return "/".join((kind, network.name, *rest))
 
@@ -55,43 +53,42 @@ def of(kind: str, network: Network, *rest: str) -> str:
 def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node]:
     data = {key: getattr(source, key) for key in ("data", "size", "train", "test")}
     config: dict[str, Any] = {"file": network.file, **data}
-    training = {
-        key: getattr(source, key) for key in (*do.TRAINING, "milestones", "model", "stem", "width", "attack_steps")
-    }
+    settings = (*experiments.TRAINING, "milestones", "model", "stem", "width", "attack_steps")
+    training = {key: getattr(source, key) for key in settings}
     training |= {"objective": network.objective, "eps": network.eps, "seed": network.seed}
     training["precision"] = scale.precision
     passes = 1 if network.eps == 0 or network.objective == "gaussian-noise" else 1 + source.attack_steps
-    trained = of("network", network)
+    trained = node_id("network", network)
     seconds = 60 * source.minutes * passes
-    yield Node(trained, do.network, {**config, **training}, seconds=seconds)
+    yield Node(trained, experiments.network, {**config, **training}, seconds=seconds)
 
     def then(kind: str, function: Any, more: dict[str, Any], minutes: float) -> Node:
-        return Node(of(kind, network), function, {**config, **more}, (trained,), 60 * minutes)
+        return Node(node_id(kind, network), function, {**config, **more}, (trained,), 60 * minutes)
 
     evaluated = {"evaluated_eps": source.evaluated_eps, "evaluated": EVALUATED}
-    yield then("accuracy", do.accuracy, evaluated, source.minutes / 4)
+    yield then("accuracy", experiments.accuracy, evaluated, source.minutes / 4)
     i = scale.inversions
     noise = {"beta": i.beta, "prior_variance": i.prior_variance}
-    yield then("measures", do.measures, {"measured": scale.measured_of(source), **noise}, source.minutes)
-    eps = {"ratio_eps": (*do.RATIO_EPS, source.robust), "attack_eps": 0.05}
+    yield then("measures", experiments.measures, {"measured": scale.measured_of(source), **noise}, source.minutes)
+    eps = {"ratio_eps": (*experiments.RATIO_EPS, source.robust), "attack_eps": 0.05}
     # Its claims are about images, so one seed is enough, but for the one that compares trainings with noise.
     compared = {float(eps): seeds for eps, seeds in source.gaussian_noise.items()}.get(network.eps, 0)
     if network.seed < max(1, compared):
-        yield then("theory", do.theory, {"images": 50, "attacked": 300, **eps}, source.minutes / 2)
+        yield then("theory", experiments.theory, {"images": 50, "attacked": 300, **eps}, source.minutes / 2)
     if network.objective in ("standard", "adversarial"):
-        yield then("features", do.features, {"num_samples": 1000}, 0.3)
+        yield then("features", experiments.features, {"num_samples": 1000}, 0.3)
         if source.inverted:
             more = {key: getattr(i, key) for key in ("images", "shown", "steps", "optimizer", "num_samples")}
             more |= {"precision": i.precision, "elsewhere": i.elsewhere, "seed": network.seed, **noise}
-            yield then("inversions", inverting.inversions, more, i.minutes)
+            yield then("inversions", experiments_inversion.inversions, more, i.minutes)
             if network.eps in (0.0, source.robust):
                 more = {key: value for key, value in more.items() if key not in ("shown", "elsewhere", "beta")}
                 more["other_betas"] = i.other_betas
-                yield then("noise-sizes", inverting.noise_sizes, more, i.minutes * len(i.other_betas) / 6)
+                yield then("noise-sizes", experiments_inversion.noise_sizes, more, i.minutes * len(i.other_betas) / 6)
             if network.seed == 0 and network.eps in i.convergence_eps:
                 more = {key: getattr(i, f"convergence_{key}") for key in ("images", "steps", "seeds", "betas")}
                 more |= {"num_samples": i.num_samples, "prior_variance": i.prior_variance, "precision": i.precision}
-                yield then("convergence", inverting.convergence_study, more, 2 * i.minutes)
+                yield then("convergence", experiments_inversion.convergence_study, more, 2 * i.minutes)
         yield from _fine_tunings(scale, network, trained)
 
 
@@ -102,11 +99,10 @@ def _inversions_by_eps(scale: Scale, source: Source) -> Iterator[Node]:
         config: dict[str, Any] = {key: getattr(source, key) for key in ("name", "data", "size", "train", "test")}
         config["files"] = {f"eps {eps:g}" if eps else "standard": n.file for eps, n in sorted(trained.items())}
         config |= {key: getattr(scale.inversions, key) for key in ("shown", "steps", "optimizer", "precision")}
-        needs = tuple(of("network", n) for n in trained.values())
+        needs = tuple(node_id("network", n) for n in trained.values())
         seconds = 60 * scale.inversions.minutes * len(trained) / 6
-        yield Node(
-            f"inversions-by-eps/{source.name}", inverting.inversions_by_eps, {**config, "seed": 0}, needs, seconds
-        )
+        id, config = f"inversions-by-eps/{source.name}", {**config, "seed": 0}
+        yield Node(id, experiments_inversion.inversions_by_eps, config, needs, seconds)
 
 
 def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node]:
@@ -123,17 +119,15 @@ def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node
             config = {"file": network.file, "data": target, "mode": mode, "seed": network.seed, "train": t.train}
             config |= {"epochs": t.epochs[mode], "augment": t.augment.get(mode, "none"), "lr": t.lr.get(mode, ())}
             config |= {key: getattr(t, key) for key in TUNING}
-            yield Node(
-                of("transfer", network, target, f"mode-{mode}"), do.fine_tuning, config, (trained,), 60 * t.minutes
-            )
+            id = node_id("transfer", network, target, f"mode-{mode}")
+            yield Node(id, experiments.fine_tuning, config, (trained,), 60 * t.minutes)
 
 
 def _distances(scale: Scale, source: Source) -> Iterator[Node]:
     """By the standard network of the first seed, which the page names."""
     network = next(source.networks())
+    needs = (node_id("network", network),)
     for target in scale.transfers.targets:
         if target != source.data:
             config = {"file": network.file, "pair": (source.data, target), "num_samples": 5000}
-            yield Node(
-                f"distance/{source.name}/{target}", do.distance, config, (of("network", network),), 3 * source.minutes
-            )
+            yield Node(f"distance/{source.name}/{target}", experiments.distance, config, needs, 3 * source.minutes)

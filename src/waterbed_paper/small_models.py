@@ -70,7 +70,7 @@ def dataset_fisher(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     D is a few of the training images, handwritten digits of two classes; Sigma* that of the loss that was minimised, as
     in :func:`waterbed.information.dataset_information`, whose 1/beta cancels in the difference.
     """
-    found: dict[str, list[float]] = {}
+    traces: dict[str, list[float]] = {}
     for seed in range(config["seeds"]):
         x, y = _two_classes(config["train"], seed)
         for eps in (0.0, config["eps"]):
@@ -80,8 +80,8 @@ def dataset_fisher(place: Place, config: dict[str, Any]) -> dict[str, Any]:
             )
             damped = hessian + config["weight_decay"] * torch.eye(len(hessian), dtype=torch.float64)
             trace = float((moved * (damped @ moved)).sum())
-            found.setdefault("robust" if eps else "standard", []).append(trace)
-    return found
+            traces.setdefault("robust" if eps else "standard", []).append(trace)
+    return traces
 
 
 def _two_classes(count: int, seed: int) -> tuple[Tensor, Tensor]:

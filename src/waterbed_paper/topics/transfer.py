@@ -1,0 +1,199 @@
+"""Transfer with a new head alone: far tasks, near tasks, and from a simple source to a more complex target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from matplotlib.figure import Figure
+
+from waterbed_paper.claims import OVER_SEEDS, Claim
+from waterbed_paper.drawing import by_eps, legend, line, panels
+from waterbed_paper.evidence import Evidence, over_seeds
+from waterbed_paper.figures import SEEDS, PaperFigure
+from waterbed_paper.results import Results, shared_seeds
+from waterbed_paper.scale import Source
+from waterbed_paper.tables import TransferTable
+
+IN_PLACE_OF_SVHN = ("gtsrb", "digits")
+FAR = ("fashion-mnist", "mnist", "svhn")  # of a CIFAR source
+FROM_IMAGENET = ("cifar10", "cifar100", *FAR)
+FINE_GRAINED = ("cub-200-2011", "fgvc-aircraft", "mit-indoor", "oxford-flowers", "stanford-cars", "stanford-dogs")
+
+
+def _far(results: Results) -> Iterator[Evidence]:
+    for source in results.scale.sources:
+        far = FROM_IMAGENET if source.data == "imagenet" else FAR
+        yield from _each_gap(results, source, far, "0")
+
+
+def _far_others(results: Results) -> Iterator[Evidence]:
+    for source in results.scale.sources:
+        yield from _each_gap(results, source, IN_PLACE_OF_SVHN, "0")
+
+
+def _near(results: Results) -> Iterator[Evidence]:
+    for source in results.scale.sources:
+        if source.data == "imagenet":
+            yield from _each_gap(results, source, FINE_GRAINED, "0", -1)
+
+
+def _nearly_the_source(results: Results) -> Iterator[Evidence]:
+    for source in results.scale.sources:
+        if source.data == "cifar10":
+            yield from _each_gap(results, source, ("cinic-imagenet",), "linear", -1)
+
+
+def _each_gap(
+    results: Results, source: Source, targets: tuple[str, ...], mode: str, sign: int = 1
+) -> Iterator[Evidence]:
+    """Gap [points] on every one of these targets by itself, times the sign."""
+    for target in results.targets(source):
+        gaps = results.gaps(source, target, mode) if target in targets else {}
+        if gaps:
+            yield over_seeds(f"{source.name} to {target}", [sign * gap for gap in gaps.values()])
+
+
+def _there_and_back(results: Results) -> tuple[dict[int, float], dict[int, float]]:
+    """Gaps from CIFAR-10 to CIFAR-100 and the other way, of the first source of each, by seed."""
+    names = {source.data: source for source in reversed(results.scale.sources)}
+    if not {"cifar10", "cifar100"} <= set(names):
+        return {}, {}
+    return results.gaps(names["cifar10"], "cifar100", "0"), results.gaps(names["cifar100"], "cifar10", "0")
+
+
+def _asymmetry(results: Results) -> Iterator[Evidence]:
+    there, back = _there_and_back(results)
+    seeds = shared_seeds((there, back))
+    if seeds:
+        yield over_seeds("CIFAR-10 to CIFAR-100, less back", [there[seed] - back[seed] for seed in seeds])
+
+
+def _complex_target(results: Results) -> Iterator[Evidence]:
+    """At the eps of the tables; beside it at the others that backbones were trained at."""
+    source = next((s for s in results.scale.sources if s.data == "cifar10"), None)
+    for eps in sorted(source.eps, key=lambda e: e != source.robust) if source is not None else ():
+        gaps = results.gaps(source, "cifar100", "0", eps) if eps > 0 else {}
+        if gaps:
+            yield over_seeds(f"CIFAR-10 to CIFAR-100, eps {eps:g}", [*gaps.values()], beside=eps != source.robust)
+
+
+def _against_eps_of_training(results: Results) -> Figure | None:
+    """Sec. 5: accuracy on the source, and after fine-tuning on each target, against the eps that the source network was
+    trained at; sources of three eps or more."""
+    rows = {}
+    for source in results.scale.sources:
+        quantities = {"the source itself, clean": {"": results.reader("accuracy", lambda r: r["clean"])}}
+        for target in results.targets(source):
+            names = {m: "linear layer" if m == "linear" else f"mode {m}" for m in results.scale.transfers.modes}
+            quantities[target] = {names[m]: results.accuracy(target, m) for m in names if m in ("linear", "0")}
+        row = {name: {k: by_eps(source, v) for k, v in kinds.items()} for name, kinds in quantities.items()}
+        row = {name: {k: points for k, points in kinds.items() if len(points) > 2} for name, kinds in row.items()}
+        row = {name: kinds for name, kinds in row.items() if kinds}
+        if len(row) > 1:
+            rows[source.name] = row
+    if not rows:
+        return None
+    columns = 3
+    each = {name: -(-len(row) // columns) for name, row in rows.items()}
+    figure, axes = panels(sum(each.values()), columns, 2.9, 2.4)
+    lines_of_axes = iter(axes)
+    for name, row in rows.items():
+        places = [ax for _ in range(each[name]) for ax in next(lines_of_axes)]
+        for ax in places[len(row) :]:
+            ax.set_axis_off()
+        for ax, (target, kinds) in zip(places, row.items(), strict=False):
+            for kind, points in kinds.items():
+                line(ax, points, kind or "accuracy on the source", {"": 6, "linear layer": 2, "mode 0": 3}[kind])
+            ax.set_title(f"{name}: {target}" if "" in kinds else f"{name} to {target}", fontsize=9)
+            ax.set_ylabel("accuracy [%]", fontsize=8)
+            ax.set_xlabel("eps of training", fontsize=8)
+    legend(figure)
+    return figure
+
+
+CLAIMS = (
+    Claim(
+        id="far-tasks",
+        where="Tables 1 and 2; Sec. 5; abstract",
+        sentence="With a new head alone (mode 0), the robust backbone is better on tasks far from the source.",
+        quantity="accuracy [points] of the robust backbone, less that of the standard one, mode 0: from CIFAR to "
+        "Fashion-MNIST, MNIST and SVHN, from ImageNet also to CIFAR-10 and CIFAR-100",
+        test="For every source and target by itself. " + OVER_SEEDS,
+        evidence=_far,
+    ),
+    Claim(
+        id="far-tasks-others",
+        where="Sec. 5, beyond the paper's own targets",
+        sentence="With a new head alone (mode 0), the robust backbone is better on other far tasks, too.",
+        quantity="as far-tasks, to traffic signs or handwritten digits, which stand in the place of SVHN",
+        test="For every source and target by itself. " + OVER_SEEDS,
+        reading=True,
+        evidence=_far_others,
+    ),
+    Claim(
+        id="near-tasks",
+        where="Table 2; Sec. 5",
+        sentence="The standard backbone is better on fine-grained tasks whose photographs resemble the source.",
+        quantity="accuracy [points] of the standard backbone, less that of the robust one, mode 0, from ImageNet "
+        "to Aircraft, Birds, Cars, Dogs, Flowers and Indoor",
+        test="For every target by itself. " + OVER_SEEDS,
+        evidence=_near,
+    ),
+    Claim(
+        id="table-5",
+        where="Table 5; appendix E",
+        sentence="With nearly the same images and classes as the source, the standard backbone is better.",
+        quantity="accuracy [points] of the standard backbone, less that of the robust one, linear layer alone, "
+        "from CIFAR-10 to CINIC-10 without its CIFAR images",
+        test=OVER_SEEDS,
+        evidence=_nearly_the_source,
+    ),
+    Claim(
+        id="asymmetry",
+        where="Table 1; Sec. 5",
+        sentence="The gap is not symmetric: the robust backbone gains more, or loses less, from a simple source to "
+        "a more complex target than the other way round.",
+        quantity="gap [points, robust less standard] from CIFAR-10 to CIFAR-100, less that from CIFAR-100 to "
+        "CIFAR-10, mode 0",
+        test=OVER_SEEDS,
+        evidence=_asymmetry,
+    ),
+    Claim(
+        id="complex-target",
+        where="Table 1; Sec. 5",
+        sentence="From a simple source to a more complex target the robust backbone is better.",
+        quantity="gap [points, robust less standard] from CIFAR-10 to CIFAR-100, mode 0",
+        test="At the eps of the tables; other eps of training stand beside it. " + OVER_SEEDS,
+        evidence=_complex_target,
+    ),
+)
+
+FIGURES = (
+    PaperFigure(
+        "transfer-by-eps",
+        "Sec. 5: transfer and accuracy on the source against eps",
+        "The paper: there is a trade-off between transferability and accuracy on the source (abstract). It draws none.",
+        f"Accuracy on test images; eps 0 is the standard network. {SEEDS}",
+        ("accuracy", "transfer"),
+        _against_eps_of_training,
+        claims=("far-tasks", "complex-target", "waterbed"),
+        extra=True,
+    ),
+)
+
+TABLES = (
+    TransferTable(
+        "1",
+        "Table 1: transfer from CIFAR-10 and CIFAR-100, mode 0",
+        ("far-tasks", "far-tasks-others", "asymmetry", "complex-target"),
+        other_sources=True,
+    ),
+    TransferTable("2", "Table 2: transfer from ImageNet, mode 0", ("far-tasks", "near-tasks")),
+    TransferTable(
+        "5",
+        "Table 5: from CIFAR-10 to CINIC-10 without CIFAR, linear layer alone",
+        ("table-5",),
+        other_sources=True,
+        other_targets="all",
+    ),
+)
