@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from waterbed.reporting.demo import summary_table
-from waterbed_paper.claims import VERDICTS, told
+from waterbed_paper.verdicts import VERDICTS, count_phrase
 
 ROOT = Path(__file__).parent.parent
 DECIDED = ("holds", "does not hold")
@@ -67,7 +67,7 @@ def evidence_text(evidence: dict, verdicts: list[str], mark: str) -> str:
     interval = "" if math.isclose(low, high) else f" [{low:.3g}, {high:.3g}]"
     interval = " (one seed)" if math.isnan(low) else interval
     interval += f" over {evidence['over']}s" * (bool(interval) and evidence["over"] != "seed") + mark
-    tally = ", ".join(told(verdicts.count(v), v) for v in VERDICTS if v in verdicts)
+    tally = ", ".join(count_phrase(verdicts.count(v), v) for v in VERDICTS if v in verdicts)
     share = f"; of {len(verdicts)} pieces of evidence {tally}" if len(verdicts) > 1 else ""
     return f"{evidence['label'].replace('|', chr(92) + '|')}: {value:.3g}{interval}{share}"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import waterbed as wb
-from waterbed_paper.reproduce import open_graph
+from waterbed_paper.reproduction import open_graph
 
 API = Path(__file__).parents[2] / "docs/api.md"
 pytestmark = pytest.mark.skipif(not API.is_file(), reason="only in a checkout")

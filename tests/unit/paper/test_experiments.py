@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from waterbed_paper.graph import Graph, Place
-from waterbed_paper.nodes import nodes
+from waterbed_paper.plan import plan_nodes
 from waterbed_paper.scale import read_scale
 
 
@@ -40,7 +40,7 @@ def test_recipe_runs_for_a_few_steps(tmp_path, name, source, eps, target, side):
         ),
         inversions=replace(scale.inversions, images=2, shown=2, steps=2, num_samples=2),
     )
-    graph = Graph(nodes(scale), Place(tmp_path / "out", str(tmp_path / "data")))
+    graph = Graph(plan_nodes(scale), Place(tmp_path / "out", str(tmp_path / "data")))
     kinds = ["features", "accuracy", *(f"transfer/{source}/{eps}/seed-0/{target}/mode-{mode}" for mode in (0, 1, 2))]
     only = [kind if "/" in kind else f"{kind}/{source}/{eps}/seed-0" for kind in kinds]
     assert graph.run(only, progress=False) == {}

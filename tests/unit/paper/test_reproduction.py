@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from waterbed.__main__ import main
-from waterbed_paper.reproduce import open_graph, reproduce
+from waterbed_paper.reproduction import open_graph, reproduce
 
 TINY = """
 about = "A few images, to see that it runs."

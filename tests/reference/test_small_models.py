@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from waterbed.errors import UsageError
 from waterbed.information.influence import dataset_influence
 from waterbed_paper.graph import Place
-from waterbed_paper.small import (
+from waterbed_paper.small_models import (
     Margins,
     _at_minimum,
     _two_classes,

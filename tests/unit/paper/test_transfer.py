@@ -1,0 +1,53 @@
+"""Evidence on transfer with a new head alone, from results that are made up."""
+
+import math
+
+import pytest
+
+from waterbed_paper.register import CLAIMS, FIGURES
+from waterbed_paper.verdicts import Judged
+
+
+def test_gaps_are_paired_by_seed(made_up):
+    for seed, standard in enumerate((50.0, 60.0, 70.0)):
+        made_up.put(f"transfer/cifar10/standard/seed-{seed}/mnist/mode-0", {"accuracy": standard})
+        made_up.put(f"transfer/cifar10/eps-1/seed-{seed}/mnist/mode-0", {"accuracy": standard + 5 + 0.1 * seed})
+    (e,) = made_up.evidence("far-tasks")
+    assert e.label == "cifar10 to mnist"
+    assert e.value == pytest.approx(5.1)
+    assert e.high - e.low == pytest.approx(2 * 4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
+    assert Judged(CLAIMS["far-tasks"], [e]).verdict == "holds"
+
+
+def test_other_eps_stand_beside_the_complex_target(made_up):
+    for seed in range(2):
+        for name, more in (("standard", 0.0), ("eps-0.5", 2.0 + seed), ("eps-1", -1.0), ("eps-2", -5.0)):
+            made_up.put(f"transfer/cifar10/{name}/seed-{seed}/cifar100/mode-0", {"accuracy": 30.0 + more})
+    pieces = made_up.evidence("complex-target")
+    assert [(e.label.split(", ")[1], e.value, e.beside) for e in pieces] == [
+        ("eps 1", -1.0, False),
+        ("eps 0.5", 2.5, True),
+        ("eps 2", -5.0, True),
+    ]
+
+
+def test_both_halves_of_the_asymmetry(made_up):
+    for seed in range(2):
+        for source, target, gap in (("cifar10", "cifar100", -1.0), ("cifar100", "cifar10", -9.0 + 0.1 * seed)):
+            made_up.put(f"transfer/{source}/standard/seed-{seed}/{target}/mode-0", {"accuracy": 40.0})
+            made_up.put(f"transfer/{source}/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 40.0 + gap + 0.01 * seed})
+    (both,), (there,) = made_up.evidence("asymmetry"), made_up.evidence("complex-target")
+    assert (both.value, there.value, both.n) == (pytest.approx(7.95), pytest.approx(-0.995), 2)
+    assert Judged(CLAIMS["asymmetry"], [both]).verdict == "holds"
+    assert Judged(CLAIMS["complex-target"], [there]).verdict == "does not hold"
+
+
+def test_transfer_against_eps_has_one_panel_per_target(results_in, whole_scale, tmp_path):
+    eps = "[0.0, 0.5, 1.0]"
+    results = results_in(tmp_path / "out", whole_scale.replace("[transfers]", f"[transfers]\neps = {eps}"))
+    (figure,) = (f for f in FIGURES if f.name == "transfer-by-eps")
+    titles = [ax.get_title() for ax in figure.draw(results).axes]
+    assert [t for t in titles if t] == [
+        "cifar10: the source itself, clean",
+        *(f"cifar10 to {target}" for target in ("svhn", "mnist", "digits")),
+    ]

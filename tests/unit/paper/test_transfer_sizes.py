@@ -1,0 +1,28 @@
+"""Evidence on two sizes of network, from results that are made up."""
+
+import pytest
+
+from waterbed_paper.scale import Scale, Source, Transfers
+
+SCALE = Scale(
+    "two sizes",
+    "",
+    (
+        Source("small", "cifar100", {"0": 2, "1": 2}),
+        Source("large", "cifar100", {"0": 2, "1": 2}, larger_than="small"),
+    ),
+    Transfers(("mnist", "cifar10", "gtsrb"), {"0": 2}, (0.0, 1.0), epochs={"0": 1}),
+)
+
+
+def test_gaps_of_two_sizes_are_compared_where_both_have_the_same_sign(made_up_of):
+    made_up = made_up_of(SCALE)
+    gaps = {"mnist": (3.0, 5.0), "cifar10": (-4.0, -1.0), "gtsrb": (1.0, -1.0)}
+    for target, sizes in gaps.items():
+        for name, gap in zip(("small", "large"), sizes, strict=True):
+            for seed in range(2):
+                made_up.put(f"transfer/{name}/standard/seed-{seed}/{target}/mode-0", {"accuracy": 50.0})
+                made_up.put(f"transfer/{name}/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 50.0 + gap})
+    (better,), (worse,) = made_up.evidence("larger-network"), made_up.evidence("larger-network-near")
+    assert (better.label, better.value) == ("large and small to mnist, mode 0", pytest.approx(2.0))
+    assert (worse.label, worse.value) == ("large and small to cifar10, mode 0", pytest.approx(3.0))
