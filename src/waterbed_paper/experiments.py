@@ -32,6 +32,7 @@ from waterbed.transfer_learning.distance import dataset_distance
 from waterbed.transfer_learning.records import data_fingerprint
 from waterbed.transfer_learning.transfer import transfer
 from waterbed_paper.graph import Place, experiment
+from waterbed_paper.scale import Source, Transfers
 
 SMALL_EPS = 1e-4
 RATIO_EPS = (SMALL_EPS, 1e-3, 1e-2, 1e-1)
@@ -44,7 +45,6 @@ MEASURES = (
     "weight_log_variance",
     "effective_information",
 )
-TRAINING = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "augment")
 
 
 def load_data(place: Place, config: dict[str, Any]) -> ImageData:
@@ -105,8 +105,7 @@ def network(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         model = create_model(
             config["model"], data.num_classes, config["stem"], config["width"], data.shape[0], config["seed"]
         )
-        settings = {key: config[key] for key in TRAINING}
-        settings |= {"milestones": config["milestones"], "precision": config["precision"], "seed": config["seed"]}
+        settings = {key: config[key] for key in (*Source.RECIPE, "precision", "seed")}
         folder = place.out / "runs" / config["file"].removesuffix(".safetensors")
         make_folder(file.parent)
         fit(model, data, objective_of(config), folder, **settings).export(file)
@@ -122,7 +121,7 @@ def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:
     """Whether a network was trained with these settings on data of this name and size."""
     if "data" not in run.config:
         return False  # a file that does not record its training
-    wanted: dict[str, Any] = {key: config[key] for key in TRAINING} | {"seed": config["seed"]}
+    wanted: dict[str, Any] = {key: config[key] for key in (*Source.RECIPE, "seed")}
     wanted |= {"objective": objective_of(config).config(), "milestones": list(config["milestones"]), "ema": 0.0}
     if config["precision"] != "auto":
         wanted["precision"] = config["precision"]
@@ -230,16 +229,12 @@ def fine_tuning(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         attacks=[PGD(eps, steps=20) for eps in config["attack_eps"]],
         num_bounded=config["bounds"] if mode in ("linear", 0) else 0,
         epochs=config["epochs"],
-        batch_size=config["batch_size"],
         lr=config["lr"] or None,
-        weight_decay=config["weight_decay"],
-        schedule=config["schedule"],
-        milestones=config["milestones"],
-        nesterov=config["nesterov"],
         augment=config["augment"],
         views=1,
         solver="sgd",
         watch=1 if mode in ("linear", 0) else 500,
+        **{key: config[key] for key in Transfers.RECIPE},
     )
     return {key: value for key, value in table.rows[0].items() if key not in ("model", "target")}
 

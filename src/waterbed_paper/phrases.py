@@ -17,7 +17,7 @@ def training_phrase(source: Source) -> str:
     network = f"{source.model} of width {source.width}"
     attack = f"PGD-{source.attack_steps} at eps {source.robust:g}"
     name = source.name if source.name == source.data else f"{source.name} (on {source.data})"
-    return f"{name}: {network}, {source.epochs} epochs on {images}{side}, robust: {attack}"
+    return f"{name}: {network}, {source.training.epochs} epochs on {images}{side}, robust: {attack}"
 
 
 def rerun_command(results: Results, only: Sequence[str]) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from waterbed_paper import experiments, experiments_inversion, small_models
 from waterbed_paper.graph import Node
-from waterbed_paper.scale import Network, Scale, Source
+from waterbed_paper.scale import Network, Scale, Source, recipe
 
 EVALUATED = 2000
 WEIGHTS_ABOUT_DATA = {"linear": 0, "one-hidden-layer": 4}
-TUNING = ("batch_size", "weight_decay", "schedule", "milestones", "nesterov", "attack_eps", "bounds")
 
 
 def plan_nodes(scale: Scale) -> list[Node]:
@@ -32,12 +30,12 @@ def plan_nodes(scale: Scale) -> list[Node]:
 
 def _of_dimensions(scale: Scale) -> Iterator[Node]:
     if scale.dimension is not None:
-        d = asdict(scale.dimension)
-        sizes, seeds, minutes = (d.pop(key) for key in ("sizes", "seeds", "minutes"))
-        for size in sizes:
-            for seed in range(seeds):
-                config = {**d, "size": size, "seed": seed}
-                yield Node(anisotropy_id(scale, size, seed), small_models.anisotropy, config, seconds=60 * minutes)
+        d = scale.dimension
+        shared = {key: getattr(d, key) for key in ("data", "train", "test", "model", "width", "images")} | recipe(d)
+        for size in d.sizes:
+            for seed in range(d.seeds):
+                config = {**shared, "size": size, "seed": seed}
+                yield Node(anisotropy_id(scale, size, seed), small_models.anisotropy, config, seconds=60 * d.minutes)
 
 
 def anisotropy_id(scale: Scale, size: int, seed: int) -> str:
@@ -53,8 +51,7 @@ def node_id(kind: str, network: Network, *rest: str) -> str:
 def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node]:
     data = {key: getattr(source, key) for key in ("data", "size", "train", "test")}
     config: dict[str, Any] = {"file": network.file, **data}
-    settings = (*experiments.TRAINING, "milestones", "model", "stem", "width", "attack_steps")
-    training = {key: getattr(source, key) for key in settings}
+    training = recipe(source) | {key: getattr(source, key) for key in ("model", "stem", "width", "attack_steps")}
     training |= {"objective": network.objective, "eps": network.eps, "seed": network.seed}
     training["precision"] = scale.precision
     passes = 1 if network.eps == 0 or network.objective == "gaussian-noise" else 1 + source.attack_steps
@@ -118,7 +115,7 @@ def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node
                 continue
             config = {"file": network.file, "data": target, "mode": mode, "seed": network.seed, "train": t.train}
             config |= {"epochs": t.epochs[mode], "augment": t.augment.get(mode, "none"), "lr": t.lr.get(mode, ())}
-            config |= {key: getattr(t, key) for key in TUNING}
+            config |= recipe(t) | {"attack_eps": t.attack_eps, "bounds": t.bounds}
             id = node_id("transfer", network, target, f"mode-{mode}")
             yield Node(id, experiments.fine_tuning, config, (trained,), 60 * t.minutes)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from waterbed.errors import UsageError, check_choice
+from waterbed.errors import UsageError, UsageTypeError, check_choice
+from waterbed.training.config import TrainConfig
 
 try:
     import tomllib
@@ -16,6 +17,10 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 SCALES = ("demo", "cpu", "gpu", "full")
+# What a scale's file does not say of a recipe.
+SOURCE_TRAINING = TrainConfig(epochs=12, augment="crop-flip")
+FINE_TUNING = TrainConfig()
+SMALL_TRAINING = TrainConfig(epochs=6, augment="none")
 OBJECTIVES = ("adversarial", "trades", "gaussian-noise")
 
 
@@ -50,12 +55,15 @@ class Source:
         name: in the results, and of the paper's row.
         seeds: eps -> how many seeds, from 0 on; eps 0 is standard training.
         trades, gaussian_noise: the same for the other objectives.
+        training: the recipe; a scale's file gives the settings in ``RECIPE`` beside the other keys.
         evaluated_eps: radii of the PGD-20 evaluation.
         inverted: whether its networks are inverted, too.
         larger_than: the source of the same task with a smaller network (Tables 3, 11 and 12).
         measured, modes: as those of the scale and of its transfers, which they replace for this source.
         minutes: an estimate: one epoch of standard training times the epochs, on two cores.
     """
+
+    RECIPE: ClassVar = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "milestones", "augment")
 
     name: str
     data: str
@@ -66,13 +74,7 @@ class Source:
     model: str = "resnet18"
     stem: str = "cifar"
     width: int = 64
-    epochs: int = 12
-    batch_size: int = 128
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    schedule: str = "one-cycle"
-    milestones: tuple[int, ...] = ()
-    augment: str = "crop-flip"
+    training: TrainConfig = SOURCE_TRAINING
     attack_steps: int = 7
     trades: dict[str, int] = field(default_factory=dict)
     gaussian_noise: dict[str, int] = field(default_factory=dict)
@@ -117,9 +119,12 @@ class Transfers:
         modes: mode -> how many source seeds it is run for.
         eps: of the backbones; 0 is the standard one.
         train: at most so many training images.
+        training: what all modes share of the recipe, as in :class:`Source`.
         epochs, augment: by mode.
         lr: by mode; of several the best on held-out images; the library's choice for modes that are not named.
     """
+
+    RECIPE: ClassVar = ("batch_size", "weight_decay", "schedule", "milestones", "nesterov")
 
     targets: tuple[str, ...] = ()
     modes: dict[str, int] = field(default_factory=dict)
@@ -127,12 +132,8 @@ class Transfers:
     train: int | None = None
     epochs: dict[str, int] = field(default_factory=dict)
     augment: dict[str, str] = field(default_factory=dict)
-    batch_size: int = 128
     lr: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    weight_decay: float = 5e-4
-    schedule: str = "one-cycle"
-    milestones: tuple[int, ...] = ()
-    nesterov: bool = True
+    training: TrainConfig = FINE_TUNING
     attack_eps: tuple[float, ...] = (0.25, 0.5)
     bounds: int = 50
     minutes: float = 1.0
@@ -172,9 +173,12 @@ class Dimension:
 
     Attributes:
         sizes: sides of the images, each twice the one before.
+        training: the recipe, as in :class:`Source`.
         images: test images behind the measure.
         minutes: an estimate of one training, on two cores.
     """
+
+    RECIPE: ClassVar = ("epochs", "batch_size", "lr", "augment")
 
     data: str
     sizes: tuple[int, ...]
@@ -183,10 +187,7 @@ class Dimension:
     test: int | None = None
     model: str = "resnet10"
     width: int = 16
-    epochs: int = 6
-    batch_size: int = 128
-    lr: float = 0.1
-    augment: str = "none"
+    training: TrainConfig = SMALL_TRAINING
     images: int = 100
     minutes: float = 1.0
 
@@ -209,7 +210,7 @@ class Scale:
     inversions: Inversions = Inversions()
     dimension: Dimension | None = None
     measured: int = 500
-    precision: str = "auto"
+    precision: str = TrainConfig.precision
 
     def source(self, name: str) -> Source:
         """By its name."""
@@ -260,14 +261,35 @@ def read_scale(name_or_file: str | Path) -> Scale:
     return _filled(Scale, {"name": name, **values}, "the file", text)
 
 
+def recipe(part: Source | Transfers | Dimension) -> dict[str, Any]:
+    """The settings of a part's recipe that an experiment is given.
+
+    >>> recipe(Dimension("cifar10", (16, 32)))
+    {'epochs': 6, 'batch_size': 128, 'lr': 0.1, 'augment': 'none'}
+    """
+    return {key: getattr(part.training, key) for key in part.RECIPE}
+
+
 def _filled(kind: type, values: dict[str, Any], place: str, file: str) -> Any:
-    """An instance of a dataclass from TOML's values."""
+    """An instance of a dataclass from TOML's values; those of its recipe go into its ``training``."""
     known = {f.name: f for f in fields(kind)}
+    training, settings = known.pop("training", None), {}
+    recipe = kind.RECIPE if training is not None else ()
+    given = {}
     for key, value in values.items():
-        check_choice(f"scale={file!r}, {place}: the key", key, known)
+        check_choice(f"scale={file!r}, {place}: the key", key, (*known, *recipe))
+        if key in recipe:
+            settings[key] = value
+            continue
         if str(known[key].type).startswith("dict") and not isinstance(value, dict):
             raise UsageError(f"{place} of scale={file!r} has {key} = {value!r}; give a table, as {{ name = value }}")
+        given[key] = tuple(value) if isinstance(value, list) else value
+    if training is not None:
+        try:
+            given["training"] = replace(training.default, **settings)
+        except (UsageError, UsageTypeError) as error:
+            raise UsageError(f"scale={file!r}, {place}: {error}") from error
     try:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return kind(**given)
     except TypeError as error:
         raise UsageError(f"{place} of scale={file!r} is incomplete ({error}); add what is missing") from error

@@ -20,6 +20,7 @@ from waterbed.models.create import create_model
 from waterbed.training.fit import fit
 from waterbed_paper.experiments import load_data, mean_of
 from waterbed_paper.graph import Place, experiment
+from waterbed_paper.scale import Dimension
 
 
 @experiment(version=1)
@@ -133,7 +134,7 @@ def anisotropy(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """After Prop. 3.2: log lambda_1(S) n / tr S on test images of a standard network trained at one size of images."""
     data = load_data(place, config)
     model = create_model(config["model"], data.num_classes, "cifar", config["width"], data.shape[0], config["seed"])
-    settings = {key: config[key] for key in ("epochs", "lr", "batch_size", "seed", "augment")}
+    settings = {key: config[key] for key in (*Dimension.RECIPE, "seed")}
     model = fit(model, data, watch=0, precision="fp32", progress=False, **settings).model
     x, _ = stack(data.test, min(config["images"], len(data.test)))
     wide = x.double()

@@ -160,7 +160,7 @@ def fine_tuning_phrase(scale: Scale, modes: list[str]) -> str:
         return f"Fine-tuning: {images}; these modes are not part of this scale."
     searched = all(len(t.lr.get(m, RATES)) > 1 for m in modes if m in t.epochs)
     rate = "the largest learning rate chosen on held-out images for each backbone and target" if searched else ""
-    return f"Fine-tuning: {images}; {epochs}; schedule {t.schedule}" + f", {rate}" * bool(rate) + "."
+    return f"Fine-tuning: {images}; {epochs}; schedule {t.training.schedule}" + f", {rate}" * bool(rate) + "."
 
 
 def _sort(mode: str, kind: str | None) -> str:

@@ -34,7 +34,9 @@ def test_recipe_runs_for_a_few_steps(tmp_path, name, source, eps, target, side):
     made_up_data(tmp_path / "data", (source, target), side)
     scale = replace(
         scale,
-        sources=tuple(replace(s, epochs=1, batch_size=8, lr=0.001) for s in scale.sources),
+        sources=tuple(
+            replace(s, training=replace(s.training, epochs=1, batch_size=8, lr=0.001)) for s in scale.sources
+        ),
         transfers=replace(
             scale.transfers, epochs=dict.fromkeys(scale.transfers.modes, 1), attack_eps=(0.25,), bounds=0
         ),
