@@ -18,7 +18,7 @@ from waterbed_paper.scale import Source
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 KINDS = {"standard": 0, "robust": 1}
-MAX_LINES, MAX_PANELS, MAX_POINTS = 6, 9, 6  # told one by one in a description
+MAX_LINES, MAX_PANELS, MAX_POINTS = 6, 9, 6  # listed one by one in a description
 
 
 def panels(rows: int, columns: int, width: float = 3.4, height: float = 2.7) -> tuple[Figure, np.ndarray]:

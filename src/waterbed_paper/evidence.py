@@ -38,12 +38,12 @@ class Evidence:
 
     @property
     def low(self) -> float:
-        """Of the 95 % interval."""
+        """The lower end of the 95 % interval."""
         return self.ends(LEVEL)[0]
 
     @property
     def high(self) -> float:
-        """Of the 95 % interval."""
+        """The upper end of the 95 % interval."""
         return self.ends(LEVEL)[1]
 
     @property
@@ -52,13 +52,13 @@ class Evidence:
         return math.isnan(self.low) and (self.n < 2 or self.over != "seed")
 
     def minus(self, number: float) -> Evidence:
-        """The same about the quantity less a number."""
+        """The same evidence with a number subtracted from the quantity."""
         ends = self.ends
         return replace(self, value=self.value - number, ends=lambda level: tuple(end - number for end in ends(level)))
 
 
 def no_interval(level: float) -> tuple[float, float]:
-    """The ends where there is none."""
+    """The ends of an interval that does not exist: nan."""
     return math.nan, math.nan
 
 

@@ -91,7 +91,7 @@ def printed_numbers(table: str | None = None, **filters: Any) -> list[Published]
         filters: values of :data:`FILTERS`.
 
     Raises:
-        UsageError: a table, a filter or a value that there is not.
+        UsageError: an unknown table, filter or value.
 
     >>> [n.value for n in printed_numbers("8", source="cifar100", target="cifar10")]
     [-5.71, -2.12, -0.11]

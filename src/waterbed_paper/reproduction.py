@@ -18,15 +18,15 @@ from waterbed_paper.verdicts import Judged, judge_claims
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it.
+    """The outcome of a reproduction.
 
     Attributes:
         judged: every claim with its evidence and verdict.
         failures: id -> message of the experiments that failed.
         ran: how many experiments were run now.
-        missing: how many of the scale's are not there now.
-        total: how many the scale has.
-        page: index.html.
+        missing: how many of the scale's experiments still have no result.
+        total: how many experiments the scale has.
+        page: the path of index.html.
     """
 
     judged: list[Judged]
@@ -45,7 +45,7 @@ class Reproduction:
 def open_graph(
     scale: str | Path, out: str | Path, root: str | None = None, networks: str | Path | None = None
 ) -> tuple[Scale, Graph]:
-    """The scale and its experiments, with what of them is done in ``out``.
+    """The scale, and the graph of its experiments with the results in ``out``.
 
     >>> scale, graph = open_graph("demo", "nowhere")
     >>> graph.missing()[0]

@@ -22,7 +22,7 @@ class Results:
 
     Args:
         scale: what the reproduction runs.
-        graph: its experiments, with those results that there are.
+        graph: its experiments and their results, some of which may be missing.
     """
 
     def __init__(self, scale: Scale, graph: Graph) -> None:

@@ -1,4 +1,4 @@
-"""A scale of reproduction: which networks, tasks and settings; a TOML file each, the same code for all."""
+"""A scale of reproduction: which networks, tasks and settings. One TOML file per scale, the same code for all."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class Inversions:
 
 @dataclass(frozen=True)
 class Dimension:
-    """Small standard networks on one task at several sizes of images, for what is said of the number of pixels.
+    """Small standard networks on one task at several sizes of images, for the claim about the number of pixels.
 
     Attributes:
         sizes: sides of the images, each twice the one before.
@@ -229,7 +229,7 @@ def read_scale(name_or_file: str | Path) -> Scale:
     """A scale by its name, or from a TOML file of the same form.
 
     Raises:
-        UsageError: an unknown name, a file that is not TOML, or a key that there is not.
+        UsageError: an unknown name, a file that is not TOML, an unknown key, or a setting out of its range.
 
     >>> read_scale("demo").sources[0].data
     'fashion-mini'
