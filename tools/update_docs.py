@@ -1,10 +1,11 @@
-"""Put the numbers of the demo, or of a reproduction, into the README.
+"""Put the numbers of the demo, or of a reproduction, into the documentation.
 
-    waterbed demo --out waterbed-demo && python tools/update_readme.py waterbed-demo
+    waterbed demo --out waterbed-demo && python tools/update_docs.py waterbed-demo
     waterbed paper --scale cpu --root DATA --networks results/networks --out results/cpu
-    python tools/update_readme.py results/cpu
+    python tools/update_docs.py results/cpu
 
-The first copies results.json and the two inversion grids to results/demo/. Both renew a table of the README.
+The first copies results.json and the two inversion grids to results/demo/ and renews docs/demo.md; the second renews the
+four verdicts of the README and docs/verdicts.md.
 """
 
 import json
@@ -18,6 +19,13 @@ from waterbed_paper.verdicts import VERDICTS, count_phrase
 
 ROOT = Path(__file__).parent.parent
 DECIDED = ("holds", "does not hold")
+# What the title and the abstract promise, each by the claim that says it.
+HEADLINES = {
+    "input-fisher": "Robust representations keep less information about the input.",
+    "fig-4": "Robust weights hold less information about the data.",
+    "inversion": "A robust representation can be inverted into the image, a standard one gives noise.",
+    "far-tasks": "Robust backbones transfer better to tasks far from the source.",
+}
 
 
 def demo_table(results: dict) -> str:
@@ -52,13 +60,25 @@ def paper_table(summary: dict) -> str:
     for claim in sorted(claims, key=lambda claim: "abstract" not in claim["where"]):
         if claim["verdict"] in DECIDED or ("abstract" in claim["where"] and claim["evidence"]):
             mark = "*" * claim["identity"] + "°" * claim["reading"]
-            judged = [e for e in claim["evidence"] if e["counts"]]
-            deciding = [e for e in judged if e["verdict"] == claim["verdict"]]
-            lines.append(
-                f"| {claim['sentence']}{mark and ' ' + mark} ({claim['where']}) | {claim['verdict']} | "
-                f"{evidence_text(deciding[0], [e['verdict'] for e in judged], mark_text(claim))} |"
-            )
+            sentence = f"{claim['sentence']}{mark and ' ' + mark} ({claim['where']})"
+            lines.append(f"| {sentence} | {claim['verdict']} | {deciding_text(claim)} |")
     return "\n".join([*lines, "", summary["about"]])
+
+
+def headline_table(summary: dict) -> str:
+    """The four verdicts of the README: a row per promise of the abstract."""
+    claims = {claim["id"]: claim for claim in summary["claims"]}
+    lines = ["| the paper says | we find | evidence |", "|---|---|---|"]
+    for id, sentence in HEADLINES.items():
+        lines.append(f"| {sentence} | {claims[id]['verdict']} | {deciding_text(claims[id])} |")
+    return "\n".join(lines)
+
+
+def deciding_text(claim: dict) -> str:
+    """A piece of evidence that says what the verdict does, and how many say what."""
+    judged = [e for e in claim["evidence"] if e["counts"]]
+    deciding = [e for e in judged if e["verdict"] == claim["verdict"]]
+    return evidence_text(deciding[0], [e["verdict"] for e in judged], mark_text(claim))
 
 
 def evidence_text(evidence: dict, verdicts: list[str], mark: str) -> str:
@@ -77,25 +97,31 @@ def mark_text(claim: dict) -> str:
     return f" (mark {claim['mark']:g})" * bool(claim["mark"])
 
 
-def with_table(readme: str, name: str, table: str) -> str:
-    """The README's text with a fresh table between the markers of that name."""
-    start, end = f"<!-- {name} table: start -->", f"<!-- {name} table: end -->"
-    before, rest = readme.split(start)
+def with_table(page: Path, name: str, table: str) -> str:
+    """The page's text with a fresh table between the markers of that name."""
+    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
+    before, rest = page.read_text().split(start)
     return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
 
 
-def update(source: Path, readme: str) -> str:
-    """The README's text with the results of a folder, a reproduction's or the demo's."""
+def pages(source: Path) -> dict[Path, str]:
+    """Each page that has numbers of a folder of results, a reproduction's or the demo's, with its fresh text."""
     if (source / "summary.json").is_file():
-        return with_table(readme, "paper", paper_table(json.loads((source / "summary.json").read_text())))
-    return with_table(readme, "demo", demo_table(json.loads((source / "results.json").read_text())))
+        summary = json.loads((source / "summary.json").read_text())
+        readme, verdicts = ROOT / "README.md", ROOT / "docs" / "verdicts.md"
+        return {
+            readme: with_table(readme, "verdicts", headline_table(summary)),
+            verdicts: with_table(verdicts, "paper table", paper_table(summary)),
+        }
+    demo = ROOT / "docs" / "demo.md"
+    return {demo: with_table(demo, "demo table", demo_table(json.loads((source / "results.json").read_text())))}
 
 
 if __name__ == "__main__":
-    source, kept = Path(sys.argv[1]), ROOT / "results" / "demo"
-    if not (source / "summary.json").is_file() and source.resolve() != kept:
-        kept.mkdir(parents=True, exist_ok=True)
+    source, committed = Path(sys.argv[1]), ROOT / "results" / "demo"
+    if not (source / "summary.json").is_file() and source.resolve() != committed:
+        committed.mkdir(parents=True, exist_ok=True)
         for name in ("results.json", "inversion-standard.png", "inversion-robust.png"):
-            shutil.copy(source / name, kept / name)
-    path = ROOT / "README.md"
-    path.write_text(update(source, path.read_text()))
+            shutil.copy(source / name, committed / name)
+    for page, text in pages(source).items():
+        page.write_text(text)
