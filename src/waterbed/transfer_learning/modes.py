@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,21 +21,23 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 
 
-def with_new_head(
-    model: FeatureClassifier, data: Any, mode: int | str, seed: int
-) -> tuple[FeatureClassifier, list[str]]:
-    """A copy with a head for the new task, ready to train what the mode names."""
+def with_new_head(model: FeatureClassifier, data: Any, trained: Sequence[str], seed: int) -> FeatureClassifier:
+    """A copy with a head for the new task, in which only the modules named in ``trained`` require gradients."""
     tuned = copy.deepcopy(model)
     with seeded(seed):
         head = nn.Linear(model.head.in_features, data.num_classes, bias=model.head.bias is not None)
     tuned.head = head.to(device_of(model), model.head.weight.dtype)
     if tuned.architecture is not None:
         tuned.architecture = {**tuned.architecture, "num_classes": data.num_classes}
-    names = trained_modules(tuned, mode, data.shape)
     tuned.requires_grad_(False)
-    for name in names:
-        tuned.get_submodule(name).requires_grad_(True)
-    return tuned, names
+    for module in submodules(tuned, trained):
+        module.requires_grad_(True)
+    return tuned
+
+
+def submodules(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """The modules with these names; "" is the whole model."""
+    return [model.get_submodule(name) for name in names]
 
 
 def trained_modules(model: FeatureClassifier, mode: int | str, shape: tuple[int, ...]) -> list[str]:

@@ -18,8 +18,8 @@ from waterbed.information.bounds import fisher_bounds
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.progress import Progress
 from waterbed.training.run_folder import Run
-from waterbed.transfer_learning.cached import Caches
-from waterbed.transfer_learning.finetune import cached_trunk, check_settings, finetune, score_cached
+from waterbed.transfer_learning.finetune import finetune, read_recipe
+from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
 from waterbed.transfer_learning.modes import fingerprint
 from waterbed.transfer_learning.records import RowsFile, data_fingerprint
 from waterbed.transfer_learning.table import TransferTable

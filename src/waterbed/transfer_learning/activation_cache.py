@@ -1,0 +1,154 @@
+"""What a network puts out for every image of a data set: computed once, kept in memory or in a file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from waterbed.data.images import batches
+from waterbed.devices import device_of, seeded
+from waterbed.errors import UsageError
+from waterbed.models.states import frozen
+from waterbed.progress import Progress
+
+MEMORY_BYTES = 2**30
+DISK_BYTES = 20 * 2**30
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Activations of a data set of N images.
+
+    Attributes:
+        values: for each of the network's outputs (views, N, ...), float32 in memory or bfloat16 in a file.
+        labels: (N,).
+    """
+
+    values: tuple[Tensor, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def views(self) -> int:
+        """Augmented copies of every image."""
+        return len(self.values[0])
+
+    def batch(self, indices: Tensor, view: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
+        """The activations (B, ...), float32, and the labels (B,) of the images ``indices`` (B,)."""
+        return [v[view, indices].to(device).float() for v in self.values], self.labels[indices].to(device)
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """Where a cache will lie, known before anything is computed.
+
+    Attributes:
+        shapes: (views, N, ...) for each of the network's outputs.
+        in_memory: float32 in memory; else bfloat16 in a temporary file.
+
+    >>> print(CachePlan.of([torch.zeros(1, 512)], views=1, total=1000))
+    memory, float32, 1 view
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    in_memory: bool
+
+    @classmethod
+    def of(
+        cls,
+        outputs: Sequence[Tensor],
+        views: int,
+        total: int,
+        memory_bytes: int = MEMORY_BYTES,
+        disk_bytes: int = DISK_BYTES,
+    ) -> CachePlan:
+        """A plan within the budget.
+
+        Args:
+            outputs: what the network puts out for some images, (B, ...) each.
+            views: augmented copies of each image.
+            total: images of the data set.
+            memory_bytes: up to that size the cache is float32 in memory; beyond, a temporary bfloat16 file.
+            disk_bytes: a larger file is refused.
+
+        Raises:
+            UsageError: the cache fits neither.
+        """
+        shapes = tuple((views, total, *output.shape[1:]) for output in outputs)
+        numbers = sum(torch.Size(shape).numel() for shape in shapes)
+        in_memory = 4 * numbers <= memory_bytes
+        if not in_memory and 2 * numbers > disk_bytes:
+            raise UsageError(
+                f"the cache would need {2 * numbers / 2**30:.1f} GiB and the budget is {disk_bytes / 2**30:.1f}; raise "
+                "disk_bytes, take fewer views or images, or pass cache='never'"
+            )
+        return cls(shapes, in_memory)
+
+    def __str__(self) -> str:
+        views = self.shapes[0][0]
+        return f"{'memory, float32' if self.in_memory else 'file, bfloat16'}, {views} view{'s' * (views > 1)}"
+
+    def allocate(self) -> tuple[Tensor, ...]:
+        """Tensors of these shapes, not yet filled; their file, if any, goes with the last of them."""
+        return tuple(torch.empty(shape) if self.in_memory else _mapped(shape) for shape in self.shapes)
+
+
+def _mapped(shape: tuple[int, ...]) -> Tensor:
+    """A bfloat16 tensor in a temporary file."""
+    with tempfile.NamedTemporaryFile(prefix="waterbed-cache-", delete=False) as file:
+        path = Path(file.name)
+    size = torch.Size(shape).numel()
+    try:
+        return torch.from_file(str(path), shared=True, size=size, dtype=torch.bfloat16).view(shape)
+    except RuntimeError as error:
+        raise UsageError(f"the cache file {str(path)!r} cannot be made ({error}); pass cache='never'") from error
+    finally:
+        path.unlink()  # the mapping keeps it until the tensor is gone
+
+
+def fill(
+    plan: CachePlan,
+    network: nn.Module,
+    dataset: Any,
+    num_classes: int,
+    augment: Callable[[Tensor], Tensor] = lambda x: x,
+    seed: int = 0,
+    progress: bool = False,
+) -> Cache:
+    """Run ``network`` over ``dataset`` once for each view, in eval mode.
+
+    Args:
+        plan: of this network's outputs for this data set.
+        network: images (B, C, H, W) to a tuple of tensors (B, ...).
+        dataset: map-style, ``(image, label)``, labels below ``num_classes``.
+        augment: of the images, drawn anew for each view.
+    """
+    device = device_of(network)
+    values, labels = plan.allocate(), torch.empty(len(dataset), dtype=torch.long)
+    views = len(values[0])
+    steps = views * -(-len(dataset) // BATCH_SIZE)
+    with (
+        frozen(network),
+        torch.no_grad(),
+        seeded(seed, device),
+        Progress("caching the trunk", steps, progress) as progress_bar,
+    ):
+        for view in range(views):
+            start = 0
+            for x, y in batches(dataset, BATCH_SIZE, num_classes=num_classes):
+                part = slice(start, start + len(x))
+                for store, output in zip(values, network(augment(x.to(device))), strict=True):
+                    store[view, part] = output.to(store)
+                labels[part] = y
+                start += len(x)
+                progress_bar.advance()
+    return Cache(values, labels)

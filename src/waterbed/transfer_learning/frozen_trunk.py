@@ -1,0 +1,296 @@
+"""FrozenTrunk: the part of a network that a mode leaves alone is run once; what it puts out trains the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from waterbed.data.augment import augmentation
+from waterbed.data.images import check_data
+from waterbed.devices import device_of, seeded
+from waterbed.distributed import Engine
+from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.evaluation.accuracy import Score, score_of
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.states import evaluating, frozen
+from waterbed.progress import Progress
+from waterbed.training.checkpointing import check_finite
+from waterbed.training.config import TrainConfig
+from waterbed.training.fit import run_config
+from waterbed.training.objectives import Standard
+from waterbed.training.run_folder import Run, open_run
+from waterbed.training.state import Job
+from waterbed.transfer_learning.activation_cache import DISK_BYTES, MEMORY_BYTES, Cache, CachePlan, fill
+from waterbed.transfer_learning.logistic import fit_logistic
+from waterbed.transfer_learning.modes import CACHED_MODES, submodules, trained_modules, with_new_head
+from waterbed.transfer_learning.settings import FINETUNING, check_cacheable
+from waterbed.transfer_learning.splitting import UntraceableError, same_cut, split
+
+
+class FrozenTrunk:
+    """A network cut in two for a task: the trunk, run once and cached, and the tail that ``mode`` trains.
+
+    The trunk is run when its cache is first needed, by a training or a score; any number of trainings share it.
+
+    Args:
+        model: the source network, which stays as it is.
+        data: what ``load_dataset`` returns, of the model's image shape, or an object like it.
+        mode: "linear" or 0 of :func:`finetune`; the others leave no trunk.
+        augment: of the training images; "none" shows each as it is.
+        views: so many augmented copies of each training image, taken in turn by the epochs.
+        seed: of the augmentation.
+        memory_bytes: caches of up to that size are float32 in memory; larger ones lie in a temporary bfloat16 file.
+        disk_bytes: a larger file is refused.
+
+    Attributes:
+        trained: names of the modules that are trained.
+
+    ``str()`` of it says where the cache lies.
+
+    Raises:
+        UntraceableError: torch.fx cannot trace the model.
+        UsageError: data that do not fit, a mode without a trunk, views that are all the same, a cache beyond the
+            budget.
+    """
+
+    def __init__(
+        self,
+        model: FeatureClassifier,
+        data: Any,
+        mode: int | str = 0,
+        *,
+        augment: str = FINETUNING.augment,
+        views: int = 1,
+        seed: int = FINETUNING.seed,
+        memory_bytes: int = MEMORY_BYTES,
+        disk_bytes: int = DISK_BYTES,
+        progress: bool = FINETUNING.progress,
+    ) -> None:
+        check_choice("mode", mode, CACHED_MODES)
+        check_data(data)
+        check_views(views, augment)
+        self.model, self.data, self.mode = model, data, mode
+        self.augment, self.views, self.seed = augment, views, seed
+        self.trained = trained_modules(model, mode, data.shape)
+        self._trunk, self._tail = split(model, self.trained)
+        self._progress = progress
+        with frozen(self._trunk), torch.no_grad():
+            outputs = self._trunk(torch.zeros(1, *data.shape, device=device_of(model)))
+        self._plans = [
+            CachePlan.of(outputs, copies, len(images), memory_bytes, disk_bytes)
+            for images, copies in ((data.train, views), (data.test, 1))
+        ]
+
+    def __str__(self) -> str:
+        return str(self._plans[0])
+
+    @cached_property
+    def train(self) -> Cache:
+        """What the trunk puts out for the training images."""
+        return self._fill(0, self.data.train, self.augment)
+
+    @cached_property
+    def test(self) -> Cache:
+        """What the trunk puts out for the test images."""
+        return self._fill(1, self.data.test, "none")
+
+    def _fill(self, plan: int, images: Any, augment: str) -> Cache:
+        changed = augmentation(augment, self.data)
+        return fill(self._plans[plan], self._trunk, images, self.data.num_classes, changed, self.seed, self._progress)
+
+    def check_made_for(self, model: nn.Module, data: Any, mode: int | str, cache: str) -> None:
+        """Raise :class:`UsageError` unless these arguments of :func:`finetune` are those of this trunk."""
+        for name, value, own in (("model", model, self.model), ("data", data, self.data)):
+            if value is not own:
+                raise UsageError(f"trunk= was made for another {name}; pass the {name} that it was made for")
+        if mode != self.mode:
+            raise UsageError(f"mode={mode!r}, but trunk= was made for mode={self.mode!r}; pass the same to both")
+        if cache == "never":
+            raise UsageError("cache='never' contradicts trunk=; pass one of the two")
+
+    def check(self, config: TrainConfig, views: int = 1) -> None:
+        """Raise :class:`UsageError` for settings that training on this cache cannot honour.
+
+        Args:
+            views: the number asked for; 1 leaves it to the trunk.
+        """
+        check_cacheable(config)
+        if config.augment != self.augment:
+            raise UsageError(
+                f"augment={config.augment!r}, but the trunk caches images of augment={self.augment!r}; pass the same "
+                "to both"
+            )
+        if views not in (1, self.views):
+            raise UsageError(f"views={views}, but the trunk caches {self.views}; pass the same to both")
+
+    def search_epochs(self, epochs: int) -> int:
+        """How long the trainings are that compare learning rates: on a cache as long as the training itself."""
+        return epochs
+
+    def fit(
+        self,
+        config: TrainConfig | None = None,
+        out: str | Path | None = None,
+        *,
+        notes: Mapping[str, Any] | None = None,
+        indices: Tensor | None = None,
+        **settings: Any,
+    ) -> Run:
+        """Train a copy of the network with a new head by SGD on the cache; its run folder is written when it is done.
+
+        Args:
+            config, settings: a recipe and changes of it; by default that of :func:`finetune`.
+            out: run folder; None writes nothing. A finished run is returned as it is.
+            notes: more to record in the run's config.
+            indices: (M,), the training images to use; all by default.
+
+        Raises:
+            UsageError: a setting that a cached trunk cannot honour.
+            DivergenceError: the loss is not finite.
+        """
+        config = TrainConfig.of(config, settings, self._defaults())
+        self.check(config)
+        return self._run(config, out, notes, lambda tuned: self._train_tail(tuned, config, indices))
+
+    def fit_logistic(
+        self,
+        config: TrainConfig | None = None,
+        out: str | Path | None = None,
+        *,
+        validation: float = 0.1,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """The same by logistic regression on standardised features, of mode "linear".
+
+        Args:
+            config: of which the seed is that of the images held out; the rest is recorded.
+            validation: the fraction of the training images that chooses the strength of the regularisation.
+            out, notes: of :meth:`fit`.
+        """
+        if self.mode != "linear":
+            raise UsageError(f"logistic regression fits the head alone; pass mode='linear', not {self.mode!r}")
+        config = self._defaults() if config is None else config
+        return self._run(config, out, notes, lambda tuned: self._solve_head(tuned, config.seed, validation))
+
+    def score(self, model: nn.Module) -> Score:
+        """:func:`waterbed.evaluate` of a fine-tuned model on the test images, without running the trunk.
+
+        Args:
+            model: of a run of :meth:`fit`.
+        """
+        return score_of(self._predictions(model, self.test), self.test.labels)
+
+    def accuracy(self, model: nn.Module, indices: Tensor) -> float:
+        """Percent of the training images ``indices`` (M,) that a fine-tuned model gets right."""
+        return _percent(self._predictions(model, self.train, indices) == self.train.labels[indices])
+
+    def _defaults(self) -> TrainConfig:
+        return TrainConfig.of(None, {"augment": self.augment}, FINETUNING)
+
+    def _run(
+        self,
+        config: TrainConfig,
+        out: str | Path | None,
+        notes: Mapping[str, Any] | None,
+        train: Callable[[FeatureClassifier], list[dict[str, Any]]],
+    ) -> Run:
+        """A copy with a new head, trained in place by ``train``, which returns the history."""
+        engine = Engine("fp32")
+        tuned = with_new_head(self.model, self.data, self.trained, config.seed).to(engine.device)
+        record = {**run_config(tuned, self.data, Standard(), config, engine), **(notes or {})}
+        with open_run(out, record, config.resume) as (folder, saved):
+            path = folder.path if folder else None
+            if saved is not None:
+                tuned.load_state_dict(saved["model"])
+                return Run(tuned.eval(), saved["history"], path, record)
+            history = train(tuned)
+            if folder is not None:
+                folder.save({"model": tuned.state_dict(), "history": history}, history, weights=tuned)
+        return Run(tuned.eval(), history, path, record)
+
+    def _train_tail(
+        self, tuned: FeatureClassifier, config: TrainConfig, indices: Tensor | None
+    ) -> list[dict[str, Any]]:
+        device, cache, tail = device_of(tuned), self.train, same_cut(self._tail, tuned)
+        indices = torch.arange(len(cache)) if indices is None else indices
+        steps = math.ceil(len(indices) / config.batch_size)
+        job = Job(tuned, submodules(tuned, self.trained), config, steps, best=-math.inf)
+        with (
+            seeded(config.seed, device),
+            Progress("training on the cache", config.epochs * steps, config.progress) as progress_bar,
+        ):
+            for epoch in range(config.epochs):
+                job.train_mode()
+                generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+                order = indices[torch.randperm(len(indices), generator=generator)]
+                for batch in order.tensor_split(steps):
+                    values, y = cache.batch(batch, epoch % cache.views, device)
+                    logits = tail(*values)
+                    loss = F.cross_entropy(logits, y)
+                    check_finite(loss, epoch, job.meter.batches)
+                    job.meter.add(loss, logits, y)
+                    job.step(Tensor.backward, loss)
+                    progress_bar.advance(message=f"epoch {epoch + 1}/{config.epochs}, {job.meter}")
+                job.end_epoch({**job.meter.record(), **(self._watched(tuned) if config.watch else {})})
+        return job.history
+
+    def _solve_head(self, tuned: FeatureClassifier, seed: int, validation: float) -> list[dict[str, Any]]:
+        features = self.train.values[0][0].float().flatten(1)
+        probe = fit_logistic(features, self.train.labels, self.data.num_classes, seed, validation)
+        with torch.no_grad():
+            tuned.head.weight.copy_(probe.weight)
+            tuned.head.bias.copy_(probe.bias)
+        return [{"epoch": 1, "strength": probe.strength, **self._watched(tuned)}]
+
+    def _watched(self, model: nn.Module) -> dict[str, float]:
+        return {"test_clean": _percent(self._predictions(model, self.test) == self.test.labels)}
+
+    @torch.no_grad()
+    def _predictions(self, model: nn.Module, cache: Cache, indices: Tensor | None = None) -> Tensor:
+        """Classes (M,) of cached images (all by default) on the CPU; -1, which no label is, where a logit is NaN."""
+        device, tail = device_of(model), same_cut(self._tail, model)
+        indices = torch.arange(len(cache)) if indices is None else indices
+        classes = []
+        with evaluating(model):
+            for part in indices.split(1024):
+                logits = tail(*cache.batch(part, 0, device)[0])
+                classes.append(logits.argmax(1).masked_fill(logits.isnan().any(1), -1).cpu())
+        return torch.cat(classes)
+
+
+def trunk_for(
+    model: FeatureClassifier, data: Any, mode: int | str, cache: str, *, augment: str, views: int, **options: Any
+) -> FrozenTrunk | None:
+    """The trunk that :func:`finetune` caches for these arguments of its; None where the whole network is run.
+
+    That is in the modes 1 and 2, with cache="never", and for a network that cannot be cut.
+
+    Args:
+        options: anything else that :class:`FrozenTrunk` takes.
+    """
+    check_choice("cache", cache, ("auto", "never"))
+    check_views(views, augment)
+    if mode not in CACHED_MODES or cache == "never":
+        return None
+    try:
+        return FrozenTrunk(model, data, mode, augment=augment, views=views, **options)
+    except UntraceableError:
+        return None
+
+
+def check_views(views: int, augment: str) -> None:
+    """Raise unless so many views differ from each other."""
+    check_count("views", views)
+    if views > 1 and augment == "none":
+        raise UsageError(f"views={views} of images that are not augmented are all the same; pass augment= or views=1")
+
+
+def _percent(hits: Tensor) -> float:
+    return 100 * float(hits.double().mean())

@@ -1,0 +1,48 @@
+"""The learning rate of a fine-tuning, chosen on held-out training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from waterbed.errors import DivergenceError
+from waterbed.training.run_folder import RunFolder
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """A comparison of learning rates by trainings of ``epochs`` epochs each."""
+
+    rates: Sequence[float]
+    epochs: int
+
+    def record(self) -> dict[str, Any]:
+        """What the run's config records: a run of the same search need not search again."""
+        return {"rates": list(self.rates), "epochs": self.epochs}
+
+    def recorded(self, out: str | Path | None) -> float | None:
+        """The rate that a run in the folder ``out`` chose by the same search, if there is one."""
+        if out is None or not RunFolder(out).is_run():
+            return None
+        config = RunFolder(out).config()
+        return config["lr"] if config.get("finetune", {}).get("search") == self.record() else None
+
+    def best(self, accuracy: Callable[[float], float]) -> float:
+        """The rate with the highest accuracy; of equals the smallest. One that diverges is worse than any.
+
+        >>> RateSearch((0.1, 0.3, 1.0), epochs=1).best({0.1: 50.0, 0.3: 60.0, 1.0: 60.0}.__getitem__)
+        0.3
+        """
+
+        def score(rate: float) -> float:
+            try:
+                return accuracy(rate)
+            except DivergenceError:
+                return -1.0
+
+        scores = {rate: score(rate) for rate in self.rates}
+        return max(scores, key=lambda rate: (scores[rate], -rate))

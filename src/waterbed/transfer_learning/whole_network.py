@@ -1,0 +1,74 @@
+"""Fine-tuning that runs the whole network at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from waterbed.errors import UsageError
+from waterbed.evaluation.accuracy import Score, evaluate
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.training.config import TrainConfig
+from waterbed.training.fit import fit
+from waterbed.training.objectives import Standard
+from waterbed.training.run_folder import Run
+from waterbed.transfer_learning.modes import submodules, trained_modules, with_new_head
+
+
+class WholeNetwork:
+    """What :class:`FrozenTrunk` is for cached trunks, for the modes that leave none and networks that cannot be cut.
+
+    Attributes:
+        trained: names of the modules that ``mode`` trains; [""] is the whole model.
+    """
+
+    def __init__(self, model: FeatureClassifier, data: Any, mode: int | str) -> None:
+        self.model, self.data = model, data
+        self.trained = trained_modules(model, mode, data.shape)
+
+    def __str__(self) -> str:
+        return "none"
+
+    def check(self, config: TrainConfig, views: int = 1) -> None:
+        """Raise :class:`UsageError` for settings that have no meaning without a cache."""
+        if views > 1:
+            raise UsageError(
+                f"views={views} are copies in a cache, and here the whole network is run on images augmented anew at "
+                f"every step with augment={config.augment!r}; leave views out"
+            )
+
+    def search_epochs(self, epochs: int) -> int:
+        """How long the trainings are that compare learning rates: a quarter, since each costs the whole network."""
+        return max(1, epochs // 4)
+
+    def fit(
+        self,
+        config: TrainConfig,
+        out: str | Path | None = None,
+        *,
+        notes: Mapping[str, Any] | None = None,
+        indices: Tensor | None = None,
+    ) -> Run:
+        """:func:`waterbed.fit` of a copy with a new head, on the training images ``indices`` (all by default)."""
+        tuned = with_new_head(self.model, self.data, self.trained, config.seed)
+        data = self.data if indices is None else self._with_training_images(indices)
+        modules = submodules(tuned, self.trained)
+        return fit(tuned, data, Standard(), out, config=config, trained=modules, notes=notes)
+
+    def accuracy(self, model: nn.Module, indices: Tensor) -> float:
+        """Percent of the training images ``indices`` that a fine-tuned model gets right."""
+        return float(evaluate(model, Subset(self.data.train, indices.tolist())).clean)
+
+    def score(self, model: nn.Module) -> Score:
+        """:func:`waterbed.evaluate` of a fine-tuned model on the test images."""
+        return evaluate(model, self.data.test)
+
+    def _with_training_images(self, indices: Tensor) -> SimpleNamespace:
+        """The data with only these training images."""
+        same = {name: getattr(self.data, name) for name in ("test", "classes", "num_classes", "shape", "name")}
+        return SimpleNamespace(train=Subset(self.data.train, indices.tolist()), **same)
