@@ -11,34 +11,63 @@ from waterbed.data.images import batches
 from waterbed.devices import device_of
 from waterbed.distributed import slices, summed
 from waterbed.errors import check_choice
+from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.states import evaluating
 from waterbed.progress import track
 
+BATCH_SIZE = 256
+
 
 def extract_features(
-    model: nn.Module, data: Any, split: str = "train", batch_size: int = 256, progress: bool = False
+    model: nn.Module,
+    data: Any,
+    split: str = "train",
+    batch_size: int = BATCH_SIZE,
+    progress: bool = False,
+    *,
+    indices: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Features (N, d) and labels (N,), on the CPU, in eval mode; several processes share the work, all get the whole.
+    """Features (N, d) and labels (N,), on the CPU, in eval mode.
+
+    Several processes share the work, and each gets all of it.
 
     Args:
         model: with ``features(x)``.
         data: what ``load_dataset`` returns, of which ``split`` ("train" or "test") is taken; or a map-style data set.
+        indices: (N,), the examples to take, in this order; all by default.
+
+    Raises:
+        UsageError: another split, images outside [0, 1], labels that are none of the classes of ``data``.
+
+    >>> import waterbed as wb
+    >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    >>> features, labels = extract_features(model, wb.load_dataset("digits"), indices=torch.tensor([3, 1, 4]))
+    >>> features.shape, labels.shape
+    (torch.Size([3, 16]), torch.Size([3]))
     """
     check_choice("split", split, ("train", "test"))
-    dataset = getattr(data, split, data)
+    dataset, num_classes = getattr(data, split, data), getattr(data, "num_classes", None)
+    indices = torch.arange(len(dataset)) if indices is None else indices
     device = device_of(model)
-    mine = torch.cat([torch.arange(part.start, part.stop) for part in slices(len(dataset), batch_size)])
+    mine = torch.cat([torch.arange(part.start, part.stop) for part in slices(len(indices), batch_size)])
     features, labels = [], []
     with torch.no_grad(), evaluating(model):
-        drawn = batches(dataset, batch_size, order=mine)
+        drawn = batches(dataset, batch_size, order=indices[mine], num_classes=num_classes)
         for x, y in track(drawn, "features", -(-len(mine) // batch_size), progress):
             features.append(model.features(x.to(device)))
             labels.append(y.to(device))
-    return tuple(_everyone_s(torch.cat(part), mine, len(dataset)).cpu() for part in (features, labels))
+    return tuple(_from_all_processes(torch.cat(part), mine, len(indices)).cpu() for part in (features, labels))
 
 
-def _everyone_s(values: Tensor, mine: Tensor, total: int) -> Tensor:
-    """The rows that the processes have, as one tensor for all."""
+@torch.no_grad()
+def head_probabilities(model: FeatureClassifier, features: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Probabilities (N, K), on the CPU, that the model's head gives for features (N, d)."""
+    device = device_of(model)
+    return torch.cat([model.head(part.to(device)).softmax(1).cpu() for part in features.split(batch_size)])
+
+
+def _from_all_processes(values: Tensor, mine: Tensor, total: int) -> Tensor:
+    """All rows (total, ...), of which this process computed those at the positions ``mine``."""
     if len(mine) == total:
         return values
     whole = values.new_zeros(total, *values.shape[1:])

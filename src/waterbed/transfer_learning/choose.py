@@ -1,4 +1,4 @@
-"""choose: which of several backbones suits a task, in minutes, why, and how sure that is."""
+"""choose: which of several backbones suits a task best, why, and how sure that is."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Subset
 
-from waterbed.data.images import batches
-from waterbed.devices import device_of
 from waterbed.errors import UsageError, UsageTypeError, check_count, check_number
 from waterbed.evaluation.accuracy import Accuracy
 from waterbed.models.classifier import FeatureClassifier
-from waterbed.models.states import evaluating
+from waterbed.models.features import extract_features, head_probabilities
 from waterbed.progress import Progress
 from waterbed.transfer_learning.logistic import fit_logistic, held_out
 from waterbed.transfer_learning.scores import h_score, leep, logme
@@ -29,12 +25,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Candidate:
-    """What was found about one backbone; higher is better throughout.
+    """One backbone's results on the target; higher is better throughout, but for ``behind``.
 
     Attributes:
-        probe: accuracy of a logistic probe on held-out images of the target, with its Wilson interval; the prediction.
-        behind: points behind the leader on the same images, with a 95 % bootstrap interval (0 for the leader).
-        best: probability that it would lead on other images like these (bootstrap).
+        probe: accuracy of a logistic probe on held-out images of the target, with its Wilson interval: the prediction
+            of how well the backbone transfers.
+        behind: percentage points behind the leader on the same images, and the 95 % bootstrap interval (low, high).
+        best: bootstrap probability that it leads.
         logme, h_score, leep: scores that need no training.
     """
 
@@ -49,12 +46,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """Backbones from the best to the worst, as far as can be told.
+    """Backbones from the best to the worst.
 
     Attributes:
-        target: its name.
-        candidates: in the order of their probes.
-        num_samples: training images of the target behind it all; a fraction ``held`` of them judged the probes.
+        target: name of the data set.
+        candidates: by decreasing accuracy of their probes.
+        num_samples: training images of the target that were used.
+        held: how many of them were held out to evaluate the probes.
     """
 
     target: str
@@ -68,7 +66,7 @@ class Choice:
         return self.candidates[0].name
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a backbone."""
+        """One row per backbone."""
         return pd.DataFrame(
             [
                 {
@@ -90,7 +88,7 @@ class Choice:
 
     @property
     def reason(self) -> str:
-        """One sentence: who leads, by how much, how sure, and what the other scores say."""
+        """One sentence: which backbone leads, by how much, how surely, and what the other scores say."""
         first = self.candidates[0]
         if len(self.candidates) == 1:
             return f"{first.name} is the only backbone: a probe on its features reaches {first.probe}."
@@ -103,12 +101,12 @@ class Choice:
         ]
         others = [label for label in ("LogME", "the H-score", "LEEP") if label not in agree]
         views = ((agree, "agree"), (others, "disagree"))
-        said = [f"{_and(names)} {verb}{'s' * (len(names) == 1)}" for names, verb in views if names]
+        verdicts = [f"{_and(names)} {verb}{'s' * (len(names) == 1)}" for names, verb in views if names]
         rivals = [c.name for c in self.candidates[1:] if c.behind[1] <= 0]
         sure = "clearly" if not rivals else f"not clearly (as good may be: {', '.join(rivals)})"
         return (
             f"{first.name} leads {sure}: {gap:.1f} points [{low:.1f}, {high:.1f}] ahead of {second.name} on "
-            f"{self.held} held-out images, first in {100 * first.best:.0f} % of resamples; {', '.join(said)}."
+            f"{self.held} held-out images, first in {100 * first.best:.0f} % of resamples; {', '.join(verdicts)}."
         )
 
 
@@ -131,12 +129,17 @@ def choose(
         backbones: name -> network.
         target: a name or folder for ``load_dataset`` (brought to each network's image shape), or a data object. Only
             its training images are used.
-        num_samples: of them, drawn with ``seed``; all, where there are fewer.
-        validation: the fraction that judges the probes.
-        root: where named data sets lie.
+        num_samples: how many of them, drawn with ``seed``; all if there are fewer.
+        validation: the fraction held out to evaluate the probes.
+        root: the folder of named data sets.
 
     Raises:
         UsageError: no backbones, a target that cannot be loaded or has too few images.
+
+    >>> import waterbed as wb
+    >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    >>> choose({"small": model}, wb.load_dataset("digits"), num_samples=100).best
+    'small'
     """
     if not isinstance(backbones, Mapping):
         raise UsageTypeError("backbones must be a dict of name -> model; write {'robust': model}")
@@ -144,24 +147,25 @@ def choose(
         raise UsageError("backbones is empty; pass one or more")
     check_count("num_samples", num_samples, at_least=20)
     check_number("validation", validation, above=0)
-    found, hits = {}, {}
+    scores, hits = {}, {}
     name = str(target)
     load = target_loader(root)
-    with Progress("choosing", len(backbones), progress) as shown:
+    with Progress("choosing", len(backbones), progress) as progress_bar:
         for label, model in backbones.items():
             data = load(model, target) if isinstance(target, str | Path) else target
             name = data.name
             order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:num_samples]
-            features, probabilities, labels = _outputs(model, Subset(data.train, order.tolist()), data.num_classes)
-            keep, held = held_out(len(labels), validation, seed)
-            probe = fit_logistic(features[keep], labels[keep], data.num_classes, seed)
+            features, labels = extract_features(model, data, indices=order)
+            train, held = held_out(len(labels), validation, seed)
+            probe = fit_logistic(features[train], labels[train], data.num_classes, seed)
             hits[label] = (probe.predict(features[held]) == labels[held]).numpy()
-            found[label] = (logme(features, labels), h_score(features, labels), leep(probabilities, labels))
-            shown.advance(message=f"{label}: {Accuracy(int(hits[label].sum()), len(held))}")
-    return Choice(name, _ranked(hits, found, seed), len(labels), len(held))
+            probabilities = head_probabilities(model, features)
+            scores[label] = (logme(features, labels), h_score(features, labels), leep(probabilities, labels))
+            progress_bar.advance(message=f"{label}: {Accuracy(int(hits[label].sum()), len(held))}")
+    return Choice(name, _ranked(hits, scores, seed), len(labels), len(held))
 
 
-def _ranked(hits: dict[str, np.ndarray], found: dict[str, tuple[float, float, float]], seed: int) -> list[Candidate]:
+def _ranked(hits: dict[str, np.ndarray], scores: dict[str, tuple[float, float, float]], seed: int) -> list[Candidate]:
     """Candidates by accuracy; the same held-out images are resampled for all of them."""
     names = sorted(hits, key=lambda n: -hits[n].mean())
     table = np.stack([hits[n] for n in names]).astype(float)
@@ -173,19 +177,5 @@ def _ranked(hits: dict[str, np.ndarray], found: dict[str, tuple[float, float, fl
         gaps = 100 * (means[0] - means[i])
         behind = (100 * float(table[0].mean() - table[i].mean()), *map(float, np.quantile(gaps, [0.025, 0.975])))
         accuracy = Accuracy(int(hits[n].sum()), len(hits[n]))
-        ranked.append(Candidate(n, accuracy, behind, float(first[i].mean()), *found[n]))
+        ranked.append(Candidate(n, accuracy, behind, float(first[i].mean()), *scores[n]))
     return ranked
-
-
-@torch.no_grad()
-def _outputs(model: nn.Module, dataset: Any, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (N, d), the source classifier's probabilities (N, Z) and the target's labels (N,)."""
-    device = device_of(model)
-    features, probabilities, labels = [], [], []
-    with evaluating(model):
-        for x, y in batches(dataset, 256, num_classes=num_classes):
-            z = model.features(x.to(device))
-            features.append(z.cpu())
-            probabilities.append(model.head(z).softmax(1).cpu())
-            labels.append(y)
-    return torch.cat(features), torch.cat(probabilities), torch.cat(labels)

@@ -21,7 +21,7 @@ from waterbed.evaluation.accuracy import Score, score_of
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.states import evaluating, frozen
 from waterbed.progress import Progress
-from waterbed.training.checkpointing import check_finite
+from waterbed.training.checkpointing import diverged
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import run_config
 from waterbed.training.objectives import Standard
@@ -221,10 +221,10 @@ class FrozenTrunk:
         device, cache, tail = device_of(tuned), self.train, same_cut(self._tail, tuned)
         indices = torch.arange(len(cache)) if indices is None else indices
         steps = math.ceil(len(indices) / config.batch_size)
-        job = Job(tuned, submodules(tuned, self.trained), config, steps, best=-math.inf)
+        job = Job(tuned, submodules(tuned, self.trained), config, steps)
         with (
             seeded(config.seed, device),
-            Progress("training on the cache", config.epochs * steps, config.progress) as progress_bar,
+            Progress("training on the cache", config.epochs, config.progress) as progress_bar,
         ):
             for epoch in range(config.epochs):
                 job.train_mode()
@@ -233,11 +233,11 @@ class FrozenTrunk:
                 for batch in order.tensor_split(steps):
                     values, y = cache.batch(batch, epoch % cache.views, device)
                     logits = tail(*values)
-                    loss = F.cross_entropy(logits, y)
-                    check_finite(loss, epoch, job.meter.batches)
-                    job.meter.add(loss, logits, y)
-                    job.step(Tensor.backward, loss)
-                    progress_bar.advance(message=f"epoch {epoch + 1}/{config.epochs}, {job.meter}")
+                    job.step(Tensor.backward, F.cross_entropy(logits, y), logits, y)
+                first_bad_batch = job.meter.read()
+                if first_bad_batch is not None:
+                    raise diverged(epoch, first_bad_batch)
+                progress_bar.advance(message=str(job.meter))
                 job.end_epoch({**job.meter.record(), **(self._watched(tuned) if config.watch else {})})
         return job.history
 

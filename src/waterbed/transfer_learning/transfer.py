@@ -1,4 +1,4 @@
-"""transfer: several backbones, several target tasks, several seeds, one table."""
+"""transfer: fine-tune several backbones on several target tasks, with several seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from waterbed.attacks.pgd import PGD
 from waterbed.data.images import stack
 from waterbed.data.load import load_dataset
-from waterbed.errors import UsageError, UsageTypeError, check_count
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.information.bounds import fisher_bounds
 from waterbed.models.classifier import FeatureClassifier
@@ -20,7 +20,7 @@ from waterbed.progress import Progress
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.finetune import finetune, read_recipe
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
-from waterbed.transfer_learning.modes import fingerprint
+from waterbed.transfer_learning.modes import MODES, fingerprint
 from waterbed.transfer_learning.records import RowsFile, data_fingerprint
 from waterbed.transfer_learning.table import TransferTable
 
@@ -42,6 +42,8 @@ def transfer(
 ) -> TransferTable:
     """Fine-tune every model on every target and evaluate on its test set (Table 1's layout).
 
+    The trunk of a model on a target is cached, and the learning rate chosen, once for all seeds.
+
     Args:
         models: name -> source network.
         targets: names or folders for ``load_dataset`` (brought to each model's image size and channels), or data
@@ -49,14 +51,23 @@ def transfer(
         mode: of :func:`finetune`.
         seeds: one fine-tuning each; of solver="logistic", which has no randomness, one in all.
         root: where named data sets lie.
-        num_train: at most so many training images of each target, the same for all models and seeds.
+        num_train: at most that many training images of each target, the same for all models and seeds.
         attacks: also attack ``num_attacked`` test images of each fine-tuned model: does the robustness survive?
-        num_bounded: also set both sides of Lemma 5.1 (:func:`waterbed.fisher_bounds`), on so many test images, beside.
-        keep: a file that takes every row as it is done and gives back those that are: a stopped comparison goes on.
-        settings: anything else :func:`finetune` takes.
+        num_bounded: also report both sides of Lemma 5.1 (:func:`waterbed.fisher_bounds`) on that many test images.
+        keep: a file to which every row is written as it is done, and from which finished rows are read: an interrupted
+            comparison resumes.
+        settings: any other keyword of :func:`finetune`, for every fine-tuning: ``config=``, ``epochs=5``.
 
     Raises:
-        UsageError: no models, targets or seeds; targets that cannot be loaded.
+        UsageError: no models, targets or seeds; targets that cannot be loaded; a setting that is misspelt or that
+            :func:`finetune` cannot honour.
+
+    >>> import waterbed as wb
+    >>> digits = wb.load_dataset("digits").take(100, 50)
+    >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    >>> table = transfer({"small": model}, [digits], "linear", seeds=[0], epochs=1, lr=0.1)
+    >>> [(row["model"], row["target"], row["n"]) for row in table.rows]
+    [('small', 'digits', 50)]
     """
     if not isinstance(models, Mapping) or isinstance(targets, str):
         raise UsageTypeError(
@@ -69,54 +80,67 @@ def transfer(
         raise UsageError(
             f"models, targets and seeds have {len(models)}, {len(targets)} and {len(seeds)} entries; pass one or more"
         )
-    names = [str(t) if isinstance(t, str | Path) else t.name for t in targets]
-    if len(set(names)) < len(names):
-        raise UsageError(f"targets has {max(names, key=names.count)!r} twice; name each once")
+    check_choice("mode", mode, MODES)
     check_count("num_bounded", num_bounded, at_least=0)
     check_count("num_attacked", num_attacked)
-    check_settings(settings)
-    kept = RowsFile(keep)
+    for name in ("seed", "trunk"):
+        if name in settings:
+            raise UsageError(f"{name}={settings[name]!r} is set for each fine-tuning by transfer; pass seeds= alone")
+    recipe = read_recipe(settings)
+    finished = RowsFile(keep)
     # Everything is loaded before anything is trained, so that a wrong name costs nothing.
-    load = target_loader(root)
-    loaded = {
-        (label, name): load(model, target) if isinstance(target, str | Path) else target
-        for label, target in zip(names, targets, strict=True)
-        for name, model in models.items()
-    }
-    short = {label: str(loaded[label, next(iter(models))].name) for label in names}
-    if len(set(short.values())) < len(short):
-        short = {label: label for label in names}  # folders of one name in different places
-    if num_train is not None:
-        loaded = {key: data.take(num_train, len(data.test)) for key, data in loaded.items()}
+    tasks = _load_targets(models, targets, root, num_train)
     table = TransferTable()
+    caching = {name: settings[name] for name in ("cache", "views") if name in settings}
+    caching = {"cache": "auto", "views": 1, **caching, "augment": recipe.augment, "seed": seeds[0]}
     total = len(models) * len(targets) * len(seeds)
-    with Progress("transfer", total, progress) as shown:
-        for label in names:
+    with Progress("transfer", total, progress) as progress_bar:
+        for target, task in tasks.items():
             for name, model in models.items():
-                data = loaded[label, name]
+                data = task[name]
                 source = {"source": fingerprint(model), "data": data_fingerprint(data)}
                 # The trunk is run when the first row asks for it, and the rate chosen once for a backbone and a task.
-                trunk = cache(partial(cached_trunk, model, data, mode, seed=seeds[0], **_cached(settings)))
+                trunk = cache(partial(trunk_for, model, data, mode, **caching))
                 chosen = dict(settings)
                 for seed in seeds:
                     asked = {**source, "mode": str(mode), "seed": seed, "first_seed": seeds[0], "settings": settings}
                     asked |= {"attacks": attacks, "num_attacked": num_attacked if attacks else 0, "bounds": num_bounded}
-                    row = kept.find(asked)
+                    row = finished.find(asked)
                     if row is None:
-                        run = finetune(model, data, mode, seed=seed, caches=trunk(), progress=False, **chosen)
-                        row = {"model": name, "target": short[label], **_row(run, mode, seed, data, trunk())}
+                        run = finetune(model, data, mode, seed=seed, trunk=trunk(), progress=False, **chosen)
+                        row = {"model": name, "target": target, **_row(run, mode, seed, data, trunk())}
                         row |= _under_attack(run.model, data, attacks, num_attacked)
                         row |= _bounds(run.model, data, num_bounded) | {"history": run.history}
-                        kept.add(asked, row)
+                        finished.add(asked, row)
                     chosen["lr"] = row["lr"]
-                    table.rows.append({**row, "model": name, "target": short[label]})
-                    shown.advance(message=f"{short[label]}, {name}: {row['accuracy']:.2f} %")
+                    table.rows.append({**row, "model": name, "target": target})
+                    progress_bar.advance(message=f"{target}, {name}: {row['accuracy']:.2f} %")
     return table
 
 
-def _row(run: Run, mode: int | str, seed: int, data: Any, caches: Caches | None) -> dict[str, Any]:
+def _load_targets(
+    models: Mapping[str, nn.Module], targets: Sequence[Any], root: str | Path | None, num_train: int | None
+) -> dict[str, dict[str, Any]]:
+    """Target -> model -> data in the model's image shape."""
+    names = [str(t) if isinstance(t, str | Path) else t.name for t in targets]
+    if len(set(names)) < len(names):
+        raise UsageError(f"targets has {max(names, key=names.count)!r} twice; name each once")
+    load = target_loader(root)
+    tasks = [
+        {name: load(model, target) if isinstance(target, str | Path) else target for name, model in models.items()}
+        for target in targets
+    ]
+    short = [str(next(iter(task.values())).name) for task in tasks]
+    if len(set(short)) < len(short):
+        short = names  # folders of one name in different places
+    if num_train is not None:
+        tasks = [{name: data.take(num_train, len(data.test)) for name, data in task.items()} for task in tasks]
+    return dict(zip(short, tasks, strict=True))
+
+
+def _row(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | None) -> dict[str, Any]:
     """Accuracy on the test set, and at which rate it was trained."""
-    score = evaluate(run.model, data.test) if caches is None else score_cached(run.model, mode, data, caches)
+    score = evaluate(run.model, data.test) if trunk is None else trunk.score(run.model)
     return {
         "mode": mode,
         "seed": seed,
@@ -131,7 +155,7 @@ def _row(run: Run, mode: int | str, seed: int, data: Any, caches: Caches | None)
 
 
 def _under_attack(model: nn.Module, data: Any, attacks: Sequence[PGD], num_samples: int) -> dict[str, float]:
-    """Robust accuracy by the attack's name."""
+    """Robust accuracy under each attack, by its name."""
     if not attacks:
         return {}
     return {name: float(a) for name, a in evaluate(model, data.test, attacks, num_samples=num_samples).robust.items()}
@@ -141,15 +165,10 @@ def _bounds(model: FeatureClassifier, data: Any, num_samples: int) -> dict[str, 
     """Both sides of Lemma 5.1's two true forms, in nats/pixel^2, each with its standard error."""
     if num_samples == 0:
         return {}
-    found = fisher_bounds(model, stack(data.test, num_samples)[0])
-    sides = {"labels": found.labels, "labels_bound": found.labels_bound}
-    sides |= {"noisy_logits": found.noisy_logits, "features": found.features}
+    bounds = fisher_bounds(model, stack(data.test, num_samples)[0])
+    sides = {"labels": bounds.labels, "labels_bound": bounds.labels_bound}
+    sides |= {"noisy_logits": bounds.noisy_logits, "features": bounds.features}
     return {f"fisher_{k}{part}": v for k, e in sides.items() for part, v in (("", e.value), ("_stderr", e.stderr))}
-
-
-def _cached(settings: dict[str, Any]) -> dict[str, Any]:
-    """What of finetune's settings says how to cache."""
-    return {key: settings[key] for key in ("augment", "views", "cache") if key in settings}
 
 
 def load_for(model: nn.Module, name_or_folder: str | Path, root: str | Path | None = None) -> Any:
@@ -158,7 +177,7 @@ def load_for(model: nn.Module, name_or_folder: str | Path, root: str | Path | No
 
 
 def target_loader(root: str | Path | None = None) -> Callable[[nn.Module, str | Path], Any]:
-    """:func:`load_for` that reads a set once for all networks of one image shape."""
+    """:func:`load_for` that reads a data set once for all networks of one image shape."""
 
     @cache
     def load(name_or_folder: str | Path, shape: tuple[int, int, int] | None) -> Any:
