@@ -9,7 +9,6 @@ import numpy as np
 import ot
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from waterbed.errors import UsageError, check_count
 from waterbed.models.features import extract_features
@@ -20,17 +19,18 @@ def class_emd(
 ) -> float:
     """Earth mover's distance between two labelled sets of features, in units of the features.
 
-    Each class is its mean feature with weight n_c / N; the ground distance is Euclidean, not squared and not
-    normalised; solved exactly in float64. It is symmetric, while accuracy gaps between tasks are not; it scales with
-    the features, so only distances by one extractor compare; two halves of one data set are not at 0.
+    Each class is represented by its mean feature, with weight n_c / N; the ground distance is Euclidean, neither
+    squared nor normalised; the transport problem is solved exactly, in float64. The distance is symmetric, while
+    accuracy gaps between tasks are not. It scales with the features, so only distances by one extractor are comparable.
+    Two halves of one data set are not at distance 0.
 
     Args:
         features_a, labels_a: (N, d) and (N,) of the source, from one fixed extractor and the training set.
-        features_b, labels_b: the same of the target.
-        min_source_count: drop source classes with fewer images (Cui et al. use 200).
+        features_b, labels_b: the same for the target.
+        min_source_count: source classes with fewer images are left out (Cui et al. use 200).
 
     Raises:
-        UsageError: shapes that do not belong together, values that are not finite, no class left.
+        UsageError: shapes that do not match, values that are not finite, no class left.
 
     >>> a, y = torch.randn(20, 3), torch.arange(20) % 2
     >>> round(class_emd(a, y, a + torch.tensor([3.0, 4.0, 0.0]), y), 5)
@@ -49,15 +49,16 @@ def class_emd(
 
 @dataclass(frozen=True)
 class DatasetDistance:
-    """Distance between two tasks with what is needed to read it; ``float(d)`` is ``d.value``.
+    """Distance between two tasks with what is needed to interpret it; ``float(d)`` is ``d.value``.
 
     Attributes:
         value: :func:`class_emd` of the training-set features.
         stderr, low, high: bootstrap over images: standard error and basic 95 % interval.
-        floor: the distance between two random halves, the mean of both data sets': what 0 looks like here.
-        n: images of the two sets.
+        floor: the distance between two random halves of one data set, averaged over the two: what two samples of the
+            same task come to.
+        n: numbers of images of the two sets.
         method: which extractor and how many resamples.
-        seed: of halves and resamples.
+        seed: of the halves and resamples.
     """
 
     value: float
@@ -90,24 +91,33 @@ def dataset_distance(
 ) -> DatasetDistance:
     """Earth mover's distance between the class means of two data sets' training images (sec. 5).
 
-    The extractor is fixed and must be named when a distance is quoted: the paper does not name its own, and
-    distances by different extractors do not compare.
+    Name the extractor when you quote a distance: distances by different extractors are not comparable (the paper does
+    not say which it used).
 
     Args:
         data_a, data_b: what ``load_dataset`` returns, in the extractor's image shape; a is the source.
         extractor: a FeatureClassifier.
         num_samples: images of each, drawn with ``seed``; all training images by default.
-        min_source_count: drop source classes with fewer images.
-        num_resamples: of the bootstrap.
+        min_source_count: source classes with fewer images are left out.
+        num_resamples: bootstrap resamples.
+
+    Raises:
+        UsageError: fewer than 20 resamples, images that do not fit the extractor, no class left.
+
+    >>> import waterbed as wb
+    >>> digits, clothes = (wb.load_dataset(name, size=8).take(60, 10) for name in ("digits", "fashion-mini"))
+    >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    >>> d = dataset_distance(digits, clothes, model, num_resamples=20)
+    >>> d.n, d.low <= d.high
+    ((60, 60), True)
     """
     check_count("num_resamples", num_resamples, at_least=20)
     sets = []
     for data in (data_a, data_b):
-        train = data.train
-        if num_samples is not None and num_samples < len(train):
-            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:num_samples]
-            train = Subset(train, order.tolist())
-        features, labels = extract_features(extractor, train, progress=progress)
+        total, indices = len(data.train), None
+        if num_samples is not None and num_samples < total:
+            indices = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
+        features, labels = extract_features(extractor, data, progress=progress, indices=indices)
         sets.append((features.double(), labels))
     (xa, ya), (xb, yb) = sets
     value = class_emd(xa, ya, xb, yb, min_source_count)
@@ -144,8 +154,8 @@ def _class_means(features: Tensor, labels: Tensor, name: str, least: int) -> tup
     if not np.isfinite(x).all():
         raise UsageError(f"{name} has values that are NaN or infinite; remove them")
     classes, counts = np.unique(y, return_counts=True)
-    kept = counts >= least
-    if not kept.any():
+    large_enough = counts >= least
+    if not large_enough.any():
         raise UsageError(f"min_source_count={least} leaves no class of {name}; the largest has {counts.max()} images")
-    means = np.stack([x[y == c].mean(0) for c in classes[kept]])
-    return means, counts[kept] / counts[kept].sum()
+    means = np.stack([x[y == c].mean(0) for c in classes[large_enough]])
+    return means, counts[large_enough] / counts[large_enough].sum()

@@ -44,9 +44,18 @@ def fit_logistic(
 ) -> LogisticProbe:
     """Logistic regression from features (N, d) to labels (N,).
 
-    Features are standardised first, so that the strength means the same for every backbone; the result undoes it. The
-    strength (C of scikit-learn's LogisticRegression, 200 iterations) is chosen on a held-out fraction ``validation``,
-    and the regression fitted again on all.
+    Features are standardised first, so that the strength means the same for every backbone; the weights returned are
+    those for raw features. The strength is chosen on held-out examples, and the regression then fitted again on all.
+
+    Args:
+        num_classes: K, of which some may have no example.
+        seed: of the choice of held-out examples.
+        validation: the fraction held out.
+        strengths: the candidates, inverse strengths C of scikit-learn's LogisticRegression (200 iterations); with one
+            nothing is held out.
+
+    Raises:
+        UsageError: a fraction that holds out none or all of the examples.
 
     >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     >>> y = (x[:, 0] > 0).long()
@@ -58,28 +67,28 @@ def fit_logistic(
     scaled = ((x - mean) / std).numpy()
     best = strengths[0]
     if len(strengths) > 1:
-        keep, held = (indices.numpy() for indices in held_out(len(x), validation, seed))
-        scores = {c: _fit(scaled[keep], y[keep], c).score(scaled[held], y[held]) for c in strengths}
+        train, held = (indices.numpy() for indices in held_out(len(x), validation, seed))
+        scores = {c: _fit(scaled[train], y[train], c).score(scaled[held], y[held]) for c in strengths}
         best = max(scores, key=lambda c: (scores[c], -c))
-    found = _fit(scaled, y, best)
-    slopes, offsets = torch.from_numpy(found.coef_), torch.from_numpy(found.intercept_)
-    if len(found.classes_) == 2:  # scikit-learn keeps the difference of the two
+    regression = _fit(scaled, y, best)
+    slopes, offsets = torch.from_numpy(regression.coef_), torch.from_numpy(regression.intercept_)
+    if len(regression.classes_) == 2:  # scikit-learn keeps the difference of the two
         slopes, offsets = torch.cat([-slopes, slopes]) / 2, torch.cat([-offsets, offsets]) / 2
     weight = torch.zeros(num_classes, x.shape[1], dtype=torch.float64)
     bias = torch.full((num_classes,), -1e6, dtype=torch.float64)
-    weight[found.classes_] = slopes / std
-    bias[found.classes_] = offsets - (slopes * (mean / std)).sum(1)
+    weight[regression.classes_] = slopes / std
+    bias[regression.classes_] = offsets - (slopes * (mean / std)).sum(1)
     return LogisticProbe(weight, bias, best)
 
 
 def _fit(x: object, y: object, strength: float) -> LogisticRegression:
-    with warnings.catch_warnings():  # 200 iterations settle the accuracy, if not the last digit of the weights
+    with warnings.catch_warnings():  # after 200 iterations the accuracy no longer changes, though the weights still may
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=strength, max_iter=200).fit(x, y)
 
 
 def held_out(total: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices to keep and to hold out."""
+    """Indices to train on and to hold out, each in increasing order."""
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     count = round(fraction * total)
     if not 1 <= count < total:

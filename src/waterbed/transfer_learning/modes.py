@@ -1,4 +1,4 @@
-"""The modes of fine-tuning (appendix C): which modules each trains, under which head."""
+"""The modes of fine-tuning (appendix C of the paper): which modules each of them trains."""
 
 from __future__ import annotations
 
@@ -41,7 +41,14 @@ def submodules(model: nn.Module, names: Sequence[str]) -> list[nn.Module]:
 
 
 def trained_modules(model: FeatureClassifier, mode: int | str, shape: tuple[int, ...]) -> list[str]:
-    """Names of the modules that a mode trains; [""] is the whole model."""
+    """Names of the modules that a mode trains; [""] is the whole model.
+
+    Args:
+        shape: (C, H, W) of an image; one is run to see which normalisation layers are executed, and in which order.
+
+    Raises:
+        UsageError: modes 0 and 1 of a backbone without normalisation layers.
+    """
     if mode == 2:
         return [""]
     if mode == "linear":
@@ -53,7 +60,7 @@ def trained_modules(model: FeatureClassifier, mode: int | str, shape: tuple[int,
         )
     if mode == 1:
         return [*dict.fromkeys(executed), "head"]
-    # The batch norm of a shortcut may run last, but the one before the classifier is the main path's.
+    # The batch norm of a shortcut may run last, but the one that feeds the classifier is on the main path.
     main = [name for name in executed if not {"downsample", "shortcut"} & set(name.split("."))]
     return [(main or executed)[-1], "head"]
 
@@ -77,7 +84,7 @@ def _executed_norms(model: FeatureClassifier, shape: tuple[int, ...]) -> list[st
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A short hash of all weights: a run folder belongs to one source network."""
+    """A short hash of all weights and buffers, by which a run folder tells source networks apart."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

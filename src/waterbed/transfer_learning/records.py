@@ -1,4 +1,4 @@
-"""The file of a long comparison: one fine-tuning a line, kept as it finishes."""
+"""The file of a long comparison: one line per fine-tuning, written as it finishes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ FINGERPRINTED_IMAGES = 256
 
 
 class RowsFile:
-    """Fine-tunings that are done, found again by what they were asked to be; in memory only if ``path`` is None.
+    """Rows of finished fine-tunings, looked up by what was asked for; in memory only if ``path`` is None.
 
-    What other settings left in the file stays there: one file may hold several modes, networks and tasks.
+    One file may hold several modes, networks and tasks: rows of other settings stay in it.
 
-    Raises :class:`UsageError` if the file is not one of these.
+    Raises:
+        UsageError: the file is not one of these.
+
+    >>> rows = RowsFile(None)
+    >>> rows.add({"seed": 0}, {"accuracy": 90.0})
+    >>> rows.find({"seed": 0}), rows.find({"seed": 1})
+    ({'accuracy': 90.0}, None)
     """
 
     def __init__(self, path: str | Path | None) -> None:
@@ -35,11 +41,11 @@ class RowsFile:
             self.rows = self._read(self.path)
 
     def find(self, asked: dict[str, Any]) -> dict[str, Any] | None:
-        """The row of a fine-tuning with these settings, if it is done."""
+        """The row of a finished fine-tuning with these settings, or None."""
         return self.rows.get(_key(asked))
 
     def add(self, asked: dict[str, Any], row: dict[str, Any]) -> None:
-        """Keep a row; the file is replaced as a whole, with what other processes have added to it meanwhile."""
+        """Add a row; the file is replaced as a whole and keeps what other processes have added in the meantime."""
         self.rows[_key(asked)] = row
         if self.path is None:
             return
@@ -61,9 +67,9 @@ class RowsFile:
 
 
 def data_fingerprint(data: Any) -> dict[str, Any]:
-    """Name, counts and a hash of the images and labels: two sets of one name are told apart.
+    """Name, counts and a hash of the images and labels, which tells apart two data sets of one name.
 
-    Images in memory are hashed whole; of files read when needed, some, and every file's name and size.
+    Images in memory are all hashed; of image files, the names and sizes of all and the pixels of some.
     """
     digest = hashlib.sha256()
     for part in (data.train, data.test):

@@ -1,4 +1,4 @@
-"""Scores that predict how well a backbone transfers, from its features on the target alone."""
+"""Scores that predict how well a backbone transfers from its outputs on the target, without training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def logme(features: Tensor, labels: Tensor, max_iterations: int = 500) -> float:
         max_iterations: of the fixed point for alpha and beta.
 
     Raises:
-        UsageError: shapes that do not belong together, values that are not finite, one class.
+        UsageError: shapes that do not match, values that are not finite, one class.
 
     >>> x = torch.randn(100, 4)
     >>> y = (x[:, 0] > 0).long()
@@ -65,11 +65,11 @@ def _evidence(
 
 
 def h_score(features: Tensor, labels: Tensor) -> float:
-    """tr(cov(f)^-1 cov(E[f | y])): how much of the features' spread lies between the classes; higher is better.
+    """tr(cov(f)^-1 cov(E[f | y])): how much of the features' variance lies between the classes; higher is better.
 
     Bao et al. (2019), "An information-theoretic approach to transferability in task transfer learning", with the
-    covariance of the features shrunk as Ledoit and Wolf do (scikit-learn), without which it cannot be inverted when
-    d approaches N (Ibrahim et al. 2022). At most the number of classes less one.
+    Ledoit-Wolf shrinkage estimate of the features' covariance (scikit-learn), since the sample covariance cannot be
+    inverted when d approaches N (Ibrahim et al. 2022). At most the number of classes minus one.
 
     Args:
         features: (N, d); labels: (N,).
@@ -99,7 +99,7 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
     """
     p, y, classes = _checked(probabilities, labels, "probabilities")
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
-        raise UsageError("probabilities has rows that are no distributions; pass the softmax of the source's logits")
+        raise UsageError("probabilities has rows that are not distributions; pass the softmax of the source's logits")
     joint = np.stack([p[y == c].sum(0) for c in classes])  # (classes, Z), N times the joint distribution
     given = joint / np.maximum(joint.sum(0), 1e-300)
     expected = p @ given.T
@@ -108,7 +108,7 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def _checked(values: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The values (N, d) in float64, the labels (N,) and the classes that occur, two or more."""
+    """The values (N, d) in float64, the labels (N,) and the two or more classes that occur."""
     x = torch.as_tensor(values).detach().double().cpu().numpy()
     y = torch.as_tensor(labels).detach().cpu().numpy()
     if x.ndim != 2 or y.shape != (len(x),):

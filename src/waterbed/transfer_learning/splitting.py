@@ -23,6 +23,7 @@ def split(model: nn.Module, names: Sequence[str]) -> tuple[fx.GraphModule, fx.Gr
     Raises:
         UntraceableError: torch.fx cannot trace the model.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
     >>> trunk, tail = split(model, ["2"])
     >>> x = torch.randn(5, 3)
@@ -60,6 +61,7 @@ def split(model: nn.Module, names: Sequence[str]) -> tuple[fx.GraphModule, fx.Gr
 def same_cut(tail: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
     """The part of ``model`` that ``tail`` is of another network with the same modules, without tracing it again.
 
+    >>> import torch
     >>> first, second = (nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)) for _ in range(2))
     >>> trunk, tail = split(first, ["1"])
     >>> x = torch.randn(5, 2)

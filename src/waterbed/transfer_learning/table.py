@@ -1,4 +1,4 @@
-"""transfer: several backbones, several target tasks, several seeds, one table."""
+"""TransferTable: the accuracies of several backbones on several target tasks, with several seeds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scipy.stats import t as student
 
 @dataclass
 class TransferTable:
-    """Accuracies on the targets' test sets, in percent: one row for each model, target and seed.
+    """Accuracies on the targets' test sets, in percent: one row per model, target and seed.
 
-    A row's "history" has one record an epoch (Figs 10 to 14), with "test_clean" where ``watch`` asked for it.
+    A row's "history" has one record per epoch (Figs 10 to 14), with "test_clean" if ``watch`` was set.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -22,11 +22,11 @@ class TransferTable:
     def to_frame(self) -> pd.DataFrame:
         """Columns model, target, mode, seed, accuracy, low and high (Wilson), mean_per_class, metric, n, lr.
 
-        ``metric`` says which of the two accuracies the field reports for the target.
+        ``metric`` says which of the two accuracies the literature reports for the target.
 
-        After ``attacks``, accuracy under each by its name; after ``num_bounded``, both sides of Lemma 5.1's two true
-        forms with their standard errors (_stderr), in nats/pixel^2: fisher_labels is never above fisher_labels_bound,
-        nor fisher_noisy_logits above fisher_features (:class:`waterbed.FisherBounds` says what they are).
+        With ``attacks``, also the accuracy under each, by its name; with ``num_bounded``, both sides of the two valid
+        forms of Lemma 5.1 and their standard errors (_stderr), in nats/pixel^2: fisher_labels never exceeds
+        fisher_labels_bound, nor fisher_noisy_logits fisher_features (:class:`waterbed.FisherBounds` defines them).
         """
         return pd.DataFrame([{k: v for k, v in row.items() if k != "history"} for row in self.rows])
 
@@ -41,7 +41,7 @@ class TransferTable:
         return frame.drop(columns="std").assign(half_width=half).rename(columns={"mean": column, "count": "seeds"})
 
     def layout(self, column: str = "accuracy") -> pd.DataFrame:
-        """The layout of Table 1: a row a model, a column a target; "mean ± half-width", or the one value.
+        """The layout of Table 1: one row per model, one column per target; "mean ± half-width", or a single value.
 
         >>> rows = [{"model": "robust", "target": "digits", "mode": 0, "seed": s, "accuracy": 90.0 + s} for s in (0, 1)]
         >>> print(TransferTable(rows).layout())  # doctest: +NORMALIZE_WHITESPACE
@@ -59,7 +59,7 @@ class TransferTable:
 
     @property
     def attacks(self) -> list[str]:
-        """The columns with accuracy under attack."""
+        """The columns with accuracies under attack."""
         return [name for name in self.to_frame().columns if name.startswith("pgd-")]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Does the robust backbone win the more, the farther the task (Figs 3, 7, 8)? Gaps against distance."""
+"""Does a robust backbone gain more on more distant tasks (Figs 3, 7, 8)? Accuracy gaps against distance."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MOST_PERMUTATIONS = 5040
 
 @dataclass(frozen=True)
 class TradeOff:
-    """Gaps of every backbone to the baseline, and how they go with the distance of the target.
+    """Accuracy gaps between each backbone and the baseline, and their correlation with the distance of the target.
 
     Attributes:
-        gaps: one row a model and target: model, target, distance, gap in points (mean over seeds, paired), half_width
-            of its 95 % t interval (nan with one seed), seeds.
-        correlations: one row a model: pearson and spearman between distance and gap over the targets, and the
-            permutation p-value of the Pearson correlation being that large by chance (one-sided: farther, larger).
+        gaps: one row per model and target: model, target, distance, gap in percentage points (mean over seeds,
+            paired), half_width of its 95 % t interval (nan with one seed), seeds.
+        correlations: one row per model: pearson and spearman between distance and gap over the targets, and p, the
+            permutation p-value of the Pearson correlation (one-sided: the gap grows with the distance).
         baseline: the backbone that the others are compared with.
     """
 
@@ -36,7 +36,7 @@ class TradeOff:
     baseline: str
 
     def figure(self) -> Figure:
-        """The gap against the distance, one colour a backbone."""
+        """The gap against the distance, one colour per backbone."""
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         ax = figure.subplots()
         for i, (model, rows) in enumerate(self.gaps.groupby("model", sort=False)):
@@ -52,7 +52,7 @@ class TradeOff:
         highest = self.gaps.groupby("target").agg({"distance": "first", "gap": "max"}).sort_values("distance")
         room, before, level = 0.12 * float(np.ptp(highest["distance"])), -math.inf, 0
         for target, row in highest.iterrows():
-            level = level + 1 if row["distance"] - before < room else 0  # names of near neighbours stand in steps
+            level = level + 1 if row["distance"] - before < room else 0  # labels of close neighbours are staggered
             before = row["distance"]
             ax.annotate(
                 target,
@@ -64,14 +64,14 @@ class TradeOff:
             )
         ax.axhline(0, color="k", lw=0.8)
         ax.margins(x=0.1, y=0.15)
-        ax.set(xlabel="distance from the source task", ylabel=f"accuracy less that of {self.baseline} [points]")
+        ax.set(xlabel="distance from the source task", ylabel=f"accuracy minus that of {self.baseline} [points]")
         ax.grid(alpha=0.3)
         ax.legend(frameon=False, fontsize=8)
         return figure
 
 
 def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: str = "standard") -> TradeOff:
-    """Compare every model of the table with ``baseline``, target by target, and with the targets' distances.
+    """Compare every model of the table with ``baseline``, target by target, and correlate the gaps with distance.
 
     Args:
         table: of :func:`waterbed.transfer`, in one mode.
@@ -79,6 +79,11 @@ def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: st
 
     Raises:
         UsageError: a baseline that is not in the table, a target without a distance, several modes.
+
+    >>> accuracy = {("standard", "near"): 80, ("robust", "near"): 79, ("standard", "far"): 60, ("robust", "far"): 65}
+    >>> rows = [{"model": m, "target": t, "mode": 0, "seed": 0, "accuracy": a} for (m, t), a in accuracy.items()]
+    >>> trade_off(TransferTable(rows), {"near": 1.0, "far": 5.0}).gaps[["target", "gap"]].values.tolist()
+    [['near', -1.0], ['far', 5.0]]
     """
     frame = table.to_frame()
     if baseline not in set(frame["model"]):
@@ -116,7 +121,9 @@ def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: st
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Pearson, Spearman, and the one-sided permutation p-value of the first; nan for fewer than three targets."""
+    """Pearson and Spearman correlations, and the one-sided permutation p-value of Pearson's; nan for fewer than three
+    targets or a constant.
+    """
     if len(x) < 3 or x.std() == 0 or y.std() == 0:
         return {"pearson": math.nan, "spearman": math.nan, "p": math.nan}
     observed = float(pearsonr(x, y).statistic)

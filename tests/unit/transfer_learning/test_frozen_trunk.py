@@ -1,28 +1,44 @@
-"""Fine-tuning on a cached trunk is fine-tuning, only faster."""
+"""Training on a cached trunk is the training itself, only faster."""
 
 import importlib
 from dataclasses import replace
 
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import waterbed as wb
-from waterbed.data.images import TensorImages
-from waterbed.transfer_learning.finetune import RATES, cached_trunk, score_cached
-from waterbed.transfer_learning.logistic import fit_logistic
+from waterbed.transfer_learning.activation_cache import CachePlan, fill
+from waterbed.transfer_learning.frozen_trunk import FrozenTrunk
 from waterbed.transfer_learning.modes import trained_modules
-from waterbed.transfer_learning.trunk import UntraceableError, fill, split
+from waterbed.transfer_learning.splitting import UntraceableError, same_cut, split
 
-SHORT = {"epochs": 2, "batch_size": 64, "progress": False, "lr": 0.1}
+SHORT = {"epochs": 2, "batch_size": 64, "lr": 0.1}
+frozen_trunk = importlib.import_module("waterbed.transfer_learning.frozen_trunk")
+
+
+class Branching(nn.Module):
+    """torch.fx cannot follow it."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.norm(x if float(x.mean()) > 0 else -x)
 
 
 @pytest.fixture
-def source():
-    model = wb.create_model("resnet18", 10, width=4, in_channels=1, seed=0)
-    model.set_normalisation([0.3], [0.4])
-    return model.eval()
+def untraceable():
+    return wb.FeatureClassifier(Branching(), nn.Linear(64, 3))
+
+
+def count_calls(monkeypatch, name):
+    """How often the trunk's module calls its function ``name``, one entry per call."""
+    calls, original = [], getattr(frozen_trunk, name)
+    monkeypatch.setattr(frozen_trunk, name, lambda *args, **more: calls.append(name) or original(*args, **more))
+    return calls
 
 
 @pytest.mark.parametrize("mode", ["linear", 0])
@@ -31,8 +47,12 @@ def test_trunk_and_tail_are_the_network(source, mode):
     x = torch.rand(3, 1, 8, 8)
     assert torch.equal(tail(*trunk(x)), source(x))
     assert not any(isinstance(m, nn.Conv2d) for m in tail.modules())
-    kept = {id(p) for p in source.parameters()}
-    assert all(id(p) in kept for part in (trunk, tail) for p in part.parameters()), "weights are shared, not copied"
+    weights = {id(p) for p in source.parameters()}
+    assert all(id(p) in weights for part in (trunk, tail) for p in part.parameters()), "shared, not copied"
+    other = wb.create_model("resnet18", 10, width=4, in_channels=1, seed=5).eval()
+    theirs = same_cut(tail, other)
+    assert {id(p) for p in theirs.parameters()} <= {id(p) for p in other.parameters()}
+    assert torch.equal(tail(*trunk(x)), source(x)), "the first tail is still that of its own network"
 
 
 @pytest.mark.parametrize("mode", ["linear", 0])
@@ -41,220 +61,238 @@ def test_cached_training_is_the_training_itself(source, digits, mode):
     settings = {**SHORT, "epochs": 3}
     cached = wb.finetune(source, digits, mode, **settings)
     plain = wb.finetune(source, digits, mode, **settings, cache="never", precision="fp32")
-    assert cached.config["finetune"]["cache"].startswith("memory")
+    assert cached.config["finetune"]["cache"] == "memory, float32, 1 view"
     assert plain.config["finetune"]["cache"] == "none"
-    for name, tensor in plain.model.state_dict().items():
-        assert torch.allclose(cached.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4), name
+    assert_close(cached.model, plain.model)
     a, b = (wb.evaluate(run.model, digits.test).clean for run in (cached, plain))
     assert abs(a - b) <= 1
 
 
-def test_the_score_needs_no_trunk(source, digits):
-    caches = cached_trunk(source, digits, 0)
-    run = wb.finetune(source, digits, 0, caches=caches, **SHORT)
-    assert score_cached(run.model, 0, digits, caches) == wb.evaluate(run.model, digits.test)
+def assert_close(model, other):
+    for name, tensor in other.state_dict().items():
+        assert torch.allclose(model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4), name
 
 
-def test_an_epoch_on_the_cache_is_much_faster(source, digits):
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"momentum": 0.5},
+        {"nesterov": False},
+        {"weight_decay": 0.05},
+        {"schedule": "constant"},
+        {"schedule": "step", "milestones": (1,)},
+        {"batch_size": 32},
+        {"epochs": 3},
+        {"lr": 0.02},
+        {"seed": 4},
+    ],
+    ids=lambda setting: "-".join(setting),
+)
+def test_a_recipe_is_honoured_on_the_cache(source, digits, setting):
+    trunk = FrozenTrunk(source, digits, 0)
+    usual = wb.finetune(source, digits, 0, trunk=trunk, **SHORT)
+    changed = wb.finetune(source, digits, 0, trunk=trunk, **{**SHORT, **setting})
+    assert not torch.equal(changed.model.head.weight, usual.model.head.weight)
+    plain = wb.finetune(source, digits, 0, cache="never", precision="fp32", **{**SHORT, **setting})
+    assert_close(changed.model, plain.model)
+    for name, value in setting.items():
+        assert changed.config[name] == (list(value) if isinstance(value, tuple) else value)
+
+
+class Tracker:
+    """A user's own."""
+
+    def __init__(self):
+        self.records = []
+
+    def log(self, record, step):
+        self.records.append(step)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ema", 0.9),
+        ("precision", "bf16"),
+        ("workers", 1),
+        ("checkpoint_minutes", 1.0),
+        ("trackers", (Tracker(),)),
+    ],
+)
+@pytest.mark.parametrize("mode", ["linear", 0])
+def test_a_setting_that_a_cache_cannot_honour_is_refused(source, digits, monkeypatch, mode, name, value):
+    fills = count_calls(monkeypatch, "fill")
+    with pytest.raises(wb.UsageError) as caught:
+        wb.finetune(source, digits, mode, **SHORT, **{name: value})
+    assert str(caught.value).startswith(f"{name}={value!r} cannot be honoured")
+    assert "cache='never', or mode=1 or 2" in str(caught.value)
+    assert not fills, "refused before the trunk is run"
+    with pytest.raises(wb.UsageError, match=name):
+        FrozenTrunk(source, digits, mode).fit(**SHORT, **{name: value})
+
+
+def test_what_a_cache_cannot_honour_the_whole_network_does(source, digits):
+    tracker = Tracker()
+    once = {**SHORT, "epochs": 1}
+    more = {"ema": 0.9, "precision": "bf16", "checkpoint_minutes": 1.0, "trackers": [tracker]}
+    run = wb.finetune(source, digits, "linear", cache="never", **once, **more)
+    assert (run.config["ema"], run.config["precision"], tracker.records) == (0.9, "bf16", [1])
+    run = wb.finetune(source, digits, 1, **once, ema=0.9)
+    assert run.config["ema"] == 0.9
+    run = wb.finetune(source, digits, 0, **once, precision="fp32", workers=0, ema=0.0, trackers=())
+    assert run.config["precision"] == "fp32", "what a cache does anyway may be asked for"
+
+
+def test_an_epoch_is_chosen_on_held_out_images_only_without_a_cache(source, digits):
+    config = wb.TrainConfig(epochs=2, lr=0.1, augment="none", watch=0, validation=0.25, progress=False)
+    with pytest.raises(wb.UsageError, match=r"validation=0\.25 cannot be honoured"):
+        wb.finetune(source, digits, 0, config=config)
+    run = wb.finetune(source, digits, 1, config=config)
+    assert all("validation_clean" in record for record in run.history)
+
+
+def test_the_network_is_split_and_run_once(source, digits, monkeypatch):
+    splits, fills = count_calls(monkeypatch, "split"), count_calls(monkeypatch, "fill")
+    wb.finetune(source, digits, 0, epochs=1, lr=(0.01, 0.1), search_epochs=1)
+    assert (len(splits), len(fills)) == (1, 1), "test images are not needed"
+    wb.finetune(source, digits, 0, epochs=2, lr=0.1, watch=1)
+    assert (len(splits), len(fills)) == (2, 3)
+    trunk = FrozenTrunk(source, digits, 0)
+    assert len(fills) == 3, "nothing is run before it is needed"
+    runs = [trunk.fit(epochs=1, lr=0.1, seed=seed) for seed in (0, 1)]
+    scores = [trunk.score(run.model) for run in runs]
+    assert (len(splits), len(fills)) == (3, 5)
+    assert scores == [wb.evaluate(run.model, digits.test) for run in runs]
+
+
+def test_the_score_counts_as_evaluate_does(source, digits):
+    trunk = FrozenTrunk(source, digits, 0)
+    run = wb.finetune(source, digits, 0, trunk=trunk, **SHORT)
+    assert trunk.score(run.model) == wb.evaluate(run.model, digits.test)
+    indices = torch.arange(0, 200, 3)
+    subset = torch.utils.data.Subset(digits.train, indices.tolist())
+    assert trunk.accuracy(run.model, indices) == pytest.approx(float(wb.evaluate(run.model, subset).clean))
+    with torch.no_grad():
+        run.model.head.bias.fill_(torch.nan)
+    assert trunk.score(run.model).clean == 0, "NaN is never right"
+
+
+def test_a_trunk_is_for_one_model_task_and_mode(source, digits):
+    trunk = FrozenTrunk(source, digits, "linear", augment="crop", views=2)
+    other = wb.create_model("resnet18", 10, width=4, in_channels=1, seed=1)
+    wrong = {
+        "another model": (other, digits, "linear", {}),
+        "another data": (source, replace(digits, name="others"), "linear", {}),
+        "mode=0": (source, digits, 0, {}),
+        "augment='none'": (source, digits, "linear", {"augment": "none"}),
+        "views=3": (source, digits, "linear", {"views": 3}),
+        "cache='never'": (source, digits, "linear", {"cache": "never"}),
+    }
+    for message, (model, data, mode, settings) in wrong.items():
+        with pytest.raises(wb.UsageError, match=message):
+            wb.finetune(model, data, mode, trunk=trunk, **{"augment": "crop", **SHORT, **settings})
+    for views in (1, 2):
+        run = wb.finetune(source, digits, "linear", trunk=trunk, augment="crop", views=views, **SHORT)
+        assert run.config["finetune"]["cache"] == "memory, float32, 2 views"
+    with pytest.raises(wb.UsageError, match="mode=1"):
+        FrozenTrunk(source, digits, 1)
+
+
+def test_an_epoch_on_the_cache_is_much_faster(digits):
     source = wb.create_model("resnet18", 10, width=16, in_channels=1, seed=0)
-    caches = cached_trunk(source, digits, "linear")
+    trunk = FrozenTrunk(source, digits, "linear")
 
     def seconds(epochs, **settings):
         history = wb.finetune(source, digits, "linear", **{**SHORT, "epochs": epochs}, **settings).history
         return min(record["seconds"] for record in history)
 
     # Epochs of milliseconds: of many the fastest is one that a busy machine left alone.
-    assert seconds(4, cache="never", precision="fp32") > 5 * seconds(40, caches=caches)
+    assert seconds(4, cache="never", precision="fp32") > 5 * seconds(40, trunk=trunk)
 
 
 def test_views_are_augmented_copies(source, digits):
-    caches = cached_trunk(source, digits, "linear", augment="crop", views=3)
-    first, second, third = caches.train.values[0]
+    trunk = FrozenTrunk(source, digits, "linear", augment="crop", views=3)
+    first, second, third = trunk.train.values[0]
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
-    assert caches.test.views == 1
+    assert trunk.test.views == 1
     run = wb.finetune(source, digits, "linear", augment="crop", views=3, **SHORT)
     assert "3 views" in run.config["finetune"]["cache"]
-    with pytest.raises(wb.UsageError, match="views=2"):
-        wb.finetune(source, digits, "linear", views=2, **SHORT)
+    for mode in ("linear", 1):
+        with pytest.raises(wb.UsageError, match="views=2 of images that are not augmented"):
+            wb.finetune(source, digits, mode, views=2, **SHORT)
+
+
+@pytest.mark.parametrize(("mode", "settings"), [(1, {}), (2, {}), ("linear", {"cache": "never"})])
+def test_views_without_a_cache_are_refused(source, digits, mode, settings):
+    with pytest.raises(wb.UsageError, match=r"views=3 .* leave views out"):
+        wb.finetune(source, digits, mode, augment="crop", views=3, **settings, **SHORT)
 
 
 def test_a_cache_too_large_for_memory_is_a_file_and_beyond_the_budget_refused(source, digits):
-    trunk, _ = split(source, ["head"])
-    exact = fill(trunk, digits.train, 10, data=digits)
-    mapped = fill(trunk, digits.train, 10, data=digits, memory_bytes=100)
-    assert mapped.said == "file, bfloat16, 1 view"
-    assert mapped.values[0].dtype == torch.bfloat16
-    assert torch.allclose(mapped.values[0].float(), exact.values[0], rtol=1e-2, atol=1e-2)
+    exact = FrozenTrunk(source, digits, "linear")
+    mapped = FrozenTrunk(source, digits, "linear", memory_bytes=100)
+    assert str(mapped) == "file, bfloat16, 1 view"
+    assert mapped.train.values[0].dtype == torch.bfloat16
+    assert torch.allclose(mapped.train.values[0].float(), exact.train.values[0], rtol=1e-2, atol=1e-2)
     with pytest.raises(wb.UsageError, match="budget"):
-        fill(trunk, digits.train, 10, data=digits, memory_bytes=100, disk_bytes=100)
+        FrozenTrunk(source, digits, "linear", memory_bytes=100, disk_bytes=100)
 
 
-def test_a_network_that_cannot_be_cut_is_trained_as_a_whole(digits):
-    class Branching(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = nn.BatchNorm1d(64)
-
+def test_a_plan_of_several_outputs(digits):
+    class Pair(nn.Module):
         def forward(self, x):
-            x = x.flatten(1)
-            return self.norm(x if float(x.mean()) > 0 else -x)
+            return x.flatten(1), x.mean((2, 3))
 
-    model = wb.FeatureClassifier(Branching(), nn.Linear(64, 3))
+    plan = CachePlan.of(Pair()(torch.zeros(1, 1, 8, 8)), views=1, total=len(digits.test))
+    cache = fill(plan, Pair(), digits.test, digits.num_classes)
+    assert [v.shape for v in cache.values] == [(1, 100, 64), (1, 100, 1)]
+    x, y = digits.test[7]
+    (pixels, mean), labels = cache.batch(torch.tensor([7]), 0, torch.device("cpu"))
+    assert torch.equal(pixels[0], x.flatten())
+    assert float(mean) == pytest.approx(float(x.mean()))
+    assert labels.tolist() == [y]
+
+
+def test_a_network_that_cannot_be_cut_is_trained_as_a_whole(untraceable, digits):
     with pytest.raises(UntraceableError):
-        split(model, ["head"])
-    run = wb.finetune(model, digits, "linear", **SHORT)
+        split(untraceable, ["head"])
+    with pytest.raises(UntraceableError):
+        FrozenTrunk(untraceable, digits, "linear")
+    run = wb.finetune(untraceable, digits, "linear", **SHORT, ema=0.5)
     assert run.config["finetune"]["cache"] == "none"
+    assert run.config["ema"] == 0.5
     with pytest.raises(wb.UsageError, match="logistic"):
-        wb.finetune(model, digits, "linear", solver="logistic")
+        wb.finetune(untraceable, digits, "linear", solver="logistic")
 
 
-def test_the_learning_rate_is_chosen_on_held_out_training_images(source, digits):
-    # Labels of the test set that are all wrong: they must not matter.
-    wrong = TensorImages(digits.test.images, (digits.test.labels + 1) % 10)
-    runs = [
-        wb.finetune(source, data, "linear", **{**SHORT, "epochs": 5, "lr": (1e-6, 0.3)})
-        for data in (digits, replace(digits, test=wrong))
-    ]
-    assert [run.config["lr"] for run in runs] == [0.3, 0.3]
-    assert torch.equal(runs[0].model.head.weight, runs[1].model.head.weight)
-    slow = wb.finetune(source, digits, 1, **{**SHORT, "epochs": 1, "lr": (1e-6, 0.1)})
-    assert slow.config["lr"] == 0.1
-    with pytest.raises(wb.UsageError, match="lr is empty"):
-        wb.finetune(source, digits, "linear", lr=())
-
-
-def test_logistic_regression_is_scikit_learn_s(source, digits):
-    features, labels = wb.extract_features(source, digits)
-    found = fit_logistic(features, labels, 12, strengths=[0.5])
-    x = ((features - features.mean(0)) / features.std(0, correction=0).clip(min=1e-8)).double().numpy()
-    theirs = LogisticRegression(C=0.5, max_iter=200).fit(x, labels.numpy())
-    ours = (features.double() @ found.weight.T + found.bias).softmax(1)
-    assert torch.allclose(ours[:, :10], torch.from_numpy(theirs.predict_proba(x)), atol=2e-3)
-    assert float(ours[:, 10:].max()) == 0, "classes without images"
-    run = wb.finetune(source, digits, "linear", solver="logistic")
-    assert run.history[0]["strength"] in [10.0**k for k in range(-4, 3)]
-    assert run.history[0]["test_clean"] == pytest.approx(float(wb.evaluate(run.model, digits.test).clean))
-
-
-def test_two_classes_by_logistic_regression(source, digits):
-    keep = digits.train.labels < 2
-    two = TensorImages(digits.train.images[keep], digits.train.labels[keep])
-    data = replace(digits, train=two, test=two, classes=("0", "1"))
-    run = wb.finetune(source, data, "linear", solver="logistic")
-    assert run.history[0]["test_clean"] > 95
-
-
-def test_a_cached_run_has_its_folder_and_is_not_repeated(source, digits, tmp_path):
+def test_a_cached_run_has_its_folder_and_is_not_repeated(source, digits, tmp_path, monkeypatch):
     first = wb.finetune(source, digits, 0, tmp_path / "run", watch=1, **SHORT)
     assert [set(r) >= {"epoch", "loss", "test_clean"} for r in first.history] == [True, True]
+    fills = count_calls(monkeypatch, "fill")
     again = wb.finetune(source, digits, 0, tmp_path / "run", watch=1, **SHORT)
     assert again.history == first.history
+    assert not fills, "a finished run needs no cache"
     loaded = wb.load_model(tmp_path / "run")
     assert all(torch.equal(v, first.model.state_dict()[k]) for k, v in loaded.state_dict().items())
     with pytest.raises(wb.UsageError, match="another out="):
         wb.finetune(source, digits, 0, tmp_path / "run", watch=1, **{**SHORT, "lr": 0.2})
+    with pytest.raises(wb.UsageError, match="resume='never'"):
+        wb.finetune(source, digits, 0, tmp_path / "run", watch=1, resume="never", **SHORT)
 
 
-def test_a_table_keeps_rates_and_curves(source, digits):
-    table = wb.transfer({"a": source}, [digits], 0, seeds=[0, 1], epochs=2, lr=(0.01, 0.1), watch=1)
-    assert len(set(table.to_frame()["lr"])) == 1, "the rate is chosen once for a backbone and a task"
-    assert all(len(row["history"]) == 2 and "test_clean" in row["history"][0] for row in table.rows)
-
-
-def test_a_stopped_comparison_goes_on(source, digits, tmp_path, monkeypatch):
-    from waterbed.transfer_learning import transfer as module
-
-    done = []
-
-    def counted(*args, **settings):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(settings["seed"])
-        return wb.finetune(*args, **settings)
-
-    ask = {"mode": 0, "seeds": [0, 1, 2], "epochs": 1, "lr": (0.01, 0.1), "num_bounded": 3}
-    ask |= {"attacks": [wb.PGD(0.1, steps=1)], "num_attacked": 20}
-    whole = wb.transfer({"a": source}, [digits], **ask)
-    monkeypatch.setattr(module, "finetune", counted)
-    file = tmp_path / "rows.jsonl"
-    with pytest.raises(KeyboardInterrupt):
-        wb.transfer({"a": source}, [digits], keep=file, **ask)
-    assert done == [0, 1]
-    monkeypatch.setattr(module, "finetune", lambda *args, **settings: done.append(9) or wb.finetune(*args, **settings))
-    again = wb.transfer({"renamed": source}, [digits], keep=file, **ask)
-    assert done == [0, 1, 9], "only what was missing is trained"
-    assert again.to_frame().drop(columns="model").equals(whole.to_frame().drop(columns="model"))
-    assert set(again.to_frame()["model"]) == {"renamed"}
-
-    monkeypatch.setattr(module, "cached_trunk", lambda *_, **__: pytest.fail("nothing is left to train"))
-    assert len(wb.transfer({"a": source}, [digits], keep=file, **ask).rows) == 3
-    with pytest.raises(pytest.fail.Exception):
-        wb.transfer({"a": source}, [digits], keep=file, **{**ask, "epochs": 2})
-
-
-def test_lemma_5_1_beside_the_accuracy(source, digits):
-    row = wb.transfer({"a": source}, [digits], "linear", seeds=[0], epochs=1, lr=0.1, num_bounded=5).rows[0]
-    assert 0 < row["fisher_labels"] <= row["fisher_labels_bound"]
-    assert 0 < row["fisher_noisy_logits"] <= row["fisher_features"]
-    assert row["fisher_labels_stderr"] > 0
-
-
-def test_a_file_of_something_else_is_left_alone(source, digits, tmp_path):
-    file = tmp_path / "notes.jsonl"
-    file.write_text("dear diary\n")
-    with pytest.raises(wb.UsageError, match="holds no rows"):
-        wb.transfer({"a": source}, [digits], keep=file, epochs=1)
-    assert file.read_text() == "dear diary\n"
-
-
-def test_rows_of_changed_data_are_not_taken(source, digits, tmp_path):
-    from dataclasses import replace
-
-    from waterbed.data.images import TensorImages
-    from waterbed.transfer_learning.records import RowsFile, data_fingerprint
-
-    labels = digits.train.labels.clone()
-    labels[5] = (labels[5] + 1) % 10
-    changed = replace(digits, train=TensorImages(digits.train.images, labels))
-    assert data_fingerprint(changed) != data_fingerprint(digits), "one label is enough"
-    one, other = RowsFile(tmp_path / "rows.jsonl"), RowsFile(tmp_path / "rows.jsonl")
-    one.add({"seed": 0}, {"accuracy": 1.0})
-    other.add({"seed": 1}, {"accuracy": 2.0})
-    assert len(RowsFile(tmp_path / "rows.jsonl").rows) == 2, "two at once lose nothing"
-
-
-def test_the_logistic_solver_gives_one_row(source, digits):
-    table = wb.transfer({"a": source}, [digits], "linear", seeds=[0, 1, 2], solver="logistic")
-    assert len(table.rows) == 1, "the same number three times would look exact"
-
-
-def test_misspelt_settings_are_refused(source, digits):
-    with pytest.raises(wb.UsageError, match="epohcs"):
-        wb.transfer({"a": source}, [digits], epohcs=2)
-    with pytest.raises(wb.UsageError, match="banana"):
-        wb.finetune(source, digits, 1, banana=1)
-    assert str(wb.TransferTable()) == "no fine-tunings"
-
-
-def test_the_rate_of_a_whole_network_is_searched_briefly_and_once(source, digits, tmp_path, monkeypatch):
-    module = importlib.import_module("waterbed.transfer_learning.finetune")
-    epochs = []
-    plain = module.fit
-    monkeypatch.setattr(module, "fit", lambda *a, **k: epochs.append((k["lr"], k["epochs"])) or plain(*a, **k))
-    settings = {**SHORT, "epochs": 8, "lr": (1e-6, 0.1, 1e6)}
-    run = wb.finetune(source, digits, 2, tmp_path / "run", **settings)
-    assert epochs == [(1e-6, 2), (0.1, 2), (1e6, 2), (0.1, 8)]
-    assert run.config["lr"] == 0.1, "a rate that diverges loses"
-    assert run.config["finetune"]["search"] == {"rates": [1e-6, 0.1, 1e6], "epochs": 2}
-    again = wb.finetune(source, digits, 2, tmp_path / "run", **settings)
-    assert len(epochs) == 5, "not searched again"
-    assert again.history == run.history
-    with pytest.raises(wb.UsageError, match="another out="):
-        wb.finetune(source, digits, 2, tmp_path / "run", **settings, search_epochs=1)
-
-
-def test_every_mode_chooses_its_rate(source, digits):
-    run = wb.finetune(source, digits, 1, **{**SHORT, "lr": None})
-    assert run.config["finetune"]["search"] == {"rates": list(RATES), "epochs": 1}
-    assert run.config["lr"] in RATES
+def test_a_trunk_by_itself(source, digits, tmp_path):
+    trunk = FrozenTrunk(source, digits, "linear", augment="crop")
+    run = trunk.fit(epochs=1, lr=0.1, out=tmp_path / "run", notes={"by": "hand"})
+    assert (run.config["augment"], run.config["by"]) == ("crop", "hand")
+    assert trunk.fit(wb.TrainConfig(augment="crop"), epochs=1, lr=0.1).config["epochs"] == 1
+    with pytest.raises(wb.UsageError, match="augment='none', but the trunk caches images of augment='crop'"):
+        trunk.fit(augment="none", epochs=1)
+    with pytest.raises(wb.UsageError, match="did you mean 'epochs'"):
+        trunk.fit(epoch=1)
+    assert trunk.fit_logistic().history[0]["strength"] > 0
+    with pytest.raises(wb.UsageError, match="mode='linear', not 0"):
+        FrozenTrunk(source, digits, 0).fit_logistic()

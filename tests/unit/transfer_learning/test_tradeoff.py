@@ -25,23 +25,23 @@ def table(gaps, seeds=3):
 
 
 def test_gaps_are_paired_by_seed():
-    found = wb.trade_off(table({"near": -2.0, "far": 5.0}), {"near": 1.0, "far": 3.0})
-    assert found.gaps["gap"].tolist() == pytest.approx([-2, 5])
-    assert found.gaps["half_width"].tolist() == pytest.approx([0, 0], abs=1e-9), "what seeds share drops out"
-    assert math.isnan(found.correlations["pearson"][0]), "two targets say nothing"
+    result = wb.trade_off(table({"near": -2.0, "far": 5.0}), {"near": 1.0, "far": 3.0})
+    assert result.gaps["gap"].tolist() == pytest.approx([-2, 5])
+    assert result.gaps["half_width"].tolist() == pytest.approx([0, 0], abs=1e-9), "what seeds share drops out"
+    assert math.isnan(result.correlations["pearson"][0]), "two targets say nothing"
 
 
 def test_the_correlation_and_its_chance():
     gaps = {"a": -3.0, "b": -1.0, "c": 0.0, "d": 2.0, "e": 6.0}
     distances = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 6}
-    found = wb.trade_off(table(gaps), distances)
-    row = found.correlations.iloc[0]
+    result = wb.trade_off(table(gaps), distances)
+    row = result.correlations.iloc[0]
     assert row["spearman"] == pytest.approx(1)
     assert row["p"] == pytest.approx(1 / 120), "of all orders, this one alone"
     against = wb.trade_off(table({k: -v for k, v in gaps.items()}), distances).correlations.iloc[0]
     assert against["pearson"] == pytest.approx(-row["pearson"])
     assert against["p"] == pytest.approx(1)
-    assert found.figure().axes[0].get_ylabel().startswith("accuracy less that of standard")
+    assert result.figure().axes[0].get_ylabel().startswith("accuracy minus that of standard")
 
 
 def test_wrong_use():

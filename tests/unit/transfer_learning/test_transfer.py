@@ -1,95 +1,16 @@
-import copy
+"""transfer: one row per model, target and seed, written as it is done."""
+
+import importlib
 from dataclasses import replace
 
 import pytest
-import torch
-from torch import nn
 
 import waterbed as wb
-from waterbed.transfer_learning.modes import trained_modules
+from waterbed.data.images import TensorImages
+from waterbed.transfer_learning.records import RowsFile, data_fingerprint
 
-SHORT = {"epochs": 2, "batch_size": 64, "progress": False, "lr": 0.1}
-
-
-def moved(model, run):
-    before, after = model.state_dict(), run.model.state_dict()
-    return {k for k in after if not k.startswith("head.") and not torch.equal(after[k], before[k])}
-
-
-@pytest.fixture
-def source():
-    model = wb.create_model("resnet18", 10, width=2, in_channels=1, seed=0)
-    model.set_normalisation([0.3], [0.4])
-    return model.eval()
-
-
-LAST = {f"backbone.layer4.1.bn2.{n}" for n in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
-
-
-@pytest.mark.parametrize("mode", ["linear", 0, 1, 2])
-def test_what_a_mode_does_not_train_does_not_move(source, digits, mode):
-    before = copy.deepcopy(source.state_dict())
-    run = wb.finetune(source, digits, mode, **SHORT)
-    assert all(torch.equal(v, before[k]) for k, v in source.state_dict().items())
-    assert run.model.head.weight.shape == (10, 16)
-    assert torch.equal(run.model.mean, source.mean)
-    assert all(p.requires_grad for p in run.model.parameters())
-    got = moved(source, run)
-    norms = {
-        f"{name}.{key}"
-        for name, module in source.named_modules()
-        if isinstance(module, nn.BatchNorm2d)
-        for key in module.state_dict()
-    }
-    if mode == "linear":
-        assert got == set()
-    elif mode == 0:
-        assert got == LAST
-    elif mode == 1:
-        assert got == norms
-    else:
-        assert got == {k for k in before if k.startswith("backbone.")}
-    assert not torch.equal(run.model.head.weight, source.head.weight)
-
-
-def test_mode_0_names_the_batch_norm_before_the_classifier(source):
-    assert trained_modules(source, 0, (1, 8, 8)) == ["backbone.layer4.1.bn2", "head"]
-    small = wb.create_model("resnet10", 10, width=2, in_channels=1)  # its last block has a shortcut with a BN
-    assert trained_modules(small, 0, (1, 8, 8)) == ["backbone.layer4.0.bn2", "head"]
-    deep = wb.create_model("resnet50", 10, width=2, in_channels=1)
-    assert trained_modules(deep, 0, (1, 8, 8)) == ["backbone.layer4.2.bn3", "head"]
-
-
-def test_without_batch_norm_the_other_norms_are_trained_and_it_is_said(digits):
-    backbone = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 8), nn.LayerNorm(8)
-    )
-    model = wb.FeatureClassifier(backbone, nn.Linear(8, 5))
-    run = wb.finetune(model, digits, 0, **SHORT)
-    assert run.config["finetune"]["trained"] == ["backbone.5", "head"]
-    bare = wb.FeatureClassifier(nn.Flatten(), nn.Linear(64, 5))
-    with pytest.raises(wb.UsageError, match="has none"):
-        wb.finetune(bare, digits, 0, **SHORT)
-    assert wb.finetune(bare, digits, "linear", **SHORT).model.head.out_features == 10
-
-
-def test_finetuned_run_is_read_back(source, digits, tmp_path):
-    run = wb.finetune(source, digits, 0, tmp_path / "run", **SHORT)
-    again = wb.load_model(tmp_path / "run")
-    x = torch.rand(3, 1, 8, 8)
-    assert torch.equal(again(x), run.model(x))
-
-
-def test_a_source_without_normalisation_stays_without(digits):
-    source = wb.create_model("resnet10", 10, width=2, in_channels=1, seed=0)
-    assert wb.finetune(source, digits, "linear", **SHORT).model.mean is None
-
-
-def test_another_source_in_the_same_folder_is_refused(source, digits, tmp_path):
-    wb.finetune(source, digits, "linear", tmp_path / "run", **SHORT)
-    other = wb.create_model("resnet18", 10, width=2, in_channels=1, seed=9)
-    with pytest.raises(wb.UsageError, match=r"finetune\.source"):
-        wb.finetune(other, digits, "linear", tmp_path / "run", **SHORT)
+SHORT = {"epochs": 2, "batch_size": 64, "lr": 0.1}
+module = importlib.import_module("waterbed.transfer_learning.transfer")
 
 
 def test_wrong_kinds(source, digits):
@@ -128,8 +49,87 @@ def test_table(source, digits):
     assert "digits" in str(table)
 
 
-def test_features_of_either_split(source, digits):
-    x, y = wb.extract_features(source, digits, "test", batch_size=32)
-    assert x.shape == (100, 16)
-    assert y.tolist() == [digits.test[i][1] for i in range(100)]
-    assert torch.allclose(x[:5], source.features(torch.stack([digits.test[i][0] for i in range(5)])), atol=1e-5)
+def test_a_table_keeps_rates_and_curves(source, digits):
+    table = wb.transfer({"a": source}, [digits], 0, seeds=[0, 1], epochs=2, lr=(0.01, 0.1), watch=1)
+    assert len(set(table.to_frame()["lr"])) == 1, "the rate is chosen once for a backbone and a task"
+    assert all(len(row["history"]) == 2 and "test_clean" in row["history"][0] for row in table.rows)
+
+
+def test_a_stopped_comparison_goes_on(source, digits, tmp_path, monkeypatch):
+    from waterbed.transfer_learning import transfer as module
+
+    done = []
+
+    def counted(*args, **settings):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(settings["seed"])
+        return wb.finetune(*args, **settings)
+
+    ask = {"mode": 0, "seeds": [0, 1, 2], "epochs": 1, "lr": (0.01, 0.1), "num_bounded": 3}
+    ask |= {"attacks": [wb.PGD(0.1, steps=1)], "num_attacked": 20}
+    whole = wb.transfer({"a": source}, [digits], **ask)
+    monkeypatch.setattr(module, "finetune", counted)
+    file = tmp_path / "rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        wb.transfer({"a": source}, [digits], keep=file, **ask)
+    assert done == [0, 1]
+    monkeypatch.setattr(module, "finetune", lambda *args, **settings: done.append(9) or wb.finetune(*args, **settings))
+    again = wb.transfer({"renamed": source}, [digits], keep=file, **ask)
+    assert done == [0, 1, 9], "only what was missing is trained"
+    assert again.to_frame().drop(columns="model").equals(whole.to_frame().drop(columns="model"))
+    assert set(again.to_frame()["model"]) == {"renamed"}
+
+    monkeypatch.setattr(module, "trunk_for", lambda *_, **__: pytest.fail("nothing is left to train"))
+    assert len(wb.transfer({"a": source}, [digits], keep=file, **ask).rows) == 3
+    with pytest.raises(pytest.fail.Exception):
+        wb.transfer({"a": source}, [digits], keep=file, **{**ask, "epochs": 2})
+
+
+def test_lemma_5_1_beside_the_accuracy(source, digits):
+    row = wb.transfer({"a": source}, [digits], "linear", seeds=[0], epochs=1, lr=0.1, num_bounded=5).rows[0]
+    assert 0 < row["fisher_labels"] <= row["fisher_labels_bound"]
+    assert 0 < row["fisher_noisy_logits"] <= row["fisher_features"]
+    assert row["fisher_labels_stderr"] > 0
+
+
+def test_a_file_of_something_else_is_left_alone(source, digits, tmp_path):
+    file = tmp_path / "notes.jsonl"
+    file.write_text("dear diary\n")
+    with pytest.raises(wb.UsageError, match="holds no rows"):
+        wb.transfer({"a": source}, [digits], keep=file, epochs=1)
+    assert file.read_text() == "dear diary\n"
+
+
+def test_rows_of_changed_data_are_not_taken(source, digits, tmp_path):
+    labels = digits.train.labels.clone()
+    labels[5] = (labels[5] + 1) % 10
+    changed = replace(digits, train=TensorImages(digits.train.images, labels))
+    assert data_fingerprint(changed) != data_fingerprint(digits), "one label is enough"
+    one, other = RowsFile(tmp_path / "rows.jsonl"), RowsFile(tmp_path / "rows.jsonl")
+    one.add({"seed": 0}, {"accuracy": 1.0})
+    other.add({"seed": 1}, {"accuracy": 2.0})
+    assert len(RowsFile(tmp_path / "rows.jsonl").rows) == 2, "two at once lose nothing"
+
+
+def test_settings_reach_every_fine_tuning(source, digits):
+    ask = {"targets": [digits], "mode": 0, "seeds": [0], "epochs": 2, "lr": 0.1}
+    usual, changed = (wb.transfer({"a": source}, **ask, momentum=m).rows[0]["history"] for m in (0.9, 0.5))
+    assert usual[-1]["loss"] != changed[-1]["loss"]
+    config = wb.TrainConfig(epochs=2, lr=0.1, momentum=0.5, augment="none", watch=0)
+    again = wb.transfer({"a": source}, [digits], 0, [0], config=config).rows[0]["history"]
+    assert again[-1]["loss"] == changed[-1]["loss"]
+    views = wb.transfer({"a": source}, **ask, augment="crop", views=2).rows[0]["history"]
+    assert views[-1]["loss"] != usual[-1]["loss"]
+
+
+def test_settings_that_cannot_be_honoured_are_refused(source, digits):
+    for settings, message in (
+        ({"seed": 3}, "seed=3 is set for each fine-tuning"),
+        ({"trunk": None}, "trunk=None is set for each fine-tuning"),
+        ({"out": "runs"}, "'out'"),
+        ({"ema": 0.9}, r"ema=0\.9 cannot be honoured"),
+        ({"precision": "bf16"}, "precision='bf16' cannot be honoured"),
+    ):
+        with pytest.raises(wb.UsageError, match=message):
+            wb.transfer({"a": source}, [digits], 0, **settings)
