@@ -1,4 +1,4 @@
-"""What a network puts out for every image of a data set: computed once, kept in memory or in a file."""
+"""A network's outputs for every image of a data set, computed once and stored in memory or in a file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class CachePlan:
-    """Where a cache will lie, known before anything is computed.
+    """Shape and place of a cache, known before anything is computed.
 
     Attributes:
         shapes: (views, N, ...) for each of the network's outputs.
@@ -74,10 +74,10 @@ class CachePlan:
         """A plan within the budget.
 
         Args:
-            outputs: what the network puts out for some images, (B, ...) each.
+            outputs: the network's for some images, (B, ...) each.
             views: augmented copies of each image.
             total: images of the data set.
-            memory_bytes: up to that size the cache is float32 in memory; beyond, a temporary bfloat16 file.
+            memory_bytes: a cache of up to that size is float32 in memory, a larger one bfloat16 in a temporary file.
             disk_bytes: a larger file is refused.
 
         Raises:
@@ -98,7 +98,7 @@ class CachePlan:
         return f"{'memory, float32' if self.in_memory else 'file, bfloat16'}, {views} view{'s' * (views > 1)}"
 
     def allocate(self) -> tuple[Tensor, ...]:
-        """Tensors of these shapes, not yet filled; their file, if any, goes with the last of them."""
+        """Uninitialised tensors of these shapes; a file, if any, disappears with its tensor."""
         return tuple(torch.empty(shape) if self.in_memory else _mapped(shape) for shape in self.shapes)
 
 
@@ -112,7 +112,7 @@ def _mapped(shape: tuple[int, ...]) -> Tensor:
     except RuntimeError as error:
         raise UsageError(f"the cache file {str(path)!r} cannot be made ({error}); pass cache='never'") from error
     finally:
-        path.unlink()  # the mapping keeps it until the tensor is gone
+        path.unlink()  # the mapping keeps the content until the tensor is gone
 
 
 def fill(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from waterbed.data.images import check_data
-from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
+from waterbed.errors import UsageTypeError, check_choice, check_count
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
 from waterbed.training.run_folder import Run
@@ -42,19 +43,20 @@ def finetune(
     In the modes "linear" and 0 the rest of the network is run once and what it puts out is cached.
 
     Args:
-        model: the source network; its mean and std are kept.
+        model: the source network; the copy has its mean and std.
         data: what ``load_dataset`` returns (of the model's image shape), or an object like it.
         mode: "linear" trains the head alone; 0 the head and the last BatchNorm of the backbone's main path, its
             running statistics included; 1 the head and every BatchNorm; 2 everything. The rest stays in eval mode
             and does not move. A backbone without BatchNorm: the last (0) or every (1) LayerNorm or GroupNorm.
         out: run folder; None writes nothing.
-        config, settings: the recipe, a :class:`TrainConfig` or its fields as keywords (``epochs=5``). Without a
-            ``config`` fine-tuning takes 20 epochs, no augmentation, watches nothing and shows no progress. On a cache
-            ``watch`` is of all test images; what a cache cannot honour (averages, bf16, trackers) is refused.
-        lr: the largest learning rate; of several, the one that does best on held-out training images is taken, and
-            the training repeated on all. None is that of ``config``, and without one chooses among :data:`RATES`. A
-            rate fixed for all backbones would compare the scales of their features.
-        views: in the cached modes that many augmented copies of each image are cached and taken in turn.
+        config, settings: the recipe, a :class:`TrainConfig`, or its fields as keywords (``epochs=5``). Without a
+            config the defaults are :data:`FINETUNING`: 20 epochs, no augmentation, no accuracies after epochs (watch),
+            no progress bar. On a cache, ``watch`` takes all test images, and settings that a cache cannot honour
+            (such as ``ema``, ``trackers``, ``precision="bf16"``) are refused.
+        lr: the largest learning rate. Of several, the one with the highest accuracy on held-out training images is
+            taken, and the training repeated on all images. None takes that of ``config``; without a config it chooses
+            among :data:`RATES`: one rate for all backbones would compare the scales of their features.
+        views: number of augmented copies of each image in the cache; epochs take them in turn.
         solver: "sgd", or for the mode "linear" "logistic": l2-regularised logistic regression on standardised
             features (scikit-learn), its strength chosen on held-out images. It takes no learning rate.
         validation: the fraction of the training images that chooses.
@@ -69,10 +71,19 @@ def finetune(
     Raises:
         UsageError: unknown mode, data that do not fit, a backbone without any normalisation in modes 0 and 1, a
             setting that is misspelt or cannot be honoured.
+        DivergenceError: the loss is not finite at the one learning rate given.
+
+    >>> import waterbed as wb
+    >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    >>> run = finetune(model, wb.load_dataset("digits").take(100, 50), "linear", epochs=1, lr=0.1)
+    >>> run.config["finetune"]["trained"], run.config["finetune"]["cache"]
+    (['head'], 'memory, float32, 1 view')
     """
     recipe = read_recipe({"config": config, **settings})
     _check(model, data, mode, solver, search_epochs)
     rates = check_rates(lr) if lr is not None else RATES if config is None else (config.lr,)
+    if solver == "logistic":
+        check_logistic(mode, recipe, lr, views, search_epochs)
     if trunk is not None:
         trunk.check_made_for(model, data, mode, cache)
     else:
@@ -87,20 +98,14 @@ def finetune(
         "cache": str(network),
         "solver": solver,
     }
+    rate = rates[0]
     if solver == "logistic":
-        check_logistic(recipe, lr, views, search_epochs)
-        if trunk is None:
-            raise UsageError("solver='logistic' works on cached features; leave cache='auto'")
-        run = trunk.fit_logistic(replace(recipe, lr=rates[0]), out, validation=validation, notes={"finetune": record})
+        run = network.fit_logistic(replace(recipe, lr=rate), out, validation=validation, notes={"finetune": record})
     else:
-        rate = rates[0]
         if len(rates) > 1:
             search = RateSearch(rates, search_epochs or network.search_epochs(recipe.epochs))
             record["search"] = search.record()
-            rate = search.recorded(out)
-            if rate is None:
-                brief = replace(recipe, epochs=search.epochs, watch=0)
-                rate = search.best(lambda lr: _held_out_accuracy(network, replace(brief, lr=lr), validation))
+            rate = search.recorded(out) or search.best(recipe, partial(_held_out_accuracy, network, validation))
         run = network.fit(replace(recipe, lr=rate), out, notes={"finetune": record})
     run.model.requires_grad_(True)
     return run
@@ -121,7 +126,7 @@ def read_recipe(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def _check(model: Any, data: Any, mode: Any, solver: Any, search_epochs: Any) -> None:
-    """Raise unless the arguments of :func:`finetune` are of the right kind and belong together."""
+    """Raise unless these arguments of :func:`finetune` are of the right kind."""
     check_choice("mode", mode, MODES)
     check_choice("solver", solver, SOLVERS)
     check_data(data)
@@ -129,13 +134,11 @@ def _check(model: Any, data: Any, mode: Any, solver: Any, search_epochs: Any) ->
         raise UsageTypeError(
             f"model={type(model).__name__} must be a FeatureClassifier; wrap the backbone and head in one"
         )
-    if solver == "logistic" and mode != "linear":
-        raise UsageError(f"solver='logistic' fits the head alone; pass mode='linear', not {mode!r}")
     if search_epochs is not None:
         check_count("search_epochs", search_epochs)
 
 
-def _held_out_accuracy(network: FrozenTrunk | WholeNetwork, config: TrainConfig, validation: float) -> float:
+def _held_out_accuracy(network: FrozenTrunk | WholeNetwork, validation: float, config: TrainConfig) -> float:
     """Percent of a fraction ``validation`` of the training images that a training on the others gets right."""
-    kept, held = held_out(len(network.data.train), validation, config.seed)
-    return network.accuracy(network.fit(config, indices=kept).model, held)
+    train, held = held_out(len(network.data.train), validation, config.seed)
+    return network.accuracy(network.fit(config, indices=train).model, held)

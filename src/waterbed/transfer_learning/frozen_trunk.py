@@ -1,4 +1,4 @@
-"""FrozenTrunk: the part of a network that a mode leaves alone is run once; what it puts out trains the rest."""
+"""FrozenTrunk: the part of a network that a mode does not train is run once, and its outputs train the rest."""
 
 from __future__ import annotations
 
@@ -35,29 +35,37 @@ from waterbed.transfer_learning.splitting import UntraceableError, same_cut, spl
 
 
 class FrozenTrunk:
-    """A network cut in two for a task: the trunk, run once and cached, and the tail that ``mode`` trains.
+    """A network cut in two for a task: the trunk, which is run once and cached, and the tail that ``mode`` trains.
 
-    The trunk is run when its cache is first needed, by a training or a score; any number of trainings share it.
+    The trunk is run when its outputs are first needed, by a training or a score; any number of trainings share them.
 
     Args:
         model: the source network, which stays as it is.
         data: what ``load_dataset`` returns, of the model's image shape, or an object like it.
         mode: "linear" or 0 of :func:`finetune`; the others leave no trunk.
-        augment: of the training images; "none" shows each as it is.
-        views: so many augmented copies of each training image, taken in turn by the epochs.
+        augment: augmentation of the training images.
+        views: number of augmented copies of each training image; epochs take them in turn.
         seed: of the augmentation.
-        memory_bytes: caches of up to that size are float32 in memory; larger ones lie in a temporary bfloat16 file.
+        memory_bytes: a cache of up to that size is float32 in memory, a larger one bfloat16 in a temporary file.
         disk_bytes: a larger file is refused.
+        progress: whether to show a progress bar while the trunk is run.
 
     Attributes:
         trained: names of the modules that are trained.
 
-    ``str()`` of it says where the cache lies.
+    ``str(trunk)`` says where the cache lies.
 
     Raises:
         UntraceableError: torch.fx cannot trace the model.
         UsageError: data that do not fit, a mode without a trunk, views that are all the same, a cache beyond the
             budget.
+
+    >>> import waterbed as wb
+    >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    >>> trunk = FrozenTrunk(model, wb.load_dataset("digits").take(100, 50), "linear")
+    >>> runs = [trunk.fit(epochs=1, lr=0.1, seed=seed) for seed in (0, 1)]
+    >>> trunk.score(runs[0].model).n, str(trunk)
+    (50, 'memory, float32, 1 view')
     """
 
     def __init__(
@@ -93,12 +101,12 @@ class FrozenTrunk:
 
     @cached_property
     def train(self) -> Cache:
-        """What the trunk puts out for the training images."""
+        """The trunk's outputs for the training images."""
         return self._fill(0, self.data.train, self.augment)
 
     @cached_property
     def test(self) -> Cache:
-        """What the trunk puts out for the test images."""
+        """The trunk's outputs for the test images."""
         return self._fill(1, self.data.test, "none")
 
     def _fill(self, plan: int, images: Any, augment: str) -> Cache:
@@ -143,11 +151,12 @@ class FrozenTrunk:
         indices: Tensor | None = None,
         **settings: Any,
     ) -> Run:
-        """Train a copy of the network with a new head by SGD on the cache; its run folder is written when it is done.
+        """Train a copy of the network with a new head by SGD on the cache.
 
         Args:
-            config, settings: a recipe and changes of it; by default that of :func:`finetune`.
-            out: run folder; None writes nothing. A finished run is returned as it is.
+            config, settings: the recipe, a :class:`TrainConfig`, or its fields as keywords over :func:`finetune`'s
+                defaults.
+            out: run folder, written when the training is done; None writes nothing. A finished run is returned.
             notes: more to record in the run's config.
             indices: (M,), the training images to use; all by default.
 
@@ -167,12 +176,12 @@ class FrozenTrunk:
         validation: float = 0.1,
         notes: Mapping[str, Any] | None = None,
     ) -> Run:
-        """The same by logistic regression on standardised features, of mode "linear".
+        """A copy of the network whose new head is logistic regression on standardised features; mode "linear" only.
 
         Args:
-            config: of which the seed is that of the images held out; the rest is recorded.
-            validation: the fraction of the training images that chooses the strength of the regularisation.
-            out, notes: of :meth:`fit`.
+            config: its seed draws the held-out images; the rest is recorded.
+            validation: the fraction of the training images held out to choose the strength of the regularisation.
+            out, notes: as for :meth:`fit`.
         """
         if self.mode != "linear":
             raise UsageError(f"logistic regression fits the head alone; pass mode='linear', not {self.mode!r}")
@@ -183,7 +192,7 @@ class FrozenTrunk:
         """:func:`waterbed.evaluate` of a fine-tuned model on the test images, without running the trunk.
 
         Args:
-            model: of a run of :meth:`fit`.
+            model: that of a run of :meth:`fit`.
         """
         return score_of(self._predictions(model, self.test), self.test.labels)
 
@@ -201,7 +210,7 @@ class FrozenTrunk:
         notes: Mapping[str, Any] | None,
         train: Callable[[FeatureClassifier], list[dict[str, Any]]],
     ) -> Run:
-        """A copy with a new head, trained in place by ``train``, which returns the history."""
+        """The run of a copy with a new head, which ``train`` trains in place, returning the history."""
         engine = Engine("fp32")
         tuned = with_new_head(self.model, self.data, self.trained, config.seed).to(engine.device)
         record = {**run_config(tuned, self.data, Standard(), config, engine), **(notes or {})}
@@ -266,11 +275,18 @@ class FrozenTrunk:
 
 
 def trunk_for(
-    model: FeatureClassifier, data: Any, mode: int | str, cache: str, *, augment: str, views: int, **options: Any
+    model: FeatureClassifier,
+    data: Any,
+    mode: int | str,
+    cache: str = "auto",
+    *,
+    augment: str = FINETUNING.augment,
+    views: int = 1,
+    **options: Any,
 ) -> FrozenTrunk | None:
-    """The trunk that :func:`finetune` caches for these arguments of its; None where the whole network is run.
+    """The trunk that :func:`finetune` uses for these arguments, or None if it runs the whole network at every step.
 
-    That is in the modes 1 and 2, with cache="never", and for a network that cannot be cut.
+    It does in the modes 1 and 2, with cache="never", and for a network that cannot be cut.
 
     Args:
         options: anything else that :class:`FrozenTrunk` takes.
@@ -286,7 +302,7 @@ def trunk_for(
 
 
 def check_views(views: int, augment: str) -> None:
-    """Raise unless so many views differ from each other."""
+    """Raise unless ``views`` is a number of copies that differ from each other."""
     check_count("views", views)
     if views > 1 and augment == "none":
         raise UsageError(f"views={views} of images that are not augmented are all the same; pass augment= or views=1")

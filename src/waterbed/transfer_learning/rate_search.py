@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from waterbed.errors import DivergenceError
+from waterbed.training.config import TrainConfig
 from waterbed.training.run_folder import RunFolder
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -31,16 +32,21 @@ class RateSearch:
         config = RunFolder(out).config()
         return config["lr"] if config.get("finetune", {}).get("search") == self.record() else None
 
-    def best(self, accuracy: Callable[[float], float]) -> float:
-        """The rate with the highest accuracy; of equals the smallest. One that diverges is worse than any.
+    def best(self, config: TrainConfig, accuracy: Callable[[TrainConfig], float]) -> float:
+        """The rate with the highest accuracy, and of equals the smallest; one that diverges is worse than any other.
 
-        >>> RateSearch((0.1, 0.3, 1.0), epochs=1).best({0.1: 50.0, 0.3: 60.0, 1.0: 60.0}.__getitem__)
+        Args:
+            config: the recipe, of which the rate and the epochs are replaced; nothing is watched.
+            accuracy: trains with a config and returns the accuracy on held-out images.
+
+        >>> search = RateSearch((0.1, 0.3, 1.0), epochs=1)
+        >>> search.best(TrainConfig(), lambda config: {0.1: 50.0, 0.3: 60.0, 1.0: 60.0}[config.lr])
         0.3
         """
 
         def score(rate: float) -> float:
             try:
-                return accuracy(rate)
+                return accuracy(replace(config, lr=rate, epochs=self.epochs, watch=0))
             except DivergenceError:
                 return -1.0
 

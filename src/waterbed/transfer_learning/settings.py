@@ -1,5 +1,4 @@
-"""Which settings of a training fine-tuning takes, its own defaults, and which of them a cached trunk or a solver cannot
-honour."""
+"""The settings of fine-tuning: its own defaults, and what a cached trunk or logistic regression cannot honour."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from dataclasses import fields
 from waterbed.errors import UsageError, check_number
 from waterbed.training.config import TrainConfig
 
-# What fine-tuning does where a training from scratch does otherwise.
+# The defaults of fine-tuning; those not named are the same as in training from scratch.
 FINETUNING = TrainConfig(epochs=20, augment="none", watch=0, progress=False)
 SOLVERS = ("sgd", "logistic")
 OF_THE_WHOLE_NETWORK = ("validation", "ema", "precision", "workers", "checkpoint_minutes", "trackers")
@@ -33,7 +32,7 @@ def check_rates(lr: float | Sequence[float]) -> tuple[float, ...]:
 def check_cacheable(config: TrainConfig) -> None:
     """Raise :class:`UsageError` for a setting that training on a cached trunk cannot honour.
 
-    It is float32, in one process that writes its folder when it is done, and keeps the last epoch.
+    Such a training runs in float32, writes its folder when it is done, and keeps the weights of the last epoch.
 
     >>> check_cacheable(TrainConfig(ema=0.9))
     Traceback (most recent call last):
@@ -48,19 +47,19 @@ def check_cacheable(config: TrainConfig) -> None:
             )
 
 
-def check_logistic(config: TrainConfig, lr: float | Sequence[float] | None, views: int, epochs: int | None) -> None:
-    """Raise :class:`UsageError` for a setting that logistic regression has no use for.
-
-    Args:
-        lr, views, epochs: what :func:`finetune` was given as ``lr``, ``views`` and ``search_epochs``.
-    """
+def check_logistic(
+    mode: int | str, config: TrainConfig, lr: float | Sequence[float] | None, views: int, search_epochs: int | None
+) -> None:
+    """Raise :class:`UsageError` for arguments of :func:`finetune` that logistic regression has no use for."""
+    if mode != "linear":
+        raise UsageError(f"solver='logistic' fits the head alone; pass mode='linear', not {mode!r}")
     given = {
         field.name: getattr(config, field.name)
         for field in fields(config)
         if field.name not in (*OF_LOGISTIC_REGRESSION, "lr")
         and getattr(config, field.name) not in (getattr(FINETUNING, field.name), getattr(TrainConfig(), field.name))
     }
-    options = {"lr": lr, "views": None if views == 1 else views, "search_epochs": epochs}
+    options = {"lr": lr, "views": None if views == 1 else views, "search_epochs": search_epochs}
     given |= {name: value for name, value in options.items() if value is not None}
     for name, value in given.items():
         raise UsageError(f"{name}={value!r} means nothing to solver='logistic'; leave it out, or pass solver='sgd'")

@@ -1,4 +1,4 @@
-"""Cutting a network in two with torch.fx: a trunk that is left alone, and the tail that is trained."""
+"""Cutting a network in two with torch.fx: a trunk that stays as it is, and a tail that is trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class UntraceableError(UsageError):
 def split(model: nn.Module, names: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Cut ``model`` before the modules ``names``: (trunk, tail) with model(x) = tail(*trunk(x)).
 
-    The tail holds these modules and all that depends on them; both parts share their modules with the model, so
+    The tail holds these modules and everything that depends on them; both parts share their modules with the model, so
     training the tail trains the model.
 
     Raises:
@@ -59,7 +59,7 @@ def split(model: nn.Module, names: Sequence[str]) -> tuple[fx.GraphModule, fx.Gr
 
 
 def same_cut(tail: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
-    """The part of ``model`` that ``tail`` is of another network with the same modules, without tracing it again.
+    """The tail of ``model``, cut where ``tail`` was cut off a network with the same modules; nothing is traced again.
 
     >>> import torch
     >>> first, second = (nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)) for _ in range(2))

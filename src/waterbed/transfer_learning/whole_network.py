@@ -21,7 +21,7 @@ from waterbed.transfer_learning.modes import submodules, trained_modules, with_n
 
 
 class WholeNetwork:
-    """What :class:`FrozenTrunk` is for cached trunks, for the modes that leave none and networks that cannot be cut.
+    """The counterpart of :class:`FrozenTrunk` for modes without a trunk and for networks that cannot be cut.
 
     Attributes:
         trained: names of the modules that ``mode`` trains; [""] is the whole model.
@@ -59,6 +59,10 @@ class WholeNetwork:
         data = self.data if indices is None else self._with_training_images(indices)
         modules = submodules(tuned, self.trained)
         return fit(tuned, data, Standard(), out, config=config, trained=modules, notes=notes)
+
+    def fit_logistic(self, *_: Any, **__: Any) -> Run:
+        """Raises :class:`UsageError`: the features of all images at once are those of a cache."""
+        raise UsageError("solver='logistic' works on cached features; leave cache='auto'")
 
     def accuracy(self, model: nn.Module, indices: Tensor) -> float:
         """Percent of the training images ``indices`` that a fine-tuned model gets right."""

@@ -10,6 +10,7 @@ from torch import nn
 
 import waterbed as wb
 from waterbed.data.images import TensorImages
+from waterbed.errors import DivergenceError
 from waterbed.transfer_learning.modes import trained_modules
 from waterbed.transfer_learning.rate_search import RATES, RateSearch
 from waterbed.transfer_learning.settings import FINETUNING
@@ -162,10 +163,12 @@ def test_every_mode_chooses_its_rate(source, digits):
 
 
 def test_a_rate_that_diverges_loses_and_ties_go_to_the_smaller():
-    def accuracy(rate):
-        if rate == 0.1:
-            raise wb.DivergenceError("the loss is not finite")
+    def accuracy(config):
+        assert (config.epochs, config.watch, config.momentum) == (7, 0, 0.5)
+        if config.lr == 0.1:
+            raise DivergenceError("the loss is not finite")
         return 0.0
 
-    assert RateSearch((1.0, 0.1, 0.3), epochs=1).best(accuracy) == 0.3
-    assert RateSearch((0.1, 1.0), epochs=1).best(accuracy) == 1.0, "even with nothing right"
+    recipe = wb.TrainConfig(momentum=0.5)
+    assert RateSearch((1.0, 0.1, 0.3), epochs=7).best(recipe, accuracy) == 0.3
+    assert RateSearch((0.1, 1.0), epochs=7).best(recipe, accuracy) == 1.0, "even with nothing right"

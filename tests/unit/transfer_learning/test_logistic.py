@@ -43,6 +43,7 @@ def test_a_table_of_the_logistic_solver_has_one_row(source, digits):
         ("lr", 0.1, {}),
         ("epochs", 5, {}),
         ("momentum", 0.5, {}),
+        ("weight_decay", 0.1, {}),
         ("nesterov", False, {}),
         ("milestones", (2,), {"schedule": "step"}),
         ("views", 2, {"augment": "crop"}),
