@@ -40,7 +40,7 @@ class FrozenTrunk:
     The trunk is run when its outputs are first needed, by a training or a score; any number of trainings share them.
 
     Args:
-        model: the source network, which stays as it is.
+        model: the source network; it is not changed, and must not be while the trunk is in use.
         data: what ``load_dataset`` returns, of the model's image shape, or an object like it.
         mode: "linear" or 0 of :func:`finetune`; the others leave no trunk.
         augment: augmentation of the training images.

@@ -105,10 +105,10 @@ class Tracker:
     def __init__(self):
         self.records = []
 
-    def log(self, record, step):
+    def log(self, values, step):
         self.records.append(step)
 
-    def close(self):
+    def finish(self):
         pass
 
 
