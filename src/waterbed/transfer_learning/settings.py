@@ -56,7 +56,7 @@ def check_logistic(
     given = {
         field.name: getattr(config, field.name)
         for field in fields(config)
-        if field.name not in (*OF_LOGISTIC_REGRESSION, "lr")
+        if field.name not in OF_LOGISTIC_REGRESSION
         and getattr(config, field.name) not in (getattr(FINETUNING, field.name), getattr(TrainConfig(), field.name))
     }
     options = {"lr": lr, "views": None if views == 1 else views, "search_epochs": search_epochs}

@@ -22,6 +22,7 @@ from waterbed.transfer_learning.finetune import finetune, read_recipe
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
 from waterbed.transfer_learning.modes import MODES, fingerprint
 from waterbed.transfer_learning.records import RowsFile, data_fingerprint
+from waterbed.transfer_learning.settings import FINETUNING
 from waterbed.transfer_learning.table import TransferTable
 
 
@@ -83,10 +84,11 @@ def transfer(
     check_choice("mode", mode, MODES)
     check_count("num_bounded", num_bounded, at_least=0)
     check_count("num_attacked", num_attacked)
-    for name in ("seed", "trunk"):
-        if name in settings:
-            raise UsageError(f"{name}={settings[name]!r} is set for each fine-tuning by transfer; pass seeds= alone")
     recipe = read_recipe(settings)
+    if "seed" in settings or recipe.seed != FINETUNING.seed:
+        raise UsageError(f"seed={recipe.seed!r} is set for each fine-tuning by transfer; pass seeds=[{recipe.seed}]")
+    if "trunk" in settings:
+        raise UsageError("trunk= is made by transfer for each model and target; leave it out")
     finished = RowsFile(keep)
     # Everything is loaded before anything is trained, so that a wrong name costs nothing.
     tasks = _load_targets(models, targets, root, num_train)

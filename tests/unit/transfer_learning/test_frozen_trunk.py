@@ -219,6 +219,10 @@ def test_views_are_augmented_copies(source, digits):
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
     assert trunk.test.views == 1
+    one_view = FrozenTrunk(source, digits, "linear", augment="crop")
+    for epochs, same in ((1, True), (2, False)):
+        a, b = (t.fit(epochs=epochs, lr=0.1).model.head.weight for t in (one_view, trunk))
+        assert torch.equal(a, b) == same, "the second epoch takes the second view"
     run = wb.finetune(source, digits, "linear", augment="crop", views=3, **SHORT)
     assert "3 views" in run.config["finetune"]["cache"]
     for mode in ("linear", 1):

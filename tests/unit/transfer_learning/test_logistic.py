@@ -41,6 +41,7 @@ def test_a_table_of_the_logistic_solver_has_one_row(source, digits):
     ("name", "value", "more"),
     [
         ("lr", 0.1, {}),
+        ("config", wb.TrainConfig(lr=0.05, augment="none"), {}),
         ("epochs", 5, {}),
         ("momentum", 0.5, {}),
         ("weight_decay", 0.1, {}),
@@ -53,7 +54,7 @@ def test_a_table_of_the_logistic_solver_has_one_row(source, digits):
 def test_what_logistic_regression_cannot_use_is_refused(source, digits, name, value, more):
     with pytest.raises(wb.UsageError, match="means nothing to solver='logistic'"):
         wb.finetune(source, digits, "linear", solver="logistic", **{name: value}, **more)
-    assert wb.finetune(source, digits, "linear", **{"epochs": 2, "lr": 0.1, name: value}, **more).history
+    assert wb.finetune(source, digits, "linear", **{"epochs": 2, "lr": 0.2, name: value}, **more).history
 
 
 def test_what_logistic_regression_can_use_is_taken(source, digits, tmp_path):

@@ -126,7 +126,8 @@ def test_settings_reach_every_fine_tuning(source, digits):
 def test_settings_that_cannot_be_honoured_are_refused(source, digits):
     for settings, message in (
         ({"seed": 3}, "seed=3 is set for each fine-tuning"),
-        ({"trunk": None}, "trunk=None is set for each fine-tuning"),
+        ({"config": wb.TrainConfig(seed=2)}, r"seed=2 .* pass seeds=\[2\]"),
+        ({"trunk": None}, "trunk= is made by transfer"),
         ({"out": "runs"}, "'out'"),
         ({"ema": 0.9}, r"ema=0\.9 cannot be honoured"),
         ({"precision": "bf16"}, "precision='bf16' cannot be honoured"),
