@@ -11,7 +11,7 @@ from torch import nn
 import waterbed as wb
 from waterbed.data.images import TensorImages
 from waterbed.errors import DivergenceError
-from waterbed.transfer_learning.modes import trained_modules
+from waterbed.transfer_learning.modes import trained_modules, with_new_head
 from waterbed.transfer_learning.rate_search import RATES, RateSearch
 from waterbed.transfer_learning.settings import FINETUNING
 
@@ -51,6 +51,12 @@ def test_mode_0_names_the_batch_norm_before_the_classifier(source):
     assert trained_modules(small, 0, (1, 8, 8)) == ["backbone.layer4.0.bn2", "head"]
     deep = wb.create_model("resnet50", 10, width=2, in_channels=1)
     assert trained_modules(deep, 0, (1, 8, 8)) == ["backbone.layer4.2.bn3", "head"]
+
+
+def test_only_what_is_trained_requires_gradients(source, digits):
+    tuned = with_new_head(source, digits, ["backbone.layer4.1.bn2", "head"], seed=0)
+    names = {name for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    assert names == {f"{layer}.{n}" for layer in ("backbone.layer4.1.bn2", "head") for n in ("weight", "bias")}
 
 
 def test_without_batch_norm_the_other_norms_are_trained_and_named(digits):
