@@ -1,14 +1,14 @@
-"""The balls an attack stays in: one small class a norm, and the protocol that a user's own follows."""
+"""The balls an attack stays in: one small class per norm, and the protocol that a user's own follows."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from waterbed.errors import check_choice
+from waterbed.errors import UsageTypeError, check_choice
 
 
 class Ball(Protocol):
@@ -68,11 +68,12 @@ class Linf:
 BALLS: dict[str, Ball] = {ball.name: ball for ball in (L2(), Linf())}
 
 
-def as_ball(norm: str | Ball) -> Ball:
-    """The ball of a norm's name; a user's own comes back as it is.
+def as_ball(norm: Any) -> Ball:
+    """The ball of a norm's name; a user's own :class:`Ball` comes back as it is.
 
     Raises:
         UsageError: an unknown name.
+        UsageTypeError: an object that lacks a method of a ball.
 
     >>> as_ball("linf").direction(torch.tensor([[-2.0, 3.0]]))
     tensor([[-1.,  1.]])
@@ -80,6 +81,13 @@ def as_ball(norm: str | Ball) -> Ball:
     if isinstance(norm, str):
         check_choice("norm", norm, BALLS)
         return BALLS[norm]
+    if isinstance(norm, type):
+        raise UsageTypeError(f"norm={norm.__name__} is a class; write {norm.__name__}()")
+    missing = [] if isinstance(getattr(norm, "name", None), str) else ["name"]
+    missing += [m for m in ("project", "direction", "random_start") if not callable(getattr(norm, m, None))]
+    if missing:
+        known = ", ".join(map(repr, BALLS))
+        raise UsageTypeError(f"norm={norm!r} lacks {', '.join(missing)}; pass {known} or an object with them")
     return norm
 
 

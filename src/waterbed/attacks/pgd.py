@@ -1,24 +1,24 @@
-"""Projected gradient descent inside an l2 or linf ball."""
+"""Projected gradient descent inside a ball: l2, linf or a user's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waterbed.attacks.balls import as_ball
+from waterbed.attacks.attack import PerExampleLoss
+from waterbed.attacks.balls import Ball, as_ball
+from waterbed.attacks.steps import SteepestAscent, StepRuleFactory, describe
 from waterbed.data.images import check_images, check_labels
 from waterbed.errors import UsageError, check_count, check_number
 from waterbed.models.states import frozen, probe
 
-# Loss of each example, (N, K) logits -> (N,).
-PerExampleLoss = Callable[[Tensor], Tensor]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PGD:
     """Maximise the loss over ``|delta| <= eps``, images staying in [0, 1]: the inner problem of eq. 1.
 
@@ -27,11 +27,20 @@ class PGD:
 
     Args:
         eps: radius of the ball, in pixel units ([0, 1]).
-        norm: "l2" or "linf".
+        norm: "l2", "linf", or an object with ``name``, ``project``, ``direction`` and ``random_start``
+            (:class:`~waterbed.attacks.balls.Ball`).
         steps: gradient steps of one run.
         step_size: length of a step in the same norm; None is 2.5 eps / steps.
         random_start: start uniformly in the ball instead of at the image.
         restarts: independent runs; each image keeps its worst one (misclassified first, then the highest loss).
+        optimizer: what moves the images before each projection, made anew for every run from a list of one tensor
+            (N, C, H, W) whose ``.grad`` is the gradient of the loss: ``lambda images: torch.optim.Adam(images, lr=0.01,
+            maximize=True)``, or any callable whose result has ``step()``. None steps by ``step_size`` along the
+            steepest ascent of the norm.
+
+    Raises:
+        UsageError: a value out of range, an unknown norm, settings that contradict each other.
+        UsageTypeError: a value of a wrong type, a ball that lacks a method, an ``optimizer`` without steps.
 
     >>> attack = PGD(eps=0.5, steps=3)
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -42,11 +51,12 @@ class PGD:
     """
 
     eps: float = 1.0
-    norm: str = "l2"
+    norm: str | Ball = "l2"
     steps: int = 7
     step_size: float | None = None
     random_start: bool = True
     restarts: int = 1
+    optimizer: StepRuleFactory | None = None
 
     def __post_init__(self) -> None:
         check_number("eps", self.eps, at_least=0)
@@ -59,37 +69,72 @@ class PGD:
             raise UsageError(
                 f"restarts={self.restarts} with random_start=False repeats one run; pass random_start=True"
             )
+        if self.optimizer is not None:
+            describe(self.optimizer)
+            if self.step_size is not None:
+                raise UsageError(f"step_size={self.step_size!r} is of the default steps; give optimizer its lr instead")
+
+    def __repr__(self) -> str:
+        """Without an ``optimizer`` that is None: files of results compare what was written before there was one."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.optimizer is None:
+            del values["optimizer"]
+        else:
+            values["optimizer"] = describe(self.optimizer)
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     @property
     def name(self) -> str:
         """Such as ``pgd-20 l2 eps=0.5``; the key under which ``evaluate`` reports it."""
         restarts = f" x{self.restarts}" if self.restarts > 1 else ""
-        return f"pgd-{self.steps}{restarts} {self.norm} eps={self.eps:g}"
+        optimizer = f" {describe(self.optimizer)['name']}" if self.optimizer is not None else ""
+        return f"pgd-{self.steps}{restarts}{optimizer} {as_ball(self.norm).name} eps={self.eps:g}"
+
+    def config(self) -> dict[str, Any]:
+        """What a run folder records of it."""
+        length = {"step_size": float(self._step_size)} if self.optimizer is None else {}
+        return {
+            "eps": float(self.eps),
+            "norm": as_ball(self.norm).name,
+            "steps": self.steps,
+            **length,
+            "random_start": self.random_start,
+            "restarts": self.restarts,
+            **({} if self.optimizer is None else {"optimizer": describe(self.optimizer)}),
+        }
+
+    @property
+    def _step_size(self) -> float:
+        return 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images for ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,)."""
         check_images(x, "x")
         check_labels(y, torch.iinfo(torch.int64).max, "y")
         try:
-            return self._worst(model, x, y)
+            return self.unchecked(model, x, y)
         except (RuntimeError, IndexError):
             classes = probe(model, x, "x").shape[1]  # says so if it is the shape
             check_labels(y, classes, "y")
             raise
 
-    def _worst(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def unchecked(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """The same for images and labels that are known to be sound; reads nothing back from the device."""
+
+        def loss(logits: Tensor) -> Tensor:
+            return _cross_entropy(logits, y)
+
         with frozen(model):
-            best = self._run(model, x, lambda logits: _cross_entropy(logits, y))
+            worst = self._run(model, x, loss)
             if self.restarts == 1:
-                return best
-            best_rank = _rank(model, best, y)
+                return worst
+            highest = _rank(model, worst, y)
             for _ in range(self.restarts - 1):
-                again = self._run(model, x, lambda logits: _cross_entropy(logits, y))
-                rank = _rank(model, again, y)
-                worse = rank > best_rank
-                best = torch.where(_as(worse, x), again, best)
-                best_rank = torch.maximum(rank, best_rank)
-        return best
+                x_adv = self._run(model, x, loss)
+                rank = _rank(model, x_adv, y)
+                worst = torch.where(_as(rank > highest, x), x_adv, worst)
+                highest = torch.maximum(rank, highest)
+        return worst
 
     def maximise(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:
         """One run that ascends any loss of the logits, (N, K) -> (N,), inside the same ball."""
@@ -98,18 +143,20 @@ class PGD:
 
     def _run(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:
         ball = as_ball(self.norm)
-        step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
         x = x.detach()
         x_adv = (x + ball.random_start(x, self.eps)).clamp(0, 1) if self.random_start else x.clone()
+        x_adv.requires_grad_()
+        make = self.optimizer or partial(SteepestAscent, ball=ball, step_size=self._step_size)
+        rule = make([x_adv])
         for _ in range(self.steps):
-            x_adv.requires_grad_()
             with torch.enable_grad():
                 total = loss(model(x_adv)).sum()
-            (gradient,) = torch.autograd.grad(total, x_adv)
-            delta = x_adv.detach() + step_size * ball.direction(gradient) - x
-            # Clamping to [0, 1] moves each pixel towards x, so the image stays in the ball.
-            x_adv = (x + ball.project(delta, self.eps)).clamp(0, 1)
-        return x_adv
+            (x_adv.grad,) = torch.autograd.grad(total, x_adv)
+            rule.step()
+            with torch.no_grad():
+                # Clamping to [0, 1] moves each pixel towards x, so the image stays in the ball.
+                x_adv.copy_((x + ball.project(x_adv - x, self.eps)).clamp(0, 1))
+        return x_adv.detach()
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

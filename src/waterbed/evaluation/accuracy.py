@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from waterbed.attacks.pgd import PGD
+from waterbed.attacks.attack import Attack, CheckedAttack, check_attack
 from waterbed.data.images import batches
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import share, summed
@@ -60,7 +60,7 @@ class Accuracy(float):
 class Score:
     """What :func:`evaluate` returns; accuracies in percent.
 
-    ``robust`` has one entry an attack, by its name, in the order they were given: an image counts if it is
+    ``robust`` has one entry per attack, by its name, in the order they were given: an image counts if it is
     classified correctly both as it is and under the attack. ``mean_per_class`` is the clean accuracy averaged over
     the classes that occur.
     """
@@ -83,7 +83,7 @@ class Score:
 def evaluate(
     model: nn.Module,
     dataset: Any,
-    attacks: Sequence[PGD] = (),
+    attacks: Sequence[Attack] = (),
     batch_size: int = 256,
     num_samples: int | None = None,
     seed: int = 0,
@@ -97,20 +97,25 @@ def evaluate(
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K).
         dataset: map-style, ``(image, label)``.
-        attacks: only the images that the model classifies correctly are attacked.
+        attacks: :class:`waterbed.PGD` or a user's own (:class:`~waterbed.attacks.attack.Attack`), of different names.
+            Only the images that the model classifies correctly are attacked.
         num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
         seed: of the attacks' random starts and of the choice of examples.
 
     Raises:
-        UsageError: images that do not fit, labels out of range, weights that are not finite.
+        UsageError: images that do not fit, labels out of range, weights that are not finite; an attack that returns
+            something else than images in [0, 1] like those it was given.
+        UsageTypeError: ``attacks`` is not a list of attacks, ``dataset`` not a map-style data set.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> data = [(torch.rand(1, 2, 2), 0) for _ in range(3)]
+    >>> evaluate(model, data).n
+    3
     """
     check_count("batch_size", batch_size)
-    if isinstance(attacks, PGD) or not all(isinstance(attack, PGD) for attack in attacks):
-        raise UsageTypeError(f"attacks={attacks!r} must be a list of PGD; write attacks=[PGD(eps=0.5)]")
+    check_count("seed", seed, at_least=0)
+    attacks = _checked_list(attacks)
     check_dataset(dataset)
-    names = [attack.name for attack in attacks]
-    if len(set(names)) < len(names):
-        raise UsageError(f"attacks has two named {max(names, key=names.count)!r}; make them differ, or pass one")
     if num_samples is not None:
         check_count("num_samples", num_samples)
     total = len(dataset)
@@ -118,27 +123,43 @@ def evaluate(
     if num_samples is not None and num_samples < total:
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
     device = device_of(model)
+    checked = [CheckedAttack(attack) for attack in attacks]
     labels = torch.zeros(len(order), dtype=torch.long)
-    standing = torch.zeros(1 + len(attacks), len(order), dtype=torch.bool)
-    with unchanged(model), Progress("evaluating", len(order), progress) as shown:
+    # One row for the clean images and one per attack, read from the device once, at the end.
+    hits = torch.zeros(1 + len(attacks), len(order), dtype=torch.bool, device=device)
+    classes = None
+    with unchanged(model), Progress("evaluating", len(order), progress) as progress_bar:
         for part in share([slice(i, min(i + batch_size, len(order))) for i in range(0, len(order), batch_size)]):
             ((x, y),) = batches(dataset, len(order), order=order[part])
-            classes = probe(model, x[:1].to(device), "dataset images").shape[1]
+            if classes is None:
+                classes = probe(model, x[:1].to(device), "dataset images").shape[1]
             check_range(y, classes)
             labels[part] = y
             x, y = x.to(device), y.to(device)
-            right = correct(model, x, y)
-            standing[0, part] = right.cpu()
-            # Seeded by position, so that no image depends on which process or how many have it.
-            with seeded(seed * 1_000_003 + part.start, device):
-                for i, attack in enumerate(attacks if bool(right.any()) else (), 1):
-                    survived = right.clone()
-                    survived[right] = correct(model, attack(model, x[right], y[right]), y[right])
-                    standing[i, part] = survived.cpu()
-            shown.advance(len(x), f"clean {100 * float(right.double().mean()):.1f} %")
+            hits[0, part] = correct(model, x, y)
+            if checked:
+                _attack(checked, model, x, y, hits[:, part], seed * 1_000_003 + part.start)
+            clean = f"clean {100 * float(hits[0, part].double().mean()):.1f} %" if progress_bar.enabled else ""
+            progress_bar.advance(len(x), clean)
+    for attack in checked:
+        attack.check_values()
     labels = summed(labels.to(device)).cpu()
-    clean, *rest = summed(standing.to(device, torch.long)).cpu().bool()
-    return _score(clean, labels, {name: int(hit.sum()) for name, hit in zip(names, rest, strict=True)})
+    clean, *robust = summed(hits.long()).cpu().bool()
+    return _score(clean, labels, {a.name: int(hit.sum()) for a, hit in zip(attacks, robust, strict=True)})
+
+
+def _attack(attacks: Iterable[CheckedAttack], model: nn.Module, x: Tensor, y: Tensor, hits: Tensor, seed: int) -> None:
+    """Fill the rows of ``hits`` (1 + attacks, B) after the first, which says where the clean image is right.
+
+    Seeded by the batch's position, so that no image depends on which process or how many have it.
+    """
+    indices = hits[0].nonzero().squeeze(1)
+    if len(indices) == 0:
+        return
+    x, y = x[indices], y[indices]
+    with seeded(seed, x.device):
+        for row, attack in enumerate(attacks, 1):
+            hits[row, indices] = correct(model, attack(model, x, y), y)
 
 
 def score_of(predicted: Tensor, labels: Tensor) -> Score:
@@ -165,6 +186,19 @@ def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """(N,) whether the model, as it stands, puts each image (N, C, H, W) into its class (N,); NaN is never right."""
     logits = model(x)
     return (logits.argmax(1) == y) & ~logits.isnan().any(1)
+
+
+def _checked_list(attacks: Any) -> list[Attack]:
+    """``attacks`` as a list; raise unless they are attacks with names that differ."""
+    if isinstance(attacks, type | str) or callable(attacks) or not isinstance(attacks, Iterable):
+        raise UsageTypeError(f"attacks={attacks!r} must be a list of attacks; write attacks=[PGD(eps=0.5)]")
+    attacks = list(attacks)
+    for i, attack in enumerate(attacks):
+        check_attack(attack, f"attacks[{i}]")
+    names = [attack.name for attack in attacks]
+    if len(set(names)) < len(names):
+        raise UsageError(f"attacks has two named {max(names, key=names.count)!r}; make them differ, or pass one")
+    return attacks
 
 
 def check_dataset(dataset: Any) -> None:

@@ -11,31 +11,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waterbed.attacks.pgd import PGD
-from waterbed.errors import UsageError, UsageTypeError, check_choice, check_number
+from waterbed.attacks.attack import Attack, CheckedAttack, Maximiser, check_attack
+from waterbed.errors import UsageError, check_choice, check_number
 from waterbed.models.states import evaluating
 
 Forward = Callable[[Tensor], Tensor]
 
 
 class Objective(Protocol):
-    """Loss of a batch. ``model`` is the raw network, for attacks; ``forward`` the one that trains (the same
-    network, wrapped where several processes share the gradient). Returns the mean loss and the logits (N, K)
-    that the training accuracy is read from."""
+    """The loss of a batch; ``fit`` takes any object of this form.
 
-    attack: PGD | None
+    ``attack`` is what the network is also evaluated under after each epoch, None for clean accuracy alone.
+    """
 
-    def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]: ...
+    attack: Attack | None
+
+    def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss of images ``x`` (N, C, H, W) with labels ``y`` (N,), and logits (N, K) for the accuracy.
+
+        ``model`` is the raw network, for attacks. ``forward`` is the one that trains: the same network, wrapped where
+        several processes average the gradient, so the loss must come from its output.
+        """
 
     def config(self) -> dict[str, Any]:
-        """What the run folder records of it."""
+        """What the run folder records of it, in values that TOML has; ``name`` among them."""
 
 
 @dataclass(frozen=True)
 class Standard:
     """Cross-entropy on the images as they are."""
 
-    attack: PGD | None = field(default=None, init=False)
+    attack: Attack | None = field(default=None, init=False)
 
     def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = forward(x)
@@ -49,21 +55,29 @@ class Standard:
 class AdversarialTraining:
     """Cross-entropy on adversarial images: eq. 1, min_w E max_{|delta| <= eps} loss(x + delta, y; w).
 
+    Args:
+        attack: :class:`waterbed.PGD`, or a user's own (:class:`~waterbed.attacks.attack.Attack`).
+
+    Raises:
+        UsageError: in training, images from the attack that are not like those that went in.
+
+    >>> from waterbed.attacks.pgd import PGD
     >>> AdversarialTraining(PGD(eps=0.5)).config()["eps"]
     0.5
     """
 
-    attack: PGD
+    attack: Attack
 
     def __post_init__(self) -> None:
-        _check_attack(self.attack)
+        check_attack(self.attack, "attack")
+        object.__setattr__(self, "_attack", CheckedAttack(self.attack))
 
     def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        logits = forward(self.attack(model, x, y))
+        logits = forward(self._attack(model, x, y))
         return F.cross_entropy(logits, y), logits
 
     def config(self) -> dict[str, Any]:
-        return {"name": "adversarial", **_attack_config(self.attack)}
+        return _with_attack({"name": "adversarial"}, self.attack)
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,8 @@ class TRADES:
     """Cross-entropy plus beta max_{|delta| <= eps} KL: eq. 2; the attack ascends the KL itself.
 
     Args:
-        attack: must start at random: at delta = 0 the KL and its gradient are 0.
+        attack: must start at random: at delta = 0 the KL and its gradient are 0. A user's own needs ``maximise``
+            (:class:`~waterbed.attacks.attack.Maximiser`).
         beta: weight of the KL, in units of the loss (nats).
         direction: "clean-adversarial" is KL(p(y|x) || p(y|x + delta)), what Zhang et al. (2019, "Theoretically
             principled trade-off between robustness and accuracy") train with; "adversarial-clean" is the order
@@ -80,23 +95,24 @@ class TRADES:
     The KL works on log-probabilities throughout, so its gradient stays finite when the softmax saturates.
     """
 
-    attack: PGD
+    attack: Maximiser
     beta: float = 6.0
     direction: str = "clean-adversarial"
 
     def __post_init__(self) -> None:
-        _check_attack(self.attack)
+        check_attack(self.attack, "attack", "maximise")
         check_number("beta", self.beta, at_least=0)
         check_choice("direction", self.direction, ("clean-adversarial", "adversarial-clean"))
-        if not self.attack.random_start:
+        if not getattr(self.attack, "random_start", True):
             raise UsageError("attack.random_start=False leaves TRADES at a point of zero gradient; pass True")
-        if self.attack.restarts > 1:
+        if getattr(self.attack, "restarts", 1) > 1:
             raise UsageError(f"attack.restarts={self.attack.restarts}; TRADES makes one run: pass restarts=1")
+        object.__setattr__(self, "_attack", CheckedAttack(self.attack))
 
     def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with evaluating(model), torch.no_grad():
             target = F.log_softmax(model(x), dim=1)
-        x_adv = self.attack.maximise(model, x, lambda logits: self.kl(target, F.log_softmax(logits, dim=1)))
+        x_adv = self._attack.maximise(model, x, lambda logits: self.kl(target, F.log_softmax(logits, dim=1)))
         # One pass over both halves, so that BatchNorm sees them together and gradients are averaged once.
         clean, adversarial = forward(torch.cat([x, x_adv])).chunk(2)
         kl = self.kl(F.log_softmax(clean, dim=1), F.log_softmax(adversarial, dim=1)).mean()
@@ -108,12 +124,8 @@ class TRADES:
         return F.kl_div(q, p, log_target=True, reduction="none").sum(1)
 
     def config(self) -> dict[str, Any]:
-        return {
-            "name": "trades",
-            "beta": float(self.beta),
-            "direction": self.direction,
-            **_attack_config(self.attack),
-        }
+        own = {"name": "trades", "beta": float(self.beta), "direction": self.direction}
+        return _with_attack(own, self.attack)
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,7 @@ class GaussianNoise:
     """
 
     eps: float
-    attack: PGD | None = field(default=None, init=False)
+    attack: Attack | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_number("eps", self.eps, at_least=0)
@@ -138,17 +150,6 @@ class GaussianNoise:
         return {"name": "gaussian-noise", "eps": float(self.eps)}
 
 
-def _check_attack(attack: Any) -> None:
-    if not isinstance(attack, PGD):
-        raise UsageTypeError(f"attack={attack!r} must be a PGD, such as PGD(eps=1.0)")
-
-
-def _attack_config(attack: PGD) -> dict[str, Any]:
-    return {
-        "eps": float(attack.eps),
-        "norm": attack.norm,
-        "steps": attack.steps,
-        "step_size": float(2.5 * attack.eps / attack.steps if attack.step_size is None else attack.step_size),
-        "random_start": attack.random_start,
-        "restarts": attack.restarts,
-    }
+def _with_attack(objective: dict[str, Any], attack: Attack) -> dict[str, Any]:
+    """The record of an objective and of its attack side by side; where both have a key, the objective's stands."""
+    return objective | {key: value for key, value in attack.config().items() if key not in objective}

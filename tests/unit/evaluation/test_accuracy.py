@@ -87,3 +87,34 @@ def test_nan_is_never_right():
 def test_two_attacks_of_one_name_are_refused(tiny, digits):
     with pytest.raises(wb.UsageError, match="pgd-7 l2 eps=1"):
         wb.evaluate(tiny, digits.test, [wb.PGD(), wb.PGD()])
+
+
+def test_the_model_is_probed_once(tiny, digits):
+    calls = []
+    handle = tiny.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    wb.evaluate(tiny, digits.test, batch_size=20)
+    handle.remove()
+    assert calls == [1, 20, 20, 20, 20, 20]
+
+
+def test_a_batch_costs_one_read_from_the_device(tiny, digits):
+    """Where the right images are; the number of reads besides does not grow with the number of batches."""
+
+    def reads(batch_size):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            wb.evaluate(tiny, data, [wb.PGD(eps=0.1, steps=2)], batch_size=batch_size)
+        return sum(e.count for e in profile.key_averages() if e.key == "aten::_local_scalar_dense")
+
+    images, _ = wb.stack(digits.test)
+    labels = tiny(images).argmax(1)
+
+    class InMemory:
+        def __len__(self):
+            return len(labels)
+
+        def batch(self, indices):
+            return images[indices], labels[indices]
+
+    data = InMemory()
+    # The bounds of pixels and labels, while they are on the CPU.
+    assert (reads(10) - reads(100)) / 9 <= 4

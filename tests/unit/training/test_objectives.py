@@ -26,6 +26,17 @@ def test_adversarial_training_is_cross_entropy_on_attacked_images(model, batch):
     assert torch.equal(loss, F.cross_entropy(expected, batch[1]))
 
 
+@pytest.mark.parametrize("make", [wb.AdversarialTraining, wb.TRADES])
+def test_a_step_reads_nothing_from_the_device(model, batch, make):
+    objective = make(wb.PGD(eps=0.3, steps=2))
+    objective(model, model, *batch)  # the first batch's values are checked at once
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        objective(model, model, *batch)
+    operations = {event.key for event in profile.key_averages()}
+    assert "aten::linear" in operations
+    assert "aten::_local_scalar_dense" not in operations
+
+
 @pytest.mark.parametrize("direction", ["clean-adversarial", "adversarial-clean"])
 def test_trades_kl_in_both_directions(direction):
     objective = wb.TRADES(wb.PGD(), direction=direction)
