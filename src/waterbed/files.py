@@ -1,14 +1,21 @@
-"""Files: written whole or not at all, JSON that says null, folders made before the work, one digest."""
+"""Files: written whole or not at all, JSON with null for NaN, TOML, folders made before the work, one digest."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from waterbed.errors import UsageError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
 
 def to_json(content: Any) -> str:
@@ -22,6 +29,29 @@ def to_json(content: Any) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(clean(content), indent=2, allow_nan=False) + "\n"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not TOML; callers say what the file is for.
+    """
+    with path.open("rb") as file:
+        return tomllib.load(file)
+
+
+def digest(parts: Iterable[bytes | str]) -> str:
+    """SHA-256 of the parts one after the other, in hexadecimal. Recorded in files, so its values must not change.
+
+    >>> digest(["a", b"bc"])[:16]
+    'ba7816bf8f01cfea'
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+    return total.hexdigest()
 
 
 def make_folder(path: str | Path, argument: str = "out") -> Path:

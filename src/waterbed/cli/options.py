@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from waterbed.errors import UsageError, check_choice
+from waterbed.files import read_toml
 
 
 def from_config(kind: type, path: Path) -> Any:
@@ -15,11 +16,7 @@ def from_config(kind: type, path: Path) -> Any:
     import tyro
 
     try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    try:
-        values = tomllib.loads(path.read_text())
+        values = read_toml(path)
     except OSError as error:
         raise UsageError(f"--config {str(path)!r} cannot be read ({error.strerror}); name a TOML file") from error
     except ValueError as error:

@@ -1,10 +1,10 @@
-"""The file of a long evaluation: what each image fell to, batch by batch, so that it can go on where it stopped."""
+"""The file of a long evaluation: what broke each image, batch by batch, so that it resumes where it stopped."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from waterbed.errors import UsageError
-from waterbed.files import make_folder, write_atomic
+from waterbed.files import digest, make_folder, write_atomic
 
 SCHEMA = 1
 
 
 @dataclass
 class BatchRecord:
-    """What is known of one batch of B images.
+    """The results of one batch of B images.
 
     Attributes:
         images: hash of images and labels.
         indices: (B,) their places in the data set.
-        fell_to: (B,) the first attack that broke each, None for what stands.
-        done: the stages that are over.
-        evidence: of gradient masking (:func:`waterbed.evaluation.gradient_masking.measure`).
+        fell_to: (B,) the first attack that broke each image, None if none has.
+        done: names of the finished stages.
+        evidence: of gradient masking (:func:`waterbed.evaluation.gradient_masking.gather_evidence`).
         warnings: of AutoAttack.
     """
 
@@ -40,10 +40,12 @@ class BatchRecord:
 
 
 class EvaluationFile:
-    """Records of an evaluation with given settings; in memory only if ``path`` is None.
+    """The results of an evaluation with given settings; in memory only if ``path`` is None.
 
-    Raises :class:`UsageError` if the file is no evaluation or one with other settings, weights or AutoAttack. One
-    that lacks AutoAttack may go on with it.
+    An evaluation that was started without AutoAttack may be resumed with it.
+
+    Raises:
+        UsageError: the file is not an evaluation, or one with other settings, other weights or another AutoAttack.
     """
 
     def __init__(self, path: str | Path | None, settings: dict[str, Any], autoattack: str | None) -> None:
@@ -56,19 +58,19 @@ class EvaluationFile:
             self.batches = self._read(self.path)
 
     def batch(self, number: int, indices: Tensor, x: Tensor, y: Tensor) -> BatchRecord:
-        """The record of a batch, new or as it was left; :class:`UsageError` if it was of other images."""
-        digest = _hash(x, y)
+        """The record of a batch, new or as it was saved; :class:`UsageError` if it was saved for other images."""
+        images = _hash(x, y)
         if number == len(self.batches):
-            self.batches.append(BatchRecord(digest, indices.tolist(), [None] * len(y)))
-        if self.batches[number].images != digest:
+            self.batches.append(BatchRecord(images, indices.tolist(), [None] * len(y)))
+        if self.batches[number].images != images:
             raise UsageError(
                 f"out={str(self.path)!r} holds an evaluation on other images (batch {number} differs); "
-                "choose another out= or the data of then"
+                "choose another out= or pass the data it was started on"
             )
         return self.batches[number]
 
     def save(self, report: dict[str, Any] | None = None) -> None:
-        """Write everything; ``report`` when it is over."""
+        """Write all records, and the ``report`` once the evaluation has finished."""
         if self.path is None:
             return
         content = {
@@ -87,17 +89,17 @@ class EvaluationFile:
             settings, autoattack = {"schema": content["schema"], **content["settings"]}, content["autoattack"]
             batches = [BatchRecord(**batch) for batch in content["batches"]]
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UsageError(f"out={out!r} exists and is no unfinished evaluation; choose another out=") from error
+            raise UsageError(f"out={out!r} exists and is not an evaluation to resume; choose another out=") from error
         for key, now in {"schema": SCHEMA, **self.settings}.items():
             if settings.get(key) != now:
                 raise UsageError(
                     f"out={out!r} holds an evaluation with {key}={settings.get(key)!r}, not {now!r}; choose another "
-                    "out= or evaluate as then"
+                    "out= or the recorded setting"
                 )
         if autoattack not in (None, self.autoattack):
             now = self.autoattack or "AutoAttack is left out"
             raise UsageError(
-                f"out={out!r} holds an evaluation with {autoattack}, now {now}; choose another out= or evaluate as then"
+                f"out={out!r} holds an evaluation with {autoattack}, now {now}; choose another out= or the same"
             )
         return batches
 
@@ -111,16 +113,16 @@ def fingerprint(model: nn.Module) -> str:
     >>> fingerprint(layer) == before
     False
     """
-    digest = hashlib.sha256(type(model).__qualname__.encode())
-    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
-        digest.update(name.encode() + _hash(tensor).encode())
-    return digest.hexdigest()[:16]
+    tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+    return digest([type(model).__qualname__, *(name + _hash(tensor) for name, tensor in tensors)])[:16]
 
 
 def _hash(*tensors: Tensor) -> str:
-    """Of types, shapes and bits."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """A hash of the tensors' types, shapes and bits."""
+
+    def parts() -> Iterator[bytes | str]:
+        for tensor in tensors:
+            yield f"{tensor.dtype} {tuple(tensor.shape)}"
+            yield tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()
+
+    return digest(parts())[:16]

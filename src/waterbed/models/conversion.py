@@ -1,14 +1,14 @@
-"""convert: a foreign checkpoint written again as safetensors with a card that says where it came from."""
+"""convert: a foreign checkpoint rewritten as safetensors, with a card that records where it came from."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.files import digest
 from waterbed.models.architectures import image_channels
 from waterbed.models.checkpoints import SOURCES, save_model
 from waterbed.models.classifier import FeatureClassifier
@@ -35,14 +35,14 @@ def convert(
         path: a checkpoint that ``load_model`` reads, or one that needs ``trust``.
         out: ends in .safetensors. The card gets ``provenance``: the source, the normaliser found, notes, the file's
             name and SHA-256, and whether it was trusted.
-        trust: unpickle whatever the file holds (with dill, if it was saved so). **This can run code of the file**:
-            only for files whose origin you trust. What is written is safe to read.
+        trust: unpickle whatever the file holds (with dill, if it was saved so). **This can run code from the file**:
+            only for files whose origin you trust. The file written is safe to read.
         source, model, mean, std, architecture: as in ``load_model``.
-        size: side of the images that it was trained on; by default 32 for a 3 x 3 stem and 224 for a 7 x 7 one.
+        size: side of the images that it was trained on, in pixels; by default 32 with a 3 x 3 stem, 224 with 7 x 7.
 
     Raises:
-        UsageError: a file that cannot be read or is not trusted, a network that is not known, an ``out`` that holds
-            something else.
+        UsageError: a file that cannot be read or is not trusted, an unknown network, an ``out`` that holds something
+            else.
     """
     check_choice("source", source, READABLE)
     path, out = Path(path).expanduser(), Path(out).expanduser()
@@ -65,8 +65,5 @@ def convert(
 
 def _sha256(path: Path) -> str:
     """The file's hash in hexadecimal."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return digest(iter(lambda: file.read(1 << 20), b""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
@@ -20,13 +19,8 @@ from torch import nn
 
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
-from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.files import digest, make_folder, read_toml, to_json, write_atomic
 from waterbed.models.checkpoints import load_model, read_card, save_model
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
 
 SCHEMA = 1
 RESUMES = ("auto", "never")
@@ -105,7 +99,7 @@ class RunFolder:
         """The recorded config without its schema; :class:`UsageError` if damaged or of another schema."""
         file = self.path / "config.toml"
         try:
-            config = tomllib.loads(file.read_text())
+            config = read_toml(file)
         except (OSError, ValueError) as error:
             raise UsageError(f"{str(file)!r} cannot be read ({type(error).__name__}); name a run folder") from error
         schema = config.pop("schema", None)
@@ -156,7 +150,7 @@ class RunFolder:
         torch.save(state, buffer)
         content = buffer.getvalue()
         file = self.path / name
-        write_atomic(self.path / f"next-{name}", hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        write_atomic(self.path / f"next-{name}", digest([content]).encode() + b"\n" + content)
         if file.is_file():
             os.replace(file, self.path / f"previous-{name}")
         os.replace(self.path / f"next-{name}", file)
@@ -178,7 +172,7 @@ class RunFolder:
 def _read_state(file: Path) -> dict[str, Any] | None:
     """The state, or None if its checksum does not fit."""
     checksum, _, content = file.read_bytes().partition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != checksum:
+    if digest([content]).encode() != checksum:
         return None
     return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
 
