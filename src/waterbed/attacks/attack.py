@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -12,14 +14,11 @@ from waterbed.models.states import frozen
 
 # Loss of each example, (N, K) logits -> (N,).
 PerExampleLoss = Callable[[Tensor], Tensor]
+_BATCH_IS_CHECKED = ContextVar("_BATCH_IS_CHECKED", default=False)
 
 
 class Attack(Protocol):
-    """Adversarial images for a model; :class:`waterbed.PGD` is one, and any object of this form is another.
-
-    An attack that checks its inputs may also have ``unchecked(model, x, y)``, the same without the checks: training and
-    evaluation call it on batches they have checked themselves.
-    """
+    """Adversarial images for a model; :class:`waterbed.PGD` is one, and any object of this form is another."""
 
     @property
     def name(self) -> str:
@@ -29,9 +28,9 @@ class Attack(Protocol):
         """What a run folder records of it, in values that TOML has; ``eps`` among them where there is a radius."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Images in [0, 1] of the shape and type of ``x`` (N, C, H, W), which have the labels ``y`` (N,).
+        """Images in [0, 1] of the shape and type of ``x`` (N, C, H, W), whose labels are ``y`` (N,).
 
-        The model is in eval mode, its weights need no gradient.
+        In training and evaluation the model is in eval mode and its weights need no gradient.
         """
 
 
@@ -58,14 +57,33 @@ def check_attack(attack: Any, argument: str, *methods: str) -> None:
         raise UsageTypeError(f"{argument}={attack!r} lacks {', '.join(missing)}; pass an attack, such as PGD(eps=0.5)")
 
 
+def batch_is_checked() -> bool:
+    """Whether training or evaluation, which checked images and labels while they were on the CPU, runs the attack.
+
+    An attack then need not read them back from the device to check them once more.
+    """
+    return _BATCH_IS_CHECKED.get()
+
+
+@contextmanager
+def _on_checked_batch(model: nn.Module) -> Iterator[None]:
+    token = _BATCH_IS_CHECKED.set(True)
+    try:
+        with frozen(model):
+            yield
+    finally:
+        _BATCH_IS_CHECKED.reset(token)
+
+
 class CheckedAttack:
-    """An attack on batches that are known to be sound, run on the frozen model; what comes back is checked.
+    """An attack on batches that are known to be sound, run on the frozen model; the images it returns are checked.
 
     Shape, type and device are checked for every batch. Values (finite, in [0, 1]) are read from the device for the
     first batch and by :meth:`check_values`, so that the batches between need no synchronisation.
 
     Raises:
-        UsageError: what came back is not images like those that went in; the message names the attack.
+        UsageError: the images returned are not like those given; the message names the attack.
+        UsageTypeError: something else than a tensor is returned.
     """
 
     def __init__(self, attack: Attack) -> None:
@@ -73,13 +91,12 @@ class CheckedAttack:
         self._in_range: Tensor | None = None
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        run = getattr(self.attack, "unchecked", self.attack)
-        with frozen(model):
-            return self._checked(run(model, x, y), x)
+        with _on_checked_batch(model):
+            return self._checked(self.attack(model, x, y), x)
 
     def maximise(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:
         """The images of a :class:`Maximiser`."""
-        with frozen(model):
+        with _on_checked_batch(model):
             return self._checked(self.attack.maximise(model, x, loss), x)
 
     def check_values(self) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from waterbed.attacks.attack import PerExampleLoss
+from waterbed.attacks.attack import PerExampleLoss, batch_is_checked
 from waterbed.attacks.balls import Ball, as_ball
 from waterbed.attacks.steps import SteepestAscent, StepRuleFactory, describe
 from waterbed.data.images import check_images, check_labels
@@ -109,31 +109,32 @@ class PGD:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images for ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,)."""
-        check_images(x, "x")
-        check_labels(y, torch.iinfo(torch.int64).max, "y")
+        if not batch_is_checked():
+            check_images(x, "x")
+            check_labels(y, torch.iinfo(torch.int64).max, "y")
         try:
-            return self.unchecked(model, x, y)
+            with frozen(model):
+                return self._worst(model, x, y)
         except (RuntimeError, IndexError):
             classes = probe(model, x, "x").shape[1]  # says so if it is the shape
             check_labels(y, classes, "y")
             raise
 
-    def unchecked(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """The same for images and labels that are known to be sound; reads nothing back from the device."""
+    def _worst(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """For each image the worst result of the restarts."""
 
         def loss(logits: Tensor) -> Tensor:
             return _cross_entropy(logits, y)
 
-        with frozen(model):
-            worst = self._run(model, x, loss)
-            if self.restarts == 1:
-                return worst
-            highest = _rank(model, worst, y)
-            for _ in range(self.restarts - 1):
-                x_adv = self._run(model, x, loss)
-                rank = _rank(model, x_adv, y)
-                worst = torch.where(_as(rank > highest, x), x_adv, worst)
-                highest = torch.maximum(rank, highest)
+        worst = self._run(model, x, loss)
+        if self.restarts == 1:
+            return worst
+        highest = _rank(model, worst, y)
+        for _ in range(self.restarts - 1):
+            x_adv = self._run(model, x, loss)
+            rank = _rank(model, x_adv, y)
+            worst = torch.where(_as(rank > highest, x), x_adv, worst)
+            highest = torch.maximum(rank, highest)
         return worst
 
     def maximise(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:

@@ -188,6 +188,12 @@ def test_values_are_checked_in_later_batches_too(digits, tiny):
     assert calls == [20] * 5
 
 
+def test_direct_calls_are_checked_again_after_an_evaluation(digits, tiny):
+    wb.evaluate(tiny, digits.test, [wb.PGD(steps=1)], num_samples=20)
+    with pytest.raises(wb.UsageError, match="divide 8-bit"):
+        wb.PGD()(tiny, 255 * torch.rand(2, 1, 8, 8), torch.arange(2))
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
