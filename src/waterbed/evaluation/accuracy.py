@@ -58,7 +58,7 @@ class Accuracy(float):
 
 @dataclass(frozen=True)
 class Score:
-    """What :func:`evaluate` returns; accuracies in percent.
+    """The result of :func:`evaluate`; accuracies in percent.
 
     ``robust`` has one entry per attack, by its name, in the order they were given: an image counts if it is
     classified correctly both as it is and under the attack. ``mean_per_class`` is the clean accuracy averaged over
@@ -163,7 +163,7 @@ def _attack(attacks: Iterable[CheckedAttack], model: nn.Module, x: Tensor, y: Te
 
 
 def score_of(predicted: Tensor, labels: Tensor) -> Score:
-    """The score of classes (N,) that somebody predicted, without attacks.
+    """The clean score of predicted classes (N,).
 
     >>> score_of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])).mean_per_class
     75.0
@@ -183,7 +183,7 @@ def _score(hit: Tensor, label: Tensor, robust: dict[str, int]) -> Score:
 
 @torch.no_grad()
 def correct(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """(N,) whether the model, as it stands, puts each image (N, C, H, W) into its class (N,); NaN is never right."""
+    """(N,) whether the model predicts the class (N,) of each image (N, C, H, W), in its present mode; NaN is wrong."""
     logits = model(x)
     return (logits.argmax(1) == y) & ~logits.isnan().any(1)
 

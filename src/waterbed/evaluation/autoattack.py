@@ -3,12 +3,12 @@
 Croce and Hein (2020), "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
 attacks". Why this package: it is the authors' code repackaged for PyPI, needs nothing but torch and numpy, and takes
 a seed and a device; the standard version is RobustBench's, in l2 and linf. Others: torchattacks runs APGD and FAB for
-10 steps instead of 100 and pins an old ``requests``; the ensemble of adversarial-robustness-toolbox is another one
-(DeepFool instead of FAB, no targeted APGD); the authors' repository is not on PyPI.
+10 steps instead of 100 and pins an old ``requests``; the ensemble of adversarial-robustness-toolbox differs (DeepFool
+instead of FAB, no targeted APGD); the authors' repository is not on PyPI.
 
-The package takes ten classes for granted. Here the targeted parts get K - 1 targets, and the parts that are not defined
-for a task are left out and named. An image counts as broken only if it is inside the ball and the box and the model,
-asked again, misclassifies it.
+The package assumes ten classes. Here the targeted parts get K - 1 targets, and the parts that are not defined for a
+task are left out and named. An image counts as broken only if it lies in the ball and in [0, 1] and the model, run once
+more, misclassifies it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def installed() -> str | None:
 
 
 def parts(classes: int, shape: tuple[int, ...], norm: str) -> tuple[list[str], str]:
-    """The parts of AutoAttack that are defined for a task, in their order, and why others are not ("" if all are).
+    """The parts of AutoAttack that are defined for a task, in order, and why others are not ("" if all are).
 
     Args:
         classes: K.
@@ -74,14 +74,14 @@ def run_part(
     seed: int,
     queries: int = 5000,
 ) -> tuple[Tensor, list[str]]:
-    """Which images one part of AutoAttack breaks, (N,) bool, and the warnings that the package gave.
+    """Which images one part of AutoAttack breaks, (N,) bool, and the warnings that the package logged.
 
     Args:
         part: "apgd-ce", "apgd-dlr", "apgd-t", "fab-t" or "square", with the settings of the standard version.
-        model: frozen and in eval mode (:func:`waterbed.evaluation.accuracy.unchanged`): FAB calls backward().
+        model: frozen and in eval mode (:func:`waterbed.models.states.unchanged`): FAB calls backward().
         x, y: (N, C, H, W) in [0, 1] and (N,), classified correctly.
         eps: radius in pixel units.
-        queries: of Square.
+        queries: most queries per image that Square makes.
 
     Raises:
         ImportError: without the package.
@@ -99,18 +99,18 @@ def run_part(
 
 
 def _inside(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:
-    """(N,) whether an image is in the ball, up to the rounding of float32, and in the box; NaN is not."""
+    """(N,) whether an image is in the ball, up to float32 rounding, and in [0, 1]; one with NaN is not."""
     size = torch.linalg.vector_norm((x_adv - x).flatten(1), ord=2 if norm == "l2" else torch.inf, dim=1)
     return (size <= eps * (1 + 1e-4)) & ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
 
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """The package's warnings, which it logs, as a list; its trace of one forward pass ends with ours restored."""
+    """The warnings that the package logs, as a list; the trace function that it replaces is restored."""
     logger, texts, trace = logging.getLogger("auto-attack"), [], sys.gettrace()
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: texts.append(record.getMessage().split(" See flags_doc")[0])
-    # Said of any DLR loss with three classes, of the untargeted one too, which has all it needs.
+    # Logged for any DLR loss with three classes, also for the untargeted one, which needs no more.
     handler.addFilter(lambda record: "targeted DLR loss" not in record.getMessage())
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)

@@ -1,8 +1,8 @@
-"""Gradient masking: does a network resist the attack, or only the gradient the attack follows?
+"""Gradient masking: is a network robust, or does it only hide the gradient that the attack follows?
 
 The signs are those of Athalye, Carlini and Wagner (2018), "Obfuscated gradients give a false sense of security", and
 Carlini et al. (2019), "On evaluating adversarial robustness". Each is a one-sided exact binomial test at level
-:data:`LEVEL` on images that the network classifies correctly; a verdict names the ones that fail, with their counts.
+:data:`LEVEL` on images that the network classifies correctly; a verdict names the tests that fail, with their counts.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from waterbed.attacks.balls import as_ball
 from waterbed.attacks.pgd import PGD
 from waterbed.evaluation.accuracy import correct
 
-CHECKED = 128  # images behind a verdict, at most
-ENOUGH = 30  # and at least
-LEVEL = 0.005  # of each of the seven tests: one false alarm in thirty honest networks at most
+CHECKED = 128  # most images a verdict uses
+ENOUGH = 30  # fewest images for a verdict of no masking
+LEVEL = 0.005  # of each of the seven tests: at most one false alarm in thirty unmasked networks
 NOISE_DRAWS = 20
 QUERIES = 1000
 
@@ -65,8 +65,8 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.suspected:
-            found = "; ".join(f"{c.name}: {c.found} (p = {c.p:.1g})" for c in self.checks if c.suspicious)
-            return f"gradient masking suspected: {found}"
+            signs = "; ".join(f"{c.name}: {c.found} (p = {c.p:.1g})" for c in self.checks if c.suspicious)
+            return f"gradient masking suspected: {signs}"
         if self.suspected is None:
             return f"undecided (too few examples: {self.n} classified correctly, {ENOUGH} needed)"
         return f"no sign of gradient masking ({self.n} images, {len(self.checks)} checks)"
@@ -76,16 +76,16 @@ class Verdict:
         return {"verdict": str(self), "suspected": self.suspected, "n": self.n, "checks": [*map(asdict, self.checks)]}
 
 
-def measure(
+def gather_evidence(
     model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, search: Search, broken: Mapping[str, Tensor]
 ) -> dict[str, list[bool]]:
-    """The evidence: what breaks each image, one list of N a kind of attack.
+    """The evidence: which images each kind of attack breaks, one list of N per kind.
 
     Args:
         model: frozen and in eval mode.
         x, y: (N, C, H, W) in [0, 1] and (N,), classified correctly.
-        search: a gradient-free attack, for the images that PGD left standing.
-        broken: "pgd-20" (one run) and "pgd" (any run), (N,) bool: what the battery has found already.
+        search: a gradient-free attack, for the images that PGD did not break.
+        broken: "pgd-20" (one run) and "pgd" (any run), (N,) bool: results that the evaluation has already.
     """
 
     def breaks(radius: float, steps: int, random_start: bool) -> Tensor:
@@ -102,10 +102,10 @@ def measure(
         "flat": _flat(model, x, y, eps, norm),
         "search": torch.zeros_like(broken["pgd"]),
     }
-    standing = ~broken["pgd"]
-    if bool(standing.any()):
-        evidence["search"][standing] = search(model, x[standing], y[standing])
-    return {name: found.tolist() for name, found in evidence.items()}
+    unbroken = ~broken["pgd"]
+    if bool(unbroken.any()):
+        evidence["search"][unbroken] = search(model, x[unbroken], y[unbroken])
+    return {name: values.tolist() for name, values in evidence.items()}
 
 
 def unbounded(shape: tuple[int, ...], eps: float, norm: str) -> float:
@@ -118,32 +118,32 @@ def unbounded(shape: tuple[int, ...], eps: float, norm: str) -> float:
 
 
 def judge(evidence: Mapping[str, Sequence[bool]], autoattack: tuple[int, int] | None = None) -> Verdict:
-    """The verdict on what :func:`measure` found.
+    """The verdict on the evidence of :func:`gather_evidence`.
 
-    What is expected at most leaves room for honest networks. Square and AutoAttack lower the margin, a better aim than
-    cross-entropy, so they break a part of what PGD leaves, the larger the closer eps comes to breaking everything.
+    The expected rates leave room for unmasked networks. Square and AutoAttack minimise the margin, a better objective
+    than cross-entropy, so they break some of the images that PGD does not, and more as eps nears breaking all.
 
     Args:
-        autoattack: how many of how many images that PGD left standing AutoAttack broke; None if it was not run.
+        autoattack: how many images AutoAttack broke, of how many that PGD did not; None if it was not run.
 
     >>> flat = {name: [True] * 40 for name in ("pgd-20", "pgd", "pgd-100", "2 eps", "10 eps", "unbounded")}
     >>> print(judge(flat | {name: [False] * 40 for name in ("noise", "search", "flat")}))
     no sign of gradient masking (40 images, 6 checks)
     """
-    found = {name: torch.tensor(evidence.get(name, []), dtype=torch.bool) for name in KINDS}
-    n, count = len(found["pgd"]), {name: int(values.sum()) for name, values in found.items()}
+    broken = {name: torch.tensor(evidence.get(name, []), dtype=torch.bool) for name in KINDS}
+    n, count = len(broken["pgd"]), {name: int(values.sum()) for name, values in broken.items()}
     radii = ("pgd-20", "2 eps", "10 eps", "unbounded")
     left = n - count["pgd"]
     checks = [
         Check(
             "more steps do worse",
             f"PGD-100 breaks {count['pgd-100']} of {n}, PGD-20 {count['pgd-20']}",
-            _more(found["pgd-20"], found["pgd-100"]),
+            _more(broken["pgd-20"], broken["pgd-100"]),
         ),
         Check(
             "a larger eps does worse",
             f"PGD breaks {', '.join(str(count[r]) for r in radii)} of {n} at 1, 2, 10 eps and unbounded",
-            min(_more(found[a], found[b]) for a, b in itertools.pairwise(radii)),
+            min(_more(broken[a], broken[b]) for a, b in itertools.pairwise(radii)),
         ),
         Check(
             "unbounded PGD fails",
@@ -153,7 +153,7 @@ def judge(evidence: Mapping[str, Sequence[bool]], autoattack: tuple[int, int] | 
         Check(
             "noise does better",
             f"{NOISE_DRAWS} draws of noise of size eps break {count['noise']} of {n}, PGD-20 {count['pgd-20']}",
-            _more(found["noise"], found["pgd-20"]),
+            _more(broken["noise"], broken["pgd-20"]),
         ),
         Check(
             "a gradient-free search does better",
@@ -173,21 +173,21 @@ def judge(evidence: Mapping[str, Sequence[bool]], autoattack: tuple[int, int] | 
 
 
 def random_search(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, queries: int = QUERIES) -> Tensor:
-    """Which images (N,) a search without gradients breaks: signs added to a window, kept where the margin falls.
+    """Which images (N,) a gradient-free search breaks: it adds signs in a window and keeps what lowers the margin.
 
-    The windows shrink from half the image to a pixel. Weaker than Square, which takes its place where AutoAttack is
+    The windows shrink from half the image to a pixel. Weaker than Square, which replaces it where AutoAttack is
     installed.
     """
     ball = as_ball(norm)
     height, width = x.shape[-2:]
     delta, best = torch.zeros_like(x), _margin(model, x, y)
     for query in range(queries):
-        left = 1 - query / queries
-        h, w = (max(1, round(side * left / 2)) for side in (height, width))
+        remaining = 1 - query / queries
+        h, w = (max(1, round(side * remaining / 2)) for side in (height, width))
         top, start = (int(torch.randint(side - size + 1, ())) for side, size in ((height, h), (width, w)))
         change = torch.zeros_like(x)
         change[..., top : top + h, start : start + w] = torch.randn_like(x[..., :1, :1]).sign()
-        proposed = (x + ball.project(delta + 2 * eps * left * ball.direction(change), eps)).clamp(0, 1)
+        proposed = (x + ball.project(delta + 2 * eps * remaining * ball.direction(change), eps)).clamp(0, 1)
         margin = _margin(model, proposed, y)
         better = margin < best
         delta[better], best[better] = (proposed - x)[better], margin[better]
@@ -195,13 +195,13 @@ def random_search(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str,
 
 
 def _more(a: Tensor, b: Tensor) -> float:
-    """p-value of a sign test: ``a`` breaks images that ``b`` does not more often than the other way round."""
+    """p-value of a sign test: more images are broken by ``a`` alone than by ``b`` alone."""
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     return _above(only_a, only_a + only_b, 0.5)
 
 
 def _above(count: int, n: int, rate: float) -> float:
-    """p-value of ``count`` of ``n`` if the true rate is ``rate`` at most; 1 without examples."""
+    """p-value of ``count`` of ``n`` if the true rate is at most ``rate``; 1 if ``n`` is 0."""
     return float(binomtest(count, n, rate, "greater").pvalue) if n else 1.0
 
 
@@ -217,7 +217,7 @@ def _noise(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> Ten
 def _flat(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str) -> Tensor:
     """(N,) whether no step of up to eps along the gradient of cross-entropy lowers the margin.
 
-    The margin, because the float32 cross-entropy of a confident network is 0 though its gradient is sound.
+    The margin, because in float32 the cross-entropy of a confident network can be 0 though its gradient is right.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():

@@ -17,7 +17,7 @@ from waterbed.devices import device_of, seeded
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.evaluation import autoattack as autoattack_adapter
 from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_range, correct
-from waterbed.evaluation.gradient_masking import CHECKED, QUERIES, Verdict, judge, measure, random_search
+from waterbed.evaluation.gradient_masking import CHECKED, QUERIES, Verdict, gather_evidence, judge, random_search
 from waterbed.evaluation.records import BatchRecord, EvaluationFile, fingerprint
 from waterbed.models.states import probe, unchanged
 from waterbed.progress import Progress
@@ -25,7 +25,7 @@ from waterbed.progress import Progress
 AUTOATTACK = ("auto", "always", "never")
 INSTALL = "pip install 'waterbed[autoattack]'"
 
-# Runs on model, x (B, C, H, W), y (B,) and writes what it finds into the record of the batch.
+# Runs on model, x (B, C, H, W), y (B,) and writes its results into the record of the batch.
 Stage = Callable[[nn.Module, Tensor, Tensor, BatchRecord], None]
 
 
@@ -36,12 +36,12 @@ class RobustnessReport:
     Attributes:
         clean: accuracy on the images as they are.
         robust: accuracy after each attack, by its name, from the weakest to the strongest: an image counts if
-            nothing up to there broke it. None for an attack that was not run.
-        notes: what to know about an attack, by its name: why it was not run, or its parts and their warnings.
+            neither this attack nor one before it broke it. None for an attack that was not run.
+        notes: remarks on an attack, by its name: why it was not run, or its parts and their warnings.
         masking: whether the gradient can be trusted, with the evidence.
-        fell_to: for each image, in the order of ``indices``, the first that broke it ("clean": none was needed);
-            None for what stands.
-        indices: places of the images in the data set.
+        fell_to: for each image, in the order of ``indices``, the first attack that broke it ("clean": it was
+            misclassified as it is); None if none did.
+        indices: positions of the images in the data set.
     """
 
     eps: float
@@ -55,7 +55,7 @@ class RobustnessReport:
     indices: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the single images."""
+        """Plain values for JSON, without the results of single images."""
         robust = {name: None if a is None else a.to_dict() for name, a in self.robust.items()}
         return {
             "eps": self.eps,
@@ -80,11 +80,11 @@ def evaluate_standard(
     progress: bool = False,
     batch_size: int = 128,
 ) -> RobustnessReport:
-    """Robust accuracy at one eps under ever stronger attacks, in fp32 and eval mode, and a check of gradient masking.
+    """Robust accuracy at one eps under stronger and stronger attacks, in fp32 and eval mode, and a masking check.
 
-    Clean, PGD-20, PGD-100 with 5 restarts, AutoAttack: only images that still stand meet the next attack. The check
-    (:mod:`waterbed.masking`) takes the first 128 images that are classified correctly. The model's modes and buffers
-    are bit for bit the same afterwards, also after an exception.
+    Clean, PGD-20, PGD-100 with 5 restarts, AutoAttack: each attack runs on the images that none before it broke. The
+    check (:mod:`waterbed.evaluation.gradient_masking`) uses the first 128 images that are classified correctly. The
+    model's modes and buffers are restored bit for bit, also after an exception.
 
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K), differentiable.
@@ -92,9 +92,9 @@ def evaluate_standard(
         eps, norm: radius in pixel units, of an "l2" or "linf" ball.
         num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
         seed: of the choice of examples and, with the number of the batch, of the attacks.
-        out: JSON file that is rewritten after every attack on a batch. Called again, the function goes on from
-            there, with the result of an evaluation that was not stopped (on a GPU, up to its rounding).
-        autoattack: "auto" runs it where its package is installed, "always" insists, "never" leaves it out.
+        out: JSON file that is rewritten after every attack on a batch. Called again, the function resumes from
+            it, with the same result as without the interruption (on a GPU, up to rounding).
+        autoattack: "auto" runs it where its package is installed, "always" requires it, "never" leaves it out.
         batch_size: images attacked together.
 
     Raises:
@@ -109,6 +109,7 @@ def evaluate_standard(
     """
     check_dataset(dataset)
     check_number("eps", eps, above=0)
+    check_choice("norm", norm, autoattack_adapter.NORMS)
     check_count("batch_size", batch_size)
     check_count("seed", seed, at_least=0)
     if num_samples is not None:
@@ -128,28 +129,28 @@ def evaluate_standard(
         stages |= _masking(pgds, file, "square" in parts)
         stages |= {_part(part): _attack(_part(part), _autoattack(part, eps, norm)) for part in parts}
         drawn = zip(order.split(batch_size), batches(dataset, batch_size, order=order), strict=True)
-        with Progress(f"evaluating at eps={eps:g}", len(order) * len(stages), progress) as shown:
-            shown.skip(sum(len(batch.indices) * len(stages.keys() & set(batch.done)) for batch in file.batches))
+        with Progress(f"evaluating at eps={eps:g}", len(order) * len(stages), progress) as progress_bar:
+            progress_bar.skip(sum(len(batch.indices) * len(stages.keys() & set(batch.done)) for batch in file.batches))
             for number, (indices, (x, y)) in enumerate(drawn):
                 check_range(y, classes)
                 record = file.batch(number, indices, x, y)
                 for place, (name, stage) in enumerate(stages.items()):
                     if name in record.done:
                         continue
-                    # A seed of its own, so that an evaluation that goes on draws what it would have drawn.
-                    own = np.random.SeedSequence([seed, number, place]).generate_state(1)
-                    with seeded(int(own[0]), device):
+                    # One seed per batch and stage, so that a resumed evaluation draws what it would have drawn.
+                    stage_seed = np.random.SeedSequence([seed, number, place]).generate_state(1)
+                    with seeded(int(stage_seed[0]), device):
                         stage(model, x.to(device), y.to(device), record)
                     record.done.append(name)
                     file.save()
-                    shown.advance(len(y), name)
+                    progress_bar.advance(len(y), name)
     report = _report(file, pgds, parts, missing, autoattack)
     file.save(report.to_dict())
     return report
 
 
 def _package(autoattack: str) -> str | None:
-    """Name and version of AutoAttack where it is to run."""
+    """Name and version of AutoAttack's package; None where AutoAttack does not run."""
     check_choice("autoattack", autoattack, AUTOATTACK)
     package = None if autoattack == "never" else autoattack_adapter.installed()
     if autoattack == "always" and package is None:
@@ -158,11 +159,13 @@ def _package(autoattack: str) -> str | None:
 
 
 def _classes(model: nn.Module, x: Tensor) -> int:
-    """K, of a model that has a gradient to attack by."""
+    """The number of classes K; raise unless the logits have a gradient with respect to the images."""
     classes = probe(model, x, "dataset images").shape[1]
     with torch.enable_grad():
         if not model(x.clone().requires_grad_()).requires_grad:
-            raise UsageError("model gives logits without a gradient in the images; remove its detach() or no_grad()")
+            raise UsageError(
+                "model gives logits without a gradient with respect to x; remove its detach() or no_grad()"
+            )
     return classes
 
 
@@ -171,14 +174,14 @@ def _clean(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
 
 
 def _attack(name: str, breaks: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]) -> Stage:
-    """The stage that attacks what still stands."""
+    """The stage that attacks the images that nothing has broken yet."""
 
     def stage(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
-        standing = [i for i, fell in enumerate(record.fell_to) if fell is None]
-        if standing:
-            broken, warnings = breaks(model, x[standing], y[standing])
+        unbroken = [i for i, fell in enumerate(record.fell_to) if fell is None]
+        if unbroken:
+            broken, warnings = breaks(model, x[unbroken], y[unbroken])
             record.warnings += warnings
-            for i in torch.tensor(standing)[broken.cpu()].tolist():
+            for i in torch.tensor(unbroken)[broken.cpu()].tolist():
                 record.fell_to[i] = name
 
     return stage
@@ -191,7 +194,7 @@ def _breaks(pgd: PGD) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, lis
 def _autoattack(
     part: str, eps: float, norm: str, queries: int = 5000
 ) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]:
-    """A part of AutoAttack, with the seed of the stage."""
+    """One part of AutoAttack, seeded by the stage."""
     return lambda model, x, y: autoattack_adapter.run_part(part, model, x, y, eps, norm, torch.initial_seed(), queries)
 
 
@@ -200,7 +203,7 @@ def _part(part: str) -> str:
 
 
 def _masking(pgds: Sequence[PGD], file: EvaluationFile, square: bool) -> dict[str, Stage]:
-    """The stage that gathers evidence of gradient masking; its name says what searches without a gradient."""
+    """The stage that gathers evidence of gradient masking; named after its gradient-free search."""
     eps, norm = pgds[0].eps, pgds[0].norm
     by_square = _autoattack("square", eps, norm, QUERIES)
 
@@ -215,7 +218,7 @@ def _masking(pgds: Sequence[PGD], file: EvaluationFile, square: bool) -> dict[st
             fell = [record.fell_to[i] for i in chosen]
             known = {"pgd-20": {pgds[0].name}, "pgd": {pgd.name for pgd in pgds}}
             broken = {key: torch.tensor([f in names for f in fell], device=x.device) for key, names in known.items()}
-            record.evidence = measure(model, x[chosen], y[chosen], eps, norm, search, broken)
+            record.evidence = gather_evidence(model, x[chosen], y[chosen], eps, norm, search, broken)
 
     return {f"masking by {'square' if square else 'random search'}": stage}
 
@@ -226,8 +229,8 @@ def _report(
     eps, norm = pgds[0].eps, pgds[0].norm
     fell = [f for batch in file.batches for f in batch.fell_to]
     stages = ["clean", *(pgd.name for pgd in pgds), *map(_part, parts)]
-    standing = [sum(f not in stages[: i + 1] for f in fell) for i in range(len(stages))]
-    after = {name: Accuracy(count, len(fell)) for name, count in zip(stages, standing, strict=True)}
+    counts = [sum(f not in stages[: i + 1] for f in fell) for i in range(len(stages))]
+    after = {name: Accuracy(count, len(fell)) for name, count in zip(stages, counts, strict=True)}
     name = f"autoattack {norm} eps={eps:g}"
     robust: dict[str, Accuracy | None] = {pgd.name: after[pgd.name] for pgd in pgds}
     robust[name] = after[stages[-1]] if parts else None
@@ -241,7 +244,7 @@ def _report(
     for batch in file.batches:
         for key, values in batch.evidence.items():
             evidence.setdefault(key, []).extend(values)
-    left = standing[len(pgds)]
+    left = counts[len(pgds)]
     return RobustnessReport(
         eps=eps,
         norm=norm,
@@ -249,7 +252,7 @@ def _report(
         clean=after["clean"],
         robust=robust,
         notes={name: note},
-        masking=judge(evidence, (left - standing[-1], left) if parts else None),
+        masking=judge(evidence, (left - counts[-1], left) if parts else None),
         fell_to=tuple(fell),
         indices=tuple(i for batch in file.batches for i in batch.indices),
     )

@@ -9,9 +9,11 @@ from torch import nn
 
 import waterbed as wb
 from waterbed.__main__ import main
+from waterbed.attacks.balls import as_ball
 from waterbed.evaluation import autoattack as autoattack_adapter
 from waterbed.evaluation import gradient_masking as masking
 from waterbed.evaluation import standard as robustness
+from waterbed.evaluation.records import fingerprint
 from waterbed.evaluation.standard import evaluate_standard
 
 EPS = 0.3
@@ -150,6 +152,12 @@ def test_each_check_on_counts_of_its_own():
     assert masking.judge({}).suspected is None
 
 
+def test_recorded_fingerprints_stay_valid():
+    layer = nn.BatchNorm1d(2)
+    layer.weight.data.copy_(torch.tensor([1.0, 2.0]))
+    assert fingerprint(layer) == "3770c063d402df36"
+
+
 def test_chance_is_no_sign():
     # 3 images against 1: a difference that the sign test does not see.
     evidence = {name: [True] * 50 for name in ("pgd", "2 eps", "10 eps", "unbounded")}
@@ -158,7 +166,7 @@ def test_chance_is_no_sign():
     assert masking.judge(evidence).suspected is False
 
 
-def test_only_what_stands_meets_the_next_attack(network, images, monkeypatch):
+def test_only_unbroken_images_meet_the_next_attack(network, images, monkeypatch):
     met, seeds, call = [], [], wb.PGD.__call__
 
     def counted(self, model, x, y):
@@ -175,7 +183,7 @@ def test_only_what_stands_meets_the_next_attack(network, images, monkeypatch):
     assert len(set(drawn)) == 2, "every batch has a seed of its own"
 
 
-def test_stopped_anywhere_it_goes_on_to_the_same_result(network, images, tmp_path):
+def test_an_evaluation_stopped_anywhere_resumes_to_the_same_result(network, images, tmp_path):
     options = {"num_samples": 50, "batch_size": 20, "seed": 3}
     whole = never(Counting(network), images, **options)
     out = tmp_path / "sub" / "e.json"
@@ -215,7 +223,7 @@ def test_a_file_of_something_else_is_refused(network, images, tmp_path):
             evaluate_standard(model, data, eps, **{"autoattack": "never", **options, **more})
     for text in ("", "[]", "{}", '{"settings": {}, "autoattack": null, "batches": [3], "schema": 1}'):
         out.write_text(text)
-        with pytest.raises(wb.UsageError, match="is no unfinished evaluation"):
+        with pytest.raises(wb.UsageError, match="is not an evaluation"):
             never(network, images, **options)
 
 
@@ -248,6 +256,7 @@ def test_bad_arguments_are_named(network, images, monkeypatch):
     for arguments, match in (
         ({"eps": 0.0}, "eps=0.0"),
         ({"eps": 1.0, "norm": "l3"}, "norm='l3'"),
+        ({"eps": 1.0, "norm": as_ball("l2")}, "choose one of 'l2', 'linf'"),
         ({"eps": 1.0, "autoattack": "yes"}, "autoattack='yes'"),
         ({"eps": 1.0, "num_samples": 0}, "num_samples=0"),
         ({"eps": 1.0, "seed": -1}, "seed=-1"),
@@ -268,7 +277,7 @@ class Detached(nn.Module):
         return x.detach().flatten(1)
 
 
-def test_an_absent_package_is_said(network, images, monkeypatch):
+def test_an_absent_package_is_reported(network, images, monkeypatch):
     monkeypatch.setattr(autoattack_adapter, "installed", lambda: None)
     report = evaluate_standard(network, images, EPS, num_samples=5)
     assert report.robust[NAMES[2]] is None
