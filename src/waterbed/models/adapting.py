@@ -1,4 +1,4 @@
-"""Foreign tensors put into a network: one of ours, a timm network, or an instance that the user passes."""
+"""Foreign tensors loaded into a network: one of ours, a timm network, or an instance that the user passes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SIDES = (32, 64, 224)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], notes: list[str]) -> str | None:
-    """Load foreign tensors into ``model`` by their names inside the network; why they do not fit, else None.
+    """Load foreign tensors into ``model`` by their names inside the network; returns why they do not fit, else None.
 
-    The head of a FeatureClassifier takes the one linear layer that its backbone does not have. Where the names
-    differ only as CIFAR networks' do from torchvision's, they are translated.
+    The head of a FeatureClassifier takes the one linear layer that its backbone lacks. CIFAR networks' names are
+    translated to torchvision's where needed.
     """
     reason = None
     for candidate in (tensors, torchvision_names(tensors)):
@@ -46,7 +46,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], notes: list[str]) -> s
 
 
 def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors under the names of the model's state dict, and those that are left."""
+    """The tensors under the names of the model's state dict, and those left over."""
     left, state = dict(tensors), {}
     head = ("head.weight", "head.bias") if isinstance(model, FeatureClassifier) else ()
     for own, value in model.state_dict().items():
@@ -64,20 +64,20 @@ def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, 
 
 
 def _misfit(missing: list[str], left: list[str], wrong: Any) -> str:
-    """In words, what does not fit."""
-    said = []
+    """What does not fit, in words."""
+    reasons = []
     if missing:
-        said.append(f"lacks {_some(missing)}")
+        reasons.append(f"lacks {_some(missing)}")
     if left:
-        said.append(f"has {_some(left)} besides")
+        reasons.append(f"has {_some(left)} besides")
     if wrong:
         name, theirs, ours = wrong
-        said.append(f"has {name!r} {tuple(theirs.shape)} in place of {tuple(ours.shape)}")
-    return ", ".join(said)
+        reasons.append(f"has {name!r} {tuple(theirs.shape)} in place of {tuple(ours.shape)}")
+    return ", ".join(reasons)
 
 
 def _some(names: list[str]) -> str:
-    """The first of them."""
+    """The first three names, and how many more there are."""
     return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -124,7 +124,7 @@ def _timm_backbone(name: str, channels: int) -> nn.Module:
 
 
 def take_apart(module: nn.Module) -> FeatureClassifier:
-    """A trained network of the user's as features and a linear head; a normaliser inside moves to the outside.
+    """A user's trained network split into features and a linear head; a normaliser inside becomes the classifier's.
 
     ``module`` is copied. The result is compared with it on random images.
 
@@ -158,7 +158,7 @@ def take_apart(module: nn.Module) -> FeatureClassifier:
 
 @torch.no_grad()
 def _difference(whole: nn.Module, classifier: FeatureClassifier) -> str | None:
-    """Why the two are not the same function; None if they are."""
+    """Why the two are not the same function, None if they are."""
     like = next(whole.parameters())
     channels = image_channels(whole.state_dict()) or 3
     generator = torch.Generator().manual_seed(0)
@@ -167,13 +167,13 @@ def _difference(whole: nn.Module, classifier: FeatureClassifier) -> str | None:
         x = torch.rand(2, channels, side, side, generator=generator).to(like)
         try:
             expected = whole(x)
-            got = classifier(x)
+            split = classifier(x)
         except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, IndexError) as error:
             reason = (str(error).strip() or type(error).__name__).split("\n")[0]
             continue
-        if isinstance(expected, Tensor) and expected.shape == got.shape:
+        if isinstance(expected, Tensor) and expected.shape == split.shape:
             scale = float(expected.abs().max())
-            if torch.allclose(got, expected, rtol=0, atol=1e-4 * scale):
+            if torch.allclose(split, expected, rtol=0, atol=1e-4 * scale):
                 return None
-        return "what its last nn.Linear gives is not its output"
+        return "its output is not that of its last nn.Linear"
     return reason

@@ -1,4 +1,4 @@
-"""Which network a state dict belongs to, told by the names and shapes of its tensors."""
+"""The architecture of a state dict, inferred from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from waterbed.models.create import RESNETS
 
 STEMS = {(3, 3): "cifar", (7, 7): "imagenet"}
 HEADS = ("fc", "linear", "head", "classifier", "last_linear")
-# Modules that only hold a network: DataParallel, attack and normalisation wrappers, torch.compile, our own.
+# Names of modules that only wrap a network: DataParallel, attackers, normalisers, torch.compile, our own.
 WRAPPERS = ("module", "model", "attacker", "_orig_mod", "net", "network", "backbone")
 
 
@@ -32,7 +32,7 @@ def bare_name(name: str) -> str:
 def image_channels(tensors: Mapping[str, Tensor]) -> int | None:
     """Input channels of the first convolution; None if there is none.
 
-    Files may sort their tensors, so the first need not be the first layer: ``conv1`` is, or one that takes RGB.
+    A file may sort its tensors, so the first need not be the first layer: that is ``conv1``, or one that takes RGB.
     """
     kernels = {bare_name(n): t.shape[1] for n, t in tensors.items() if t.ndim == 4 and n.endswith("weight")}
     if "conv1.weight" in kernels or 3 in kernels.values():
@@ -60,7 +60,7 @@ def torchvision_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer_architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """The arguments of ``create_model`` for a residual network with torchvision's names; None for another network.
 
-    Shapes do not tell an activation or a pooling: ReLU, and max pooling after a 7 x 7 stem alone, are assumed.
+    Shapes do not show activations or pooling: ReLU, and max pooling only after a 7 x 7 stem, are assumed.
 
     >>> from waterbed.models.create import create_model
     >>> model = create_model("resnet18", 5, width=4)
@@ -87,19 +87,19 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
 
 def block_and_depths(tensors: Mapping[str, Tensor]) -> tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]:
-    """The kind of block of a residual network, and how many each stage has."""
+    """The kind of block of a residual network, and the number of blocks of each stage."""
     depths: dict[int, int] = {}
     for name in tensors:
-        found = re.match(r"layer(\d+)\.(\d+)\.", name)
-        if found:
-            stage, index = int(found[1]), int(found[2])
+        match = re.match(r"layer(\d+)\.(\d+)\.", name)
+        if match:
+            stage, index = int(match[1]), int(match[2])
             depths[stage] = max(depths.get(stage, 0), index + 1)
     block = Bottleneck if "layer1.0.conv3.weight" in tensors else BasicBlock
     return block, tuple(depths[stage] for stage in sorted(depths))
 
 
 def describe(tensors: Mapping[str, Tensor]) -> str:
-    """What a network that ``create_model`` does not build seems to be, in words.
+    """A description of a network that ``create_model`` does not build.
 
     >>> import torch
     >>> describe({"visual.proj": torch.ones(4, 2)})
@@ -111,7 +111,7 @@ def describe(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _family(tensors: Mapping[str, Tensor]) -> str:
-    layers = {int(found[1]) for name in tensors if (found := re.match(r"block1\.layer\.(\d+)\.", name))}
+    layers = {int(match[1]) for name in tensors if (match := re.match(r"block1\.layer\.(\d+)\.", name))}
     if layers:
         first = tensors.get("block1.layer.0.conv1.weight")
         size = f" (WideResNet-{6 * len(layers) + 4}-{len(first) // 16})" if first is not None else ""
@@ -124,7 +124,7 @@ def _family(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _residual(tensors: Mapping[str, Tensor]) -> str:
-    """A residual network and what sets it apart from those of ``create_model``."""
+    """A residual network, and how it differs from those of ``create_model``."""
     block, depths = block_and_depths(tensors)
     stem = tensors.get("conv1.weight")
     unlike = []

@@ -28,8 +28,8 @@ SOURCES = ("auto", "run", "safetensors", *FOREIGN, "huggingface")
 def save_model(model: nn.Module, path: str | Path, extra: dict[str, Any] | None = None) -> None:
     """Write ``path`` (.safetensors) and its card, the same name with .json.
 
-    The card says how to build the network (``architecture``, None for a user's own module), the input shape,
-    the class names and whatever ``extra`` adds.
+    The card holds how to build the network (``architecture``, None for a user's own module), its class, the input
+    shape and whatever ``extra`` adds.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -64,22 +64,22 @@ def load_model(
     Args:
         path_or_name: a run folder of ``fit``; a .safetensors file, with or without our JSON card beside it; a
             checkpoint of another project (.pt, .pth, .bin); a Hugging Face repository "owner/name".
-        source: "auto" tells them apart; another insists: "run", "safetensors", "robustness" (and
+        source: "auto" tells them apart; another requires that kind: "run", "safetensors", "robustness" (and
             robust-models-transfer), "robustbench", "torchvision", "timm", "huggingface".
         model: for weights of your own module, or of a network that ``create_model`` does not build: an instance to load
             them into. Foreign weights in a plain module come back as a FeatureClassifier made of its copy.
         mean, std: the normalisation that the network was trained with, where its file has none.
-        architecture: timm's name of the network, where its tensors' shapes do not tell.
+        architecture: timm's name of the network, where the shapes of its tensors do not identify it.
         download: fetch a Hugging Face repository that the local cache lacks.
 
     A foreign residual network is rebuilt by ``create_model`` from the shapes of its tensors, with its normaliser
-    inside. ``model.loading`` says what was found: ``source``, ``normaliser`` ("checkpoint", "given" or "none") and
+    inside. ``model.loading`` records how it was read: ``source``, ``normaliser`` ("checkpoint", "given" or "none") and
     ``notes``. No file is unpickled: one that holds more than tensors is for ``convert(..., trust=True)``. Shapes do not
-    tell everything (an activation, a missing normaliser): check the accuracy, or see ``check_normalisation``.
+    show everything (an activation, a missing normaliser): check the accuracy, or see ``check_normalisation``.
 
     Raises:
-        UsageError: nothing there, a corrupt file, a card of another schema, weights that do not fit or that need an
-            instance, mean and std given for a network that normalises already.
+        UsageError: no such file or repository, a corrupt file, a card of another schema, weights that do not fit or
+            that need an instance, mean and std given for a network that normalises already.
     """
     check_choice("source", source, SOURCES)
     path = Path(path_or_name).expanduser()
@@ -104,18 +104,18 @@ def load_model(
 
 
 def _in_repository(name: str | Path, source: str, download: bool) -> tuple[Path, dict[str, Any]]:
-    """A repository's weights on this machine and its config.json."""
+    """A repository's weights on this machine, and its config.json."""
     if not is_repository(name):
         raise UsageError(f"path_or_name={str(name)!r} is no Hugging Face repository; write it as 'owner/name'")
-    found = find_weights(str(name), download)
-    if found is None and source == "auto":
+    weights = find_weights(str(name), download)
+    if weights is None and source == "auto":
         raise UsageError(
             f"path_or_name={str(name)!r} does not exist; name a run folder or a file of weights, or pass download=True "
             "if it is a Hugging Face repository"
         )
-    if found is None:
+    if weights is None:
         raise UsageError(f"path_or_name={str(name)!r} is not in the local Hugging Face cache; pass download=True")
-    return found
+    return weights
 
 
 def _load_own(

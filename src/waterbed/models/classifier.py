@@ -17,7 +17,7 @@ class FeatureClassifier(nn.Module):
     Args:
         backbone: any module that maps normalised images (N, C, H, W) to features (N, d), or (N, d, 1, 1).
         head: the linear layer from d features to K logits.
-        mean, std: one value a channel, in pixel units; None means no normalisation (``fit`` then sets
+        mean, std: one value per channel, in pixel units; None means no normalisation (``fit`` then sets
             those of the training data).
 
     ``features(x)`` is the paper's z = f_w(x), ``forward(x)`` the logits A z + b.
@@ -53,7 +53,7 @@ class FeatureClassifier(nn.Module):
         self.input_shape: tuple[int, int, int] | None = None
 
     def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
-        """Normalise images as (x - mean) / std, one value a channel."""
+        """Normalise images as (x - mean) / std, one value per channel."""
         like = next(self.parameters())
         mean, std = (torch.as_tensor(v, dtype=like.dtype, device=like.device).flatten() for v in (mean, std))
         if mean.shape != std.shape or not bool(torch.isfinite(mean).all()) or not bool((std > 0).all()):

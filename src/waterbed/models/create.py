@@ -11,7 +11,7 @@ from waterbed.devices import seeded
 from waterbed.errors import check_choice, check_count
 from waterbed.models.classifier import FeatureClassifier
 
-# Block, blocks in each of the four stages, factor on the inner width of a block.
+# Kind of block, number of blocks in each of the four stages, factor on the inner width of a block.
 RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...], int]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1), 1),
     "resnet18": (BasicBlock, (2, 2, 2, 2), 1),
@@ -34,7 +34,7 @@ def create_model(
 
     Args:
         name: "resnet18", "resnet34", "resnet50", "resnet101" or "wide_resnet50_2" as torchvision has them;
-            "resnet10" has one block a stage, for small jobs.
+            "resnet10" has one block per stage, for small jobs.
         num_classes: K, two or more.
         stem: "cifar" (3 x 3 convolution, stride 1, no pooling) for small images, "imagenet" (7 x 7, stride 2,
             max pooling) for large ones.
@@ -43,7 +43,7 @@ def create_model(
         seed: of the initial weights; None draws them from torch's global generator.
 
     Raises:
-        UsageError: unknown name or stem, a size below its least value.
+        UsageError: an unknown name or stem, a size below its minimum.
 
     >>> model = create_model("resnet18", num_classes=10, width=8, in_channels=1)
     >>> model.head

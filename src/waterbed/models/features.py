@@ -32,7 +32,7 @@ def extract_features(
     Several processes share the work, and each gets all of it.
 
     Args:
-        model: with ``features(x)``.
+        model: with ``features(x)``, images (N, C, H, W) in [0, 1] to (N, d).
         data: what ``load_dataset`` returns, of which ``split`` ("train" or "test") is taken; or a map-style data set.
         indices: (N,), the examples to take, in this order; all by default.
 

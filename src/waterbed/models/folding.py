@@ -1,4 +1,4 @@
-"""The network as attacks see it: batch norms folded into the convolutions before them, weights ready in bfloat16."""
+"""A faster form of a network for attacks: batch norms folded into the convolutions before them, weights in bfloat16."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from waterbed.models.states import evaluating
 
-# Weights that autocast would convert at every call.
+# Layers whose weights autocast would convert at every call.
 CONVERTED = (nn.Conv2d, nn.Linear)
 
 
 def folded(model: nn.Module, images: Tensor, dtype: torch.dtype | None = None) -> Callable[[], nn.Module]:
-    """A function that returns ``model`` in eval mode, with its weights of now, in a form that runs faster.
+    """A function that returns ``model`` in eval mode, with its current weights, in a form that runs faster.
 
     ``conv`` then ``BatchNorm`` in eval mode is one convolution; with weights in ``dtype`` (None: their own; another is
     for use under autocast) and nothing to differentiate but the input, an attack's step costs about half. The copy is
-    exact but for rounding, and compared with ``model`` on ``images`` first. A network that torch.fx cannot trace (its
-    path depends on values), or that has nothing to fold, is returned as it is.
+    exact up to rounding, and is compared with ``model`` on ``images`` first. A network that torch.fx cannot trace (its
+    control flow depends on values), or that has nothing to fold, is returned as it is.
 
     >>> from waterbed.models.create import create_model
     >>> model = create_model("resnet10", 10, width=4)
@@ -35,9 +35,9 @@ def folded(model: nn.Module, images: Tensor, dtype: torch.dtype | None = None) -
             return lambda: model
         copy = _Folded(model, graph)
         copy.refresh()
-        expected, got = model(images), copy.module(images)
+        expected, actual = model(images), copy.module(images)
         scale = float(expected.abs().max())
-        if not copy.pairs or not torch.allclose(got, expected, rtol=1e-3, atol=1e-3 * scale):
+        if not copy.pairs or not torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * scale):
             return lambda: model
     if dtype is not None:
         copy.convert(dtype)
@@ -50,7 +50,7 @@ def folded(model: nn.Module, images: Tensor, dtype: torch.dtype | None = None) -
 
 
 class _Folded:
-    """A traced copy and what it takes from the model; modules without weights to convert are shared with it."""
+    """A traced copy and where its weights come from; modules without weights to convert are shared with the model."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         self.module = fx.GraphModule(model, graph)
@@ -88,7 +88,7 @@ class _Folded:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take the model's weights as they are now."""
+        """Copy the model's current weights."""
         for conv, bn, copy in self.pairs:
             weight, bias = fuse_conv_bn_weights(
                 conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
@@ -106,12 +106,12 @@ class _Folded:
 
 
 def _plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """One of these very classes, without hooks, so that its formula is known."""
+    """Whether it is exactly one of these classes, without hooks, so that its formula is known."""
     return type(module) in kinds and not module._forward_hooks and not module._forward_pre_hooks
 
 
 def _like(source: nn.Conv2d | nn.Linear, bias: bool) -> nn.Module:
-    """A layer of the same form with weights of its own."""
+    """A layer of the same shape with weights of its own."""
     weight = source.weight
     if isinstance(source, nn.Linear):
         made = nn.Linear(source.in_features, source.out_features, bias, device="meta", dtype=weight.dtype)

@@ -1,4 +1,4 @@
-"""Networks of other projects as a FeatureClassifier: the architecture found, the normaliser set, what was done said."""
+"""Other projects' networks as a FeatureClassifier: architecture inferred, normaliser set, each decision recorded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load_foreign(
         built.set_normalisation(*channel_values(mean, std, image_channels(checkpoint.tensors)))
     if normaliser == "none":
         checkpoint.notes.append(
-            "no normaliser in the file: check_normalisation tells whether to pass mean= and std= (--mean and --std in "
+            "no normaliser in the file: check_normalisation shows whether to pass mean= and std= (--mean and --std in "
             "a command; 0 and 1 for none, which fit then keeps)"
         )
     built.loading = {
@@ -69,7 +69,7 @@ def load_foreign(
 
 
 def _check_source(checkpoint: Checkpoint, source: str, path: Path) -> None:
-    """Raise if another project's normaliser contradicts the source that was asked for."""
+    """Raise if the checkpoint's normaliser belongs to another project than the requested source."""
     if source in FOREIGN and checkpoint.source in ("robustness", "robustbench") and checkpoint.source != source:
         raise UsageError(
             f"source={source!r}, but {str(path)!r} is a checkpoint of {checkpoint.source!r}; pass that or 'auto'"
@@ -101,21 +101,21 @@ def _recorded(metadata: Mapping[str, Any]) -> tuple[list[float], list[float]] | 
 
 
 def _build(checkpoint: Checkpoint, path: Path, architecture: str | None) -> FeatureClassifier:
-    """The network that the tensors' shapes (or timm's name ``architecture``) ask for, with the tensors in it."""
+    """The network that the tensors' shapes (or timm's name ``architecture``) determine, with the tensors loaded."""
     tensors = torchvision_names(checkpoint.tensors)
-    found = infer_architecture(tensors)
-    if architecture is not None and (found is None or found["name"] != architecture):
+    inferred = infer_architecture(tensors)
+    if architecture is not None and (inferred is None or inferred["name"] != architecture):
         built, tensors = timm_classifier(architecture, checkpoint.tensors), checkpoint.tensors
         checkpoint.notes.append(f"built by timm as {architecture!r}")
         claim = f"do not fit timm's {architecture!r} (the file"
-    elif found is None:
+    elif inferred is None:
         raise UsageError(_unknown(path, describe(tensors)))
     else:
-        built = build(found)
-        side = USUAL_SIDES[found["stem"]]
-        built.input_shape = (found["in_channels"], side, side)
-        claim = f"look like {found['name']!r} but do not fit it (the file"
-        tensors.setdefault("fc.bias", torch.zeros(found["num_classes"]))
+        built = build(inferred)
+        side = USUAL_SIDES[inferred["stem"]]
+        built.input_shape = (inferred["in_channels"], side, side)
+        claim = f"look like {inferred['name']!r} but do not fit it (the file"
+        tensors.setdefault("fc.bias", torch.zeros(inferred["num_classes"]))
     _match_type(built, tensors)
     reason = fill(built, tensors, checkpoint.notes)
     if reason is not None:
@@ -124,10 +124,10 @@ def _build(checkpoint: Checkpoint, path: Path, architecture: str | None) -> Feat
 
 
 def _into(model: nn.Module, checkpoint: Checkpoint, path: Path) -> FeatureClassifier:
-    """The tensors in the user's instance, as a FeatureClassifier."""
+    """The user's instance with the tensors loaded, as a FeatureClassifier."""
     tensors = dict(checkpoint.tensors)
     if not isinstance(model, FeatureClassifier):
-        # A normaliser inside the instance gets the checkpoint's values, or keeps its own.
+        # A normaliser inside the instance takes the checkpoint's values; without any it keeps its own.
         own = model.state_dict()
         for names in find_normalisers(own).values():
             theirs = (checkpoint.mean, checkpoint.std)

@@ -1,4 +1,4 @@
-"""Weights from a Hugging Face repository: from the local cache, or downloaded where the user asks for it."""
+"""Weights from a Hugging Face repository: from the local cache, or downloaded on request."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from waterbed.errors import UsageError
 
-# Weights under the names that repositories give them, the safe format first.
+# The names of weights files in repositories, the safe format first.
 WEIGHTS = ("model.safetensors", "weights.safetensors", "pytorch_model.bin")
-# What files are called, and repositories are not.
+# Suffixes of files, which names of repositories do not have.
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def is_repository(name: str | Path) -> bool:
-    """Whether a name has the form of a repository's, "owner/name".
+    """Whether a name has the form of a repository, "owner/name".
 
     >>> is_repository("timm/resnet18.a1_in1k"), is_repository("runs/weights.safetensors")
     (True, False)
@@ -29,7 +29,7 @@ def find_weights(repository: str, download: bool) -> tuple[Path, dict[str, Any]]
     """A repository's weights on this machine, with our card beside them if it has one, and its config.json.
 
     Args:
-        download: fetch what the local cache lacks; without it the network is not used.
+        download: fetch what the local cache lacks; False makes no connection.
 
     Returns:
         None if the local cache has nothing and ``download`` is False.
@@ -67,7 +67,7 @@ def _fetch(repository: str, name: str, download: bool) -> Path | None:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, name, local_files_only=not download))
     except EntryNotFoundError as error:
-        # Where the hub cannot be reached, the same error tells that the cache has no copy either.
+        # If the hub cannot be reached, this error means that the cache has no copy either.
         if download and isinstance(error, LocalEntryNotFoundError):
             raise _unreachable(repository, error) from error
         return None
@@ -76,8 +76,8 @@ def _fetch(repository: str, name: str, download: bool) -> Path | None:
 
 
 def _unreachable(repository: str, error: Exception) -> UsageError:
-    said = str(error).strip().split("\n")[0][:200]
+    reason = str(error).strip().split("\n")[0][:200]
     return UsageError(
-        f"path_or_name={repository!r} cannot be fetched from Hugging Face ({type(error).__name__}: {said}); "
+        f"path_or_name={repository!r} cannot be fetched from Hugging Face ({type(error).__name__}: {reason}); "
         "check the name and the connection"
     )

@@ -1,4 +1,4 @@
-"""The normalisation of images that a foreign network was trained with: found in its tensors, or tried out."""
+"""The normalisation that a foreign network was trained with: read from its tensors, or the usual ones compared."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ USUAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]] | None] = {
 
 
 def find_normalisers(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
-    """The pairs (mean, std) among the tensors, one value a channel each, by the module they lie in.
+    """The pairs (mean, std) among the tensors, one value per channel each, by the module that holds them.
 
     >>> find_normalisers({"module.mu": torch.zeros(1, 3, 1, 1), "module.sigma": torch.ones(1, 3, 1, 1)})
     {'module': ('module.mu', 'module.sigma')}
     """
     channels = image_channels(tensors) or 3
-    found = {}
+    pairs = {}
     for name in tensors:
         place, dot, last = name.rpartition(".")
         for mean, std in PAIRS:
             partner = f"{place}{dot}{std}"
             pair = (name, partner)
             if last == mean and partner in tensors and all(tensors[n].numel() in (1, channels) for n in pair):
-                found[place] = pair
-    return found
+                pairs[place] = pair
+    return pairs
 
 
 def project_of(mean: str, std: str) -> str:
-    """The project that names a normaliser's tensors so; "plain" for our own FeatureClassifier's.
+    """The project that gives a normaliser's tensors these names; "plain" for our own FeatureClassifier.
 
     >>> project_of("normalizer.new_mean", "normalizer.new_std"), project_of("mean", "std")
     ('robustness', 'plain')
@@ -61,7 +61,7 @@ def project_of(mean: str, std: str) -> str:
 
 
 def channel_values(mean: Any, std: Any, channels: int | None) -> tuple[list[float], list[float]]:
-    """A mean and standard deviation as one number a channel each (one number stands for all channels).
+    """A mean and standard deviation as one number per channel each (a single number is repeated for all channels).
 
     >>> channel_values(0.5, [0.25], 3)
     ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
@@ -69,20 +69,21 @@ def channel_values(mean: Any, std: Any, channels: int | None) -> tuple[list[floa
     try:
         values = [torch.as_tensor(v, dtype=torch.float64).flatten().tolist() for v in (mean, std)]
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageTypeError(f"mean={mean!r} and std={std!r} must be numbers, one a channel") from error
+        raise UsageTypeError(f"mean={mean!r} and std={std!r} must be numbers, one per channel") from error
     if channels is not None:
         values = [v * channels if len(v) == 1 else v for v in values]
     if len(values[0]) != len(values[1]) or channels not in (None, len(values[0])):
-        raise UsageError(f"mean={mean!r} and std={std!r} do not fit {channels} channels; pass one number a channel")
+        raise UsageError(f"mean={mean!r} and std={std!r} do not fit {channels} channels; pass one number per channel")
     return values[0], values[1]
 
 
 @dataclass(frozen=True)
 class NormalisationCheck:
-    """What :func:`check_normalisation` returns.
+    """The result of :func:`check_normalisation`.
 
     ``accuracies`` has the accuracy in percent under each normaliser, ``current`` the name of the model's own and
-    ``best`` the one to use: the most accurate, but the current one where the difference is within two standard errors.
+    ``best`` that of the one to use: the most accurate, or the current one if the difference is within two standard
+    errors.
     """
 
     accuracies: dict[str, float]
@@ -102,11 +103,11 @@ class NormalisationCheck:
 def check_normalisation(
     model: FeatureClassifier, images: Tensor, labels: Tensor | Sequence[int], batch_size: int = 256
 ) -> NormalisationCheck:
-    """Accuracy with the usual normalisers in place of the model's own, which shows a missing, doubled or wrong one.
+    """Accuracy with each of the usual normalisers in place of the model's own: shows a missing, doubled or wrong one.
 
     Args:
-        model: left as it is.
-        images: (N, C, H, W) in [0, 1]; a few hundred test images do.
+        model: not changed.
+        images: (N, C, H, W) in [0, 1]; a few hundred test images are enough.
         labels: (N,), the classes the network was trained for.
 
     Raises:
@@ -122,7 +123,7 @@ def check_normalisation(
     if not isinstance(model, FeatureClassifier):
         raise UsageTypeError(f"model={type(model).__name__} must be a FeatureClassifier; wrap it in one")
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0 or not images.is_floating_point():
-        raise UsageError(f"images={_shape(images)} must be a float tensor (N, C, H, W) of one image or more")
+        raise UsageError(f"images={_shape(images)} must be a float tensor (N, C, H, W) of one or more images")
     if float(images.min()) < 0 or float(images.max()) > 1:
         raise UsageError(
             f"images lie in [{float(images.min()):.3g}, {float(images.max()):.3g}]; pass them in [0, 1], not normalised"
@@ -132,7 +133,7 @@ def check_normalisation(
     images = images.to(like.dtype)
     classes = probe(model, images[:1].to(like.device)).shape[1]
     if labels.shape != images.shape[:1] or int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise UsageError(f"labels={_shape(labels)} must be {len(images)} numbers in 0 .. {classes - 1}, one an image")
+        raise UsageError(f"labels={_shape(labels)} must be {len(images)} numbers in 0 .. {classes - 1}, one per image")
     own = (model.mean, model.std)
     channels = images.shape[1]
     choices = dict(USUAL) if channels == 3 else {"none": None, "half": ((0.5,) * channels, (0.5,) * channels)}
@@ -165,7 +166,7 @@ def _hits(model: FeatureClassifier, images: Tensor, labels: Tensor, batch_size: 
 
 
 def _same(own: tuple[Tensor | None, Tensor | None], pair: tuple[Sequence[float], Sequence[float]] | None) -> bool:
-    """Whether the model's mean and std are these, as far as they are usually written."""
+    """Whether the model's mean and std are these, to the precision they are usually written in."""
     if own[0] is None or pair is None:
         return own[0] is None and pair is None
     return all(

@@ -18,16 +18,16 @@ import torch
 
 from waterbed.errors import UsageError
 
-# Modules whose classes and functions the weights themselves need.
+# Modules whose classes and functions plain weights need.
 HARMLESS = ("torch", "collections", "builtins", "__builtin__", "_codecs")
 
 
 def unpickle(path: Path, trust: bool = False) -> Any:
-    """What ``torch.save`` wrote, on the CPU.
+    """The content of a file that ``torch.save`` wrote, on the CPU.
 
     Args:
         path: a .pt, .pth or .bin file, of the zip format or the older one.
-        trust: allow whatever the file holds, which can run its code; classes that this machine lacks become empty
+        trust: restore whatever the file holds, which can run its code; classes that are not installed become empty
             stand-ins. Otherwise only tensors and plain containers are read.
 
     Raises:
@@ -57,7 +57,7 @@ def unpickle(path: Path, trust: bool = False) -> Any:
 
 
 def global_names(path: Path) -> list[str]:
-    """Classes and functions that a pickled file names, read from its instructions without following them.
+    """Classes and functions that a pickled file names, read from its opcodes without executing them.
 
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "net.pt"
@@ -77,7 +77,7 @@ def global_names(path: Path) -> list[str]:
                         names.append(".".join(strings[-2:]))
                     elif isinstance(argument, str):
                         strings.append(argument)
-    except Exception:  # damaged in whatever way: torch.load tells
+    except Exception:  # the file is damaged in some way: torch.load then says how
         pass
     return list(dict.fromkeys(names))
 
@@ -118,7 +118,7 @@ def _check_kind(path: Path) -> None:
 
 
 def _culprit(error: Exception, names: list[str]) -> str | None:
-    """What torch refused to restore; None if the file is damaged instead."""
+    """The name that torch refused to restore; None if the file is damaged instead."""
     if not isinstance(error, pickle.UnpicklingError):
         return None
     named = re.search(r"GLOBAL (\S+)", str(error))
@@ -128,12 +128,12 @@ def _culprit(error: Exception, names: list[str]) -> str | None:
 
 
 def _first_line(error: Exception) -> str:
-    said = str(error).strip().split("\n")[0][:200]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    reason = str(error).strip().split("\n")[0][:200]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
 def _lenient(path: Path, dilled: bool) -> ModuleType:
-    """pickle, or dill where the file needs it, in a form that goes on where a class is missing."""
+    """pickle, or dill where the file needs it, in a form that continues where a class is missing."""
     base: ModuleType = pickle
     if dilled:
         try:
@@ -158,7 +158,7 @@ def _lenient(path: Path, dilled: bool) -> ModuleType:
 
 
 class _StandIn:
-    """In place of a class or function whose module is not installed: takes anything and does nothing."""
+    """Replaces a class or function whose module is not installed: takes any arguments and does nothing."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         pass

@@ -1,4 +1,4 @@
-"""States of a network: frozen, in eval mode, unchanged afterwards; one example through it as a check."""
+"""States of a network, each restored at the end: frozen, in eval mode, unchanged; and checks of a network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from waterbed.errors import UsageError
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode, no gradients for the weights; every module's and weight's state comes back at the end.
-
-    Attacks, measures and inversions run inside. It holds after an exception too.
+    """Eval mode and no gradients for the weights; every module's and weight's own state is restored, also after an
+    exception. Attacks, measures and inversions run inside.
 
     >>> model = nn.Linear(2, 2)
     >>> with frozen(model):
@@ -35,7 +34,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Eval mode inside; every submodule's own mode comes back, also after an exception."""
+    """Eval mode; every submodule's own mode is restored, also after an exception."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield model.eval()
@@ -45,8 +44,11 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def probe(model: nn.Module, x: Tensor, argument: str = "images") -> Tensor:
-    """Run one example through the model and return its output; :class:`UsageError` if the shape does not fit
-    or the weights give values that are not finite."""
+    """The output (1, K) of the model, in eval mode, for the first of ``x`` (N, ...).
+
+    Raises:
+        UsageError: the model does not take this shape or type, or a weight or buffer is not finite.
+    """
     check_weights(model)
     try:
         with evaluating(model), torch.no_grad():
@@ -71,9 +73,10 @@ def check_weights(model: nn.Module) -> None:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[nn.Module]:
-    """Frozen, in eval mode inside; modes and buffers come back bit for bit, also after an exception.
+    """:func:`frozen`, and buffers are restored bit for bit as well, also after an exception.
 
-    Eval mode stops BatchNorm; it does not stop modules that count or observe in a buffer of their own.
+    Eval mode stops BatchNorm from updating its statistics, but not a module that counts or observes in a buffer of
+    its own.
 
     >>> model = nn.BatchNorm2d(1)
     >>> with unchanged(model):
@@ -82,7 +85,7 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
     >>> model.training, model.running_mean
     (True, tensor([0.]))
     """
-    kept = [
+    buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
@@ -92,5 +95,5 @@ def unchanged(model: nn.Module) -> Iterator[nn.Module]:
             yield model
     finally:
         with torch.no_grad():
-            for module, name, buffer, value in kept:
+            for module, name, buffer, value in buffers:
                 setattr(module, name, buffer if torch.equal(buffer, value) else buffer.copy_(value))

@@ -1,4 +1,4 @@
-"""The tensors of a foreign weights file by name, whatever dictionary they lie in."""
+"""The tensors of a foreign weights file by name, out of the dictionaries that training scripts put them into."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from waterbed.errors import UsageError
 from waterbed.models.pickled import unpickle
 
-# Where training scripts put the network among epoch, optimiser and the rest; the first that is there counts.
+# Keys under which training scripts save the network beside epoch, optimiser and so on; the first one present counts.
 NETWORKS = ("model", "state_dict", "model_state_dict", "net", "last")
 
 
@@ -26,7 +26,7 @@ def read_tensors(path: Path, trust: bool = False) -> dict[str, Tensor]:
         trust: see :func:`~waterbed.models.pickled.unpickle`.
 
     Raises:
-        UsageError: a file that cannot be read, that holds no tensors by name, or a value that is not finite.
+        UsageError: a file that cannot be read, that holds no tensors by name, or that has a value that is not finite.
     """
     if path.suffix == ".safetensors":
         content: Any = read_safetensors(path)
@@ -71,7 +71,7 @@ def _network(content: Any) -> dict[str, Tensor]:
 
 
 def _kind(content: Any) -> str:
-    """What was found in their place, in words."""
+    """What the file holds instead of tensors, in words."""
     if isinstance(content, Mapping) and content:
         return "a dict with " + ", ".join(repr(key) for key in list(content)[:5])
     return f"a {type(content).__name__}"

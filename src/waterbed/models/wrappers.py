@@ -1,4 +1,4 @@
-"""The names of a network's tensors without the modules that only wrap it."""
+"""A network's tensors without the modules that only wrap it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from waterbed.models.normalisers import find_normalisers, project_of
 
 @dataclass
 class Checkpoint:
-    """A foreign network's tensors without wrappers' names and copies.
+    """A foreign network's tensors without wrappers' names and second copies.
 
-    ``source`` is the project that the names speak of ("plain" for none), ``mean`` and ``std`` the normaliser's.
+    ``source`` is the project that the names indicate ("plain" for none), ``mean`` and ``std`` are the normaliser's.
     """
 
     tensors: dict[str, Tensor]
@@ -29,9 +29,9 @@ class Checkpoint:
 
 
 def unwrap(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint:
-    """Take wrappers, the normaliser and second copies off a state dict.
+    """Remove wrappers, the normaliser and second copies from a state dict.
 
-    ``robustness`` saves the same network twice, the second time below its attacker; the copy is dropped.
+    ``robustness`` saves the same network twice, the second time inside its attacker; that copy is dropped.
 
     Raises:
         UsageError: two normalisers, or two networks that differ.
@@ -44,7 +44,7 @@ def unwrap(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint:
     taken = {name for pair in normalisers.values() for name in pair}
     network: dict[str, Tensor] = {}
     copies = 0
-    # The attacker's come last, so that the order is the network's own.
+    # The attacker's tensors come last, so that the order is that of the network itself.
     for raw in sorted(tensors, key=_attacked):
         name = bare_name(raw)
         if raw in taken:
