@@ -146,13 +146,14 @@ class PGD:
         ball = as_ball(self.norm)
         x = x.detach()
         x_adv = (x + ball.random_start(x, self.eps)).clamp(0, 1) if self.random_start else x.clone()
-        x_adv.requires_grad_()
         make = self.optimizer or partial(SteepestAscent, ball=ball, step_size=self._step_size)
         rule = make([x_adv])
         for _ in range(self.steps):
+            # Another tensor each step: autocast would go on using the bfloat16 copy it made of the first.
+            images = x_adv.detach().requires_grad_()
             with torch.enable_grad():
-                total = loss(model(x_adv)).sum()
-            (x_adv.grad,) = torch.autograd.grad(total, x_adv)
+                total = loss(model(images)).sum()
+            (x_adv.grad,) = torch.autograd.grad(total, images)
             rule.step()
             with torch.no_grad():
                 # Clamping to [0, 1] moves each pixel towards x, so the image stays in the ball.

@@ -143,12 +143,17 @@ def test_own_step_rule(tiny):
     assert float((four - x).abs().max()) <= 0.1 + 1e-6
 
 
-def test_default_steps_are_steepest_ascent_written_out(tiny):
-    x, y = torch.rand(4, 1, 8, 8), torch.arange(4)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_default_steps_are_steepest_ascent_written_out(tiny, bf16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        check_steepest_ascent(tiny.requires_grad_(False), torch.rand(4, 1, 8, 8), torch.arange(4))
+
+
+def check_steepest_ascent(tiny, x, y):
     x_adv = x
     for _ in range(3):
         x_adv = x_adv.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(tiny(x_adv), y, reduction="sum"), x_adv)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(tiny(x_adv).float(), y, reduction="sum"), x_adv)
         delta = x_adv.detach() + 0.02 * gradient.sign() - x
         x_adv = (x + delta.clamp(-0.05, 0.05)).clamp(0, 1)
     assert torch.equal(wb.PGD(0.05, "linf", 3, 0.02, random_start=False)(tiny, x, y), x_adv)
