@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +43,30 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise UsageError(f"model gives outputs of shape {tuple(logits.shape)}; measures need logits (N, K), K >= 2")
     return inputs, logits
+
+
+def gather_batches(inputs: Any) -> tuple[Any, Tensor | None]:
+    """Inputs as one tensor and the labels that came with them, from a DataLoader or another iterable of batches ``x``
+    or ``(x, y)``; whatever else ``inputs`` is comes back as it is, for :func:`check_inputs` to judge."""
+    if not isinstance(inputs, Iterable) or isinstance(inputs, (Tensor, np.ndarray, str, Mapping)):
+        return inputs, None
+    images, labels = [], []
+    for i, batch in enumerate(inputs):
+        x, y = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (batch, None)
+        wanted = f"batch {i} of inputs must be x (n, ...) or (x, y), float tensor and labels (n,)"
+        if not isinstance(x, Tensor) or not (y is None or isinstance(y, Tensor)):
+            got = f"({type(x).__name__}, {type(y).__name__})" if y is not None else type(x).__name__
+            raise UsageTypeError(f"{wanted}, not {got}; wrap a data set of single examples in a DataLoader")
+        if x.ndim == 0 or (y is not None and (y.ndim == 0 or len(x) != len(y))):
+            shapes = tuple(x.shape) if y is None else (tuple(x.shape), tuple(y.shape))
+            raise UsageError(f"{wanted}, not of shape {shapes}")
+        if images and (x.shape[1:] != images[0].shape[1:] or (y is None) == bool(labels)):
+            raise UsageError(f"{wanted}, as the ones before: inputs of one shape, all with labels or all without")
+        images.append(x)
+        labels += [] if y is None else [y]
+    if not images:
+        raise UsageError("inputs has no batches; pass a loader with one or more (an iterator is empty after one pass)")
+    return torch.cat(images), torch.cat(labels) if labels else None
 
 
 def examples_that_fit(bytes_each: int) -> int:

@@ -1,214 +1,201 @@
-"""Spectral quantities of F_w: exact through the Gram dual, or by Lanczos where that is too large.
+"""Spectral quantities of a symmetric positive semidefinite operator: exact where it is small, by Lanczos elsewhere.
 
-F = U^T U with the N m scaled rows of a :class:`WeightFisher` as U, so the k x k matrix F and the Gram matrix
-G = U U^T (N m x N m) share their non-zero eigenvalues. U is never held as a whole.
+Each function takes any operator with shape and ``@`` (:class:`waterbed.information.operators.Operator`). One that has
+a Gram dual, U U^T of A = U^T U, is done through that, with errors over the examples; another as a dense matrix up to
+4096 rows; a larger one by its products alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
-from torch.func import functional_call, vjp
 
-from waterbed.distributed import share, summed
-from waterbed.errors import UsageError, check_choice, check_count, check_number
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
 from waterbed.information.estimate import Estimate
 from waterbed.information.lanczos import trace_of_function
-from waterbed.information.per_example import forward_product
-from waterbed.models.states import frozen
-from waterbed.progress import Progress
+from waterbed.information.operators import (
+    LARGEST_MATRIX,
+    GramOperator,
+    Operator,
+    apply,
+    check_gram,
+    check_operator,
+    dense,
+    device_of_operator,
+    gram_fits,
+    to_scipy,
+)
 
-if TYPE_CHECKING:
-    from waterbed.information.weight_fisher import WeightFisher
-
-LARGEST_GRAM = 5000
-METHODS = ("auto", "gram", "lanczos")
-BLOCK_BYTES = 2**30
+METHODS = ("auto", "gram", "dense", "lanczos")
+NEGATIVE = 1e-4  # of the largest eigenvalue: what rounding may put below 0
 
 
-def choose(fisher: WeightFisher, method: str, also: tuple[str, ...] = ()) -> str:
-    """ "gram" or "lanczos" for "auto"; a Gram matrix that would be too large is refused."""
+def choose(operator: Operator, method: str, also: tuple[str, ...] = ()) -> str:
+    """ "gram", "dense" or "lanczos" for "auto"; a method that the operator does not allow is refused."""
     check_choice("method", method, (*METHODS, *also))
+    size = check_operator(operator)
+    has_gram = isinstance(operator, GramOperator)
     if method == "auto":
-        return "gram" if fisher.num_rows <= LARGEST_GRAM else "lanczos"
-    if method == "gram" and fisher.num_rows > LARGEST_GRAM:
-        raise UsageError(
-            f"method='gram' would hold a matrix of {fisher.num_rows} rows and stops at {LARGEST_GRAM}; pass "
-            "method='lanczos', fewer inputs or labels='sampled'"
-        )
+        if has_gram:
+            return "gram" if gram_fits(operator.num_rows) else "lanczos"
+        return "dense" if size <= LARGEST_MATRIX else "lanczos"
+    if method == "gram":
+        if not has_gram:
+            raise UsageTypeError(
+                f"method='gram' needs an operator with gram(), such as a WeightFisher, not {type(operator).__name__}; "
+                "pass method='dense' or 'lanczos'"
+            )
+        check_gram(operator.num_rows)
     return method
 
 
-def gram(fisher: WeightFisher) -> Tensor:
-    """G = U U^T, float64, block by block: two blocks of rows are in memory at a time."""
-    bytes_each = fisher.size * fisher.inputs.element_size() * fisher.width
-    examples = max(1, BLOCK_BYTES // bytes_each)
-    blocks = range(0, len(fisher.inputs), examples)
-    total = torch.zeros(fisher.num_rows, fisher.num_rows, dtype=torch.float64, device=fisher.inputs.device)
-    mine = share([(i, [j for j in blocks if j >= i]) for i in blocks])
-    with Progress("Gram matrix of the weight Fisher", sum(len(js) for _, js in mine), fisher.progress) as shown:
-        for i, js in mine:
-            left = fisher.block(i, i + examples)
-            for j in js:
-                right = left if i == j else fisher.block(j, j + examples)
-                a, b = i * fisher.width, j * fisher.width
-                product = sum((x @ right[name].T).double() for name, x in left.items())
-                total[a : a + len(product), b : b + product.shape[1]] = product
-                total[b : b + product.shape[1], a : a + len(product)] = product.T
-                shown.advance()
-    return summed(total) / len(fisher.inputs)
+def eigenvalues(operator: Operator, count: int | None = None, method: str = "auto") -> Tensor:
+    """The ``count`` largest eigenvalues, descending, float64; all that can differ from 0 if ``count`` is None.
 
+    Args:
+        operator: (k, k), anything with shape and ``@``.
+        method: "gram" and "dense" are exact; "lanczos" (SciPy's eigsh) gives the largest few.
 
-def matvec(fisher: WeightFisher, vector: Tensor) -> Tensor:
-    """F v for v (k,), float64, by one forward-mode and one reverse-mode product for each chunk."""
-    vector = torch.as_tensor(vector)
-    if vector.shape != (fisher.size,):
-        raise UsageError(f"vector has shape {tuple(vector.shape)}; F_w acts on ({fisher.size},)")
-    primal = {name: p.detach() for name, p in fisher.parameters.items()}
-    parts = fisher.split(vector.to(fisher.inputs.device))
-    tangent = {name: part.to(p.dtype) for (name, p), part in zip(primal.items(), parts, strict=True)}
-    total = torch.zeros(fisher.size, dtype=torch.float64, device=fisher.inputs.device)
-    with frozen(fisher.model) as model, torch.no_grad():
-        for x, part in fisher.examples(fisher.forward_size):
+    Raises:
+        UsageError: more than there are, or all by Lanczos; an operator that is not positive semidefinite.
 
-            def outputs(weights: dict[str, Tensor], x: Tensor = x) -> Tensor:
-                return functional_call(model, weights, (x,))
-
-            logits, change = forward_product(outputs, (primal,), (tangent,))
-            v = fisher.directions(logits, part)
-            _, pull = vjp(outputs, primal)
-            (back,) = pull((v @ (v.mT @ change[:, :, None]))[:, :, 0])
-            total += torch.cat([back[name].double().flatten() for name in primal])
-    return summed(total) / len(fisher.inputs)
-
-
-def linear_operator(fisher: WeightFisher) -> LinearOperator:
-    """F_w as a SciPy operator of shape (k, k)."""
-
-    def product(v: np.ndarray) -> np.ndarray:
-        return matvec(fisher, torch.from_numpy(np.ascontiguousarray(v).reshape(-1))).cpu().numpy()
-
-    return LinearOperator((fisher.size,) * 2, matvec=product, rmatvec=product, dtype=np.float64)
-
-
-def eigenvalues(fisher: WeightFisher, count: int | None, method: str) -> Tensor:
-    """The largest eigenvalues of F_w, descending; all that can differ from 0 if ``count`` is None."""
+    >>> eigenvalues(torch.diag(torch.tensor([3.0, 1.0, 2.0])), 2)
+    tensor([3., 2.], dtype=torch.float64)
+    """
+    size = check_operator(operator)
     if count is not None:
         check_count("count", count)
-        if count > fisher.size:
-            raise UsageError(f"count={count} is more than the {fisher.size} weights; ask for fewer")
-    chosen = choose(fisher, method)
+        if count > size:
+            raise UsageError(f"count={count} is more than the {size} weights; ask for fewer")
+    chosen = choose(operator, method)
     if chosen == "gram":
-        values = torch.linalg.eigvalsh(fisher.gram()).flip(0).clamp_min(0)
-        values = values[: min(len(values), fisher.size)]
+        values = torch.linalg.eigvalsh(operator.gram()).flip(0).clamp_min(0)
+        values = values[: min(len(values), size)]
         if count is None or count <= len(values):
             return values[:count]
         return torch.cat([values, values.new_zeros(count - len(values))])
-    if count is None or count >= fisher.size:
+    if chosen == "dense":
+        return _not_negative(torch.linalg.eigvalsh(dense(operator))).flip(0)[:count]
+    if count is None or count >= size:
         raise UsageError(f"count={count} needs every eigenvalue, which Lanczos cannot give; name a smaller count")
-    start = np.random.default_rng(0).standard_normal(fisher.size)
-    values = eigsh(linear_operator(fisher), k=count, v0=start, return_eigenvectors=False)
-    return torch.from_numpy(np.sort(values)[::-1].copy()).to(fisher.inputs.device)
+    return lanczos_eigenpairs(operator, count)[0].flip(0)
 
 
-def top_eigenvector(fisher: WeightFisher) -> Tensor:
-    """A unit eigenvector (k,) of the largest eigenvalue."""
-    if choose(fisher, "auto") == "gram":
-        u = torch.linalg.eigh(fisher.gram()).eigenvectors[:, -1:]
-        v = transposed_product(fisher, u)[:, 0]
+def top_eigenvector(operator: Operator) -> Tensor:
+    """A unit eigenvector (k,) of the largest eigenvalue, float64."""
+    chosen = choose(operator, "auto")
+    if chosen == "gram":
+        v = operator.combine(torch.linalg.eigh(operator.gram()).eigenvectors[:, -1:])[:, 0]
         return v / v.norm().clamp_min(torch.finfo(v.dtype).tiny)
-    start = np.random.default_rng(0).standard_normal(fisher.size)
-    _, vectors = eigsh(linear_operator(fisher), k=1, v0=start)
-    return torch.from_numpy(vectors[:, 0]).to(fisher.inputs.device)
+    if chosen == "dense":
+        return torch.linalg.eigh(dense(operator)).eigenvectors[:, -1]
+    return lanczos_eigenpairs(operator, 1)[1][:, 0]
 
 
-def transposed_product(fisher: WeightFisher, columns: Tensor) -> Tensor:
-    """U^T c for columns c (N m, p): (k, p), float64."""
-    sums = {
-        n: torch.zeros(p.numel(), columns.shape[1], dtype=torch.float64, device=columns.device)
-        for n, p in fisher.parameters.items()
-    }
-    for name, rows, part in _flat_rows(fisher):
-        sums[name] += rows.T.double() @ columns[part]
-    return summed(torch.cat(list(sums.values()))) / math.sqrt(len(fisher.inputs))
+def lanczos_eigenpairs(operator: Operator, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest eigenvalues, ascending, and their eigenvectors (k, count), float64, by SciPy's eigsh."""
+    start = np.random.default_rng(0).standard_normal(operator.shape[0])
+    values, vectors = eigsh(to_scipy(operator), k=count, v0=start)
+    order = np.argsort(values)
+    device = device_of_operator(operator)
+    return torch.from_numpy(values[order]).to(device), torch.from_numpy(vectors[:, order]).to(device)
 
 
-def product(fisher: WeightFisher, columns: Tensor) -> Tensor:
-    """U v for columns v (k, p): (N m, p), float64."""
-    offsets = dict(
-        zip(fisher.parameters, np.cumsum([0, *(p.numel() for p in fisher.parameters.values())]), strict=False)
-    )
-    total = torch.zeros(fisher.num_rows, columns.shape[1], dtype=torch.float64, device=columns.device)
-    for name, rows, part in _flat_rows(fisher):
-        start = int(offsets[name])
-        total[part] += rows.double() @ columns[start : start + rows.shape[1]]
-    return summed(total) / math.sqrt(len(fisher.inputs))
+@dataclass(frozen=True)
+class _SpectralSum:
+    """A sum over the spectrum, its standard errors over examples and over probes, and how it was computed."""
+
+    value: float
+    stderr: float
+    probe_stderr: float
+    method: str
 
 
-def _flat_rows(fisher: WeightFisher) -> Iterator[tuple[str, Tensor, slice]]:
-    """Of each chunk and parameter: its name, unscaled rows (n m, size) and where they stand among the N m."""
-    for name, rows, part in fisher.rows():
-        yield name, rows.flatten(2).flatten(0, 1), slice(part.start * fisher.width, part.stop * fisher.width)
-
-
-def spectral_sum(
-    fisher: WeightFisher,
+def _spectral_sum(
+    operator: Operator,
     function: Callable[[Tensor], Tensor],
     slope: Callable[[Tensor], Tensor],
     method: str,
-    num_probes: int,
-    steps: int,
-    seed: int,
-) -> tuple[float, float, float, str]:
-    """sum_i f(lambda_i) over the spectrum of F_w for an f with f(0) = 0.
+    num_probes: int = 10,
+    steps: int = 60,
+    seed: int = 0,
+) -> _SpectralSum:
+    """sum_i f(lambda_i) for an f with f(0) = 0 and derivative ``slope``.
 
-    Returns the value, its standard errors over examples and over probes, and the method. The error over examples is
-    that of the linearised sum, tr f'(F) (F_x - F), from the Gram matrix; Lanczos leaves it nan.
+    The error over examples is that of the linearised sum, tr f'(A) (A_x - A), from the Gram matrix; an operator that
+    does not tell the examples apart leaves it nan.
     """
-    chosen = choose(fisher, method)
+    chosen = choose(operator, method)
     if chosen == "gram":
-        values, vectors = torch.linalg.eigh(fisher.gram())
+        values, vectors = torch.linalg.eigh(operator.gram())
         values = values.clamp_min(0)
-        n = len(fisher.inputs)
+        n = operator.num_examples
         # u_r^T f'(F) u_r of each row: the diagonal of V diag(lambda f'(lambda)) V^T.
-        along = (vectors.square() @ (values * slope(values))).reshape(n, fisher.width).sum(1) * n
-        error = float(along.std()) / math.sqrt(n) if n > 1 else math.nan
-        return float(function(values).sum()), error, 0.0, "Gram dual, exact"
+        along = (vectors.square() @ (values * slope(values))).reshape(n, -1).sum(1) * n
+        return _SpectralSum(float(function(values).sum()), _standard_error(along), 0.0, "Gram dual, exact")
+    if chosen == "dense":
+        values = _not_negative(torch.linalg.eigvalsh(dense(operator)))
+        return _SpectralSum(float(function(values).sum()), math.nan, 0.0, "dense, exact")
     check_count("num_probes", num_probes, at_least=2)
     check_count("steps", steps)
     value, error = trace_of_function(
-        lambda v: matvec(fisher, v),
-        fisher.size,
+        lambda v: apply(operator, v),
+        operator.shape[0],
         function,
         num_probes=num_probes,
         steps=steps,
         seed=seed,
-        device=fisher.inputs.device,
+        device=device_of_operator(operator),
     )
-    return value, math.nan, error, f"stochastic Lanczos, {num_probes} probes, {steps} steps"
+    return _SpectralSum(value, math.nan, error, f"stochastic Lanczos, {num_probes} probes, {steps} steps")
 
 
 def logdet(
-    fisher: WeightFisher, damping: float, method: str, num_probes: int = 10, steps: int = 60, seed: int = 0
+    operator: Operator,
+    damping: float,
+    method: str = "auto",
+    *,
+    num_probes: int = 10,
+    steps: int = 60,
+    seed: int = 0,
 ) -> Estimate:
-    """log det(F_w + damping I); see :meth:`WeightFisher.logdet`."""
+    """log det(A + damping I) in nats, of any symmetric positive semidefinite operator A.
+
+    Args:
+        operator: (k, k): a WeightFisher, an InputFisher (of its mean matrix), a dense matrix, an operator of SciPy or
+            curvlinops; anything with shape and ``@``. ``dtype`` and ``device``, where it has them, say which vectors
+            it takes.
+        damping: > 0, in the units of A.
+        method: "gram" is exact, for an operator with a Gram dual of up to 5000 rows; "dense" is exact up to k = 4096;
+            "lanczos" is stochastic quadrature (Ubaru, Chen and Saad, 2017); "diagonal" is an upper bound (Hadamard).
+            "auto" takes the first of these that fits, but a WeightFisher with too many rows goes by Lanczos.
+        num_probes, steps: random vectors, 2 or more, and iterations for each, of Lanczos.
+        seed: of the random vectors.
+
+    Returns:
+        An :class:`Estimate`. Its error over examples is nan, and n is 0, where the operator does not tell the examples
+        apart; the error over probes is that of Lanczos.
+
+    Raises:
+        UsageError: not square or symmetric, an eigenvalue below 0, damping <= 0, too large for the method.
+
+    >>> round(logdet(torch.eye(3), damping=1.0).value, 6) == round(3 * math.log(2), 6)
+    True
+    """
     check_number("damping", damping, above=0)
     check_choice("method", method, (*METHODS, "diagonal"))
-    base = fisher.size * math.log(damping)
+    base = check_operator(operator) * math.log(damping)
     if method == "diagonal":
-        value = float(torch.log1p(fisher.diagonal() / damping).sum())
-        influence = fisher.linear(1 / (fisher.diagonal() + damping))
-        error = float(influence.std()) / math.sqrt(len(influence)) if len(influence) > 1 else math.nan
-        probe_error, said = 0.0, "diagonal, an upper bound"
+        result = _diagonal_logdet(operator, damping)
     else:
-        value, error, probe_error, said = spectral_sum(
-            fisher,
+        result = _spectral_sum(
+            operator,
             lambda s: torch.log1p(s / damping),
             lambda s: 1 / (s + damping),
             method,
@@ -216,13 +203,32 @@ def logdet(
             steps,
             seed,
         )
-    return fisher.estimate(base + value, error, "nats", f"{said}, damping {damping:g}", probe_error, seed)
+    return _estimate(operator, base + result.value, result, f"{result.method}, damping {damping:g}", seed)
+
+
+def _diagonal_logdet(operator: Operator, damping: float) -> _SpectralSum:
+    diagonal = _diagonal(operator)
+    value = float(torch.log1p(diagonal / damping).sum())
+    influence = getattr(operator, "weighted_traces", None)
+    error = math.nan if influence is None else _standard_error(influence(1 / (diagonal + damping)))
+    return _SpectralSum(value, error, 0.0, "diagonal, an upper bound")
 
 
 def information(
-    fisher: WeightFisher, beta: float, prior_variance: float, convention: str, method: str, seed: int = 0
+    operator: Operator,
+    squared_norm: float,
+    beta: float,
+    prior_variance: float,
+    convention: str = "exact",
+    method: str = "auto",
+    seed: int = 0,
 ) -> Estimate:
-    """KL(Q* || P); see :meth:`WeightFisher.information`."""
+    """KL(Q* || P) in nats, with the operator for the Hessian; see :meth:`WeightFisher.information`.
+
+    Args:
+        operator: (k, k), anything with shape and ``@``.
+        squared_norm: |w|^2 of the weights it belongs to.
+    """
     check_number("beta", beta, above=0)
     check_number("prior_variance", prior_variance, above=0)
     check_choice("convention", convention, ("exact", "paper"))
@@ -236,30 +242,65 @@ def information(
         s = scale * values
         return 0.5 * scale * s / (1 + s).square()
 
-    value, error, probe_error, said = spectral_sum(fisher, kl, slope, method, 10, 60, seed)
-    norm = sum(float(p.detach().double().square().sum()) for p in fisher.parameters.values())
-    total = value + norm / (2 * prior_variance)
-    return fisher.estimate(total, error, "nats", f"KL, {convention} convention, {said}", probe_error, seed)
+    result = _spectral_sum(operator, kl, slope, method, seed=seed)
+    total = result.value + squared_norm / (2 * prior_variance)
+    return _estimate(operator, total, result, f"KL, {convention} convention, {result.method}", seed)
 
 
 def sample(
-    fisher: WeightFisher, beta: float, prior_variance: float, num_samples: int, seed: int, method: str
+    operator: Operator, beta: float, prior_variance: float, num_samples: int = 1, seed: int = 0, method: str = "exact"
 ) -> Tensor:
-    """Draws from N(0, Sigma*); see :meth:`WeightFisher.sample`."""
+    """Draws (num_samples, k) from N(0, Sigma*), Sigma* = beta (A + (beta / prior_variance) I)^-1, float64.
+
+    "exact" goes through the Gram dual (Woodbury) where the operator has one, else through the dense matrix (k up to
+    4096); "diagonal" keeps the diagonal of A.
+    """
     check_number("beta", beta, above=0)
     check_number("prior_variance", prior_variance, above=0)
     check_count("num_samples", num_samples)
     check_choice("method", method, ("exact", "diagonal"))
+    size, device = check_operator(operator), device_of_operator(operator)
     generator = torch.Generator().manual_seed(seed)
     damping = beta / prior_variance
-    device = fisher.inputs.device
-    second = torch.randn(fisher.size, num_samples, generator=generator, dtype=torch.float64).to(device)
+    second = torch.randn(size, num_samples, generator=generator, dtype=torch.float64).to(device)
     if method == "diagonal":
-        return (second * (beta / (fisher.diagonal() + damping)).sqrt()[:, None]).T
-    choose(fisher, "gram")
-    first = torch.randn(fisher.num_rows, num_samples, generator=generator, dtype=torch.float64).to(device)
-    g = fisher.gram()
-    rhs = math.sqrt(beta) * (transposed_product(fisher, first) + math.sqrt(damping) * second)
-    against = math.sqrt(beta) * (g @ first + math.sqrt(damping) * product(fisher, second))
-    solved = torch.linalg.solve(g + damping * torch.eye(len(g), dtype=g.dtype, device=device), against)
-    return ((rhs - transposed_product(fisher, solved)) / damping).T
+        return (second * (beta / (_diagonal(operator) + damping)).sqrt()[:, None]).T
+    if not isinstance(operator, GramOperator):
+        values, vectors = torch.linalg.eigh(dense(operator))
+        return (vectors @ ((beta / (_not_negative(values) + damping)).sqrt()[:, None] * second)).T
+    choose(operator, "gram")
+    first = torch.randn(operator.num_rows, num_samples, generator=generator, dtype=torch.float64).to(device)
+    g = operator.gram()
+    rhs = math.sqrt(beta) * (operator.combine(first) + math.sqrt(damping) * second)
+    projected = math.sqrt(beta) * (g @ first + math.sqrt(damping) * operator.project(second))
+    solved = torch.linalg.solve(g + damping * torch.eye(len(g), dtype=g.dtype, device=device), projected)
+    return ((rhs - operator.combine(solved)) / damping).T
+
+
+def _diagonal(operator: Operator) -> Tensor:
+    if not hasattr(operator, "diagonal"):
+        raise UsageTypeError(f"method='diagonal' needs an operator with diagonal(), not {type(operator).__name__}")
+    return torch.as_tensor(operator.diagonal()).double()
+
+
+def _not_negative(values: Tensor) -> Tensor:
+    """Ascending eigenvalues with rounding below 0 taken out; raise where there is more than rounding."""
+    if float(values[0]) < -NEGATIVE * float(values.abs().max()):
+        raise UsageError(
+            f"operator has the eigenvalue {float(values[0]):.3g}; pass a positive semidefinite one, such as a Fisher or "
+            "Gauss-Newton matrix rather than a Hessian"
+        )
+    return values.clamp_min(0)
+
+
+def _standard_error(samples: Tensor) -> float:
+    return float(samples.std()) / math.sqrt(len(samples)) if len(samples) > 1 else math.nan
+
+
+def _estimate(operator: Operator, value: float, result: _SpectralSum, method: str, seed: int) -> Estimate:
+    """An Estimate in nats, which a Fisher of the package makes itself: it names its labels."""
+    make = getattr(operator, "estimate", None)
+    if make is not None:
+        return make(value, result.stderr, "nats", method, result.probe_stderr, seed)
+    n = getattr(operator, "num_examples", 0)
+    return Estimate(value, result.stderr, "nats", n, method, seed if result.probe_stderr else None, result.probe_stderr)
