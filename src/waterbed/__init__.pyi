@@ -19,6 +19,7 @@ from .information.estimate import Estimate as Estimate
 from .information.influence import dataset_information as dataset_information
 from .information.input_fisher import InputFisher as InputFisher
 from .information.measure import measure as measure
+from .information.spectrum import logdet as logdet
 from .information.weight_fisher import WeightFisher as WeightFisher
 from .information.weight_noise import WeightNoise as WeightNoise
 from .inversion.invert import effective_images as effective_images

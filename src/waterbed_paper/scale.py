@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from waterbed.errors import UsageError, UsageTypeError, check_choice
+from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.training.config import TrainConfig
 
 try:
@@ -153,9 +154,9 @@ class Inversions:
     shown: int = 8
     steps: int = 500
     optimizer: str = "adam"
-    beta: float = 1e-8
+    beta: float = BETA
     other_betas: tuple[float, ...] = (1e-10, 1e-9)
-    prior_variance: float = 1e-3
+    prior_variance: float = PRIOR_VARIANCE
     num_samples: int = 500
     precision: str = "fp32"
     elsewhere: str | None = None

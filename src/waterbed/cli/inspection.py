@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tyro.conf import Positional
 
 from waterbed.cli.output import Words, print_rows
+from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 
 
 @dataclass
@@ -23,9 +24,9 @@ class Measure:
     """Added to F_w in its log-variance and log-determinant."""
     eps: float = 0.5
     """Radius of the curvature ratios."""
-    beta: float = 1e-6
+    beta: float = BETA
     """Information level, for weight_information and effective_information."""
-    prior_variance: float = 1e-4
+    prior_variance: float = PRIOR_VARIANCE
     """Prior variance of the weights, for the same."""
     input_variance: float = 1.0
     """Variance of the perturbation of the input, for effective_information."""
@@ -107,9 +108,9 @@ class Invert:
     """Give the last ReLU the gradient of the identity."""
     animate: bool = False
     """Write the way there as a GIF, too."""
-    beta: float = 1e-8
+    beta: float = BETA
     """Information level of the weight noise."""
-    prior_variance: float = 1e-3
+    prior_variance: float = PRIOR_VARIANCE
     """Prior variance of the weights."""
     betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
     """Information levels of the studies."""

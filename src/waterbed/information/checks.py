@@ -48,6 +48,9 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
 def gather_batches(inputs: Any) -> tuple[Any, Tensor | None]:
     """Inputs as one tensor and the labels that came with them, from a DataLoader or another iterable of batches ``x``
     or ``(x, y)``; whatever else ``inputs`` is comes back as it is, for :func:`check_inputs` to judge."""
+    if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):
+        kind = type(inputs).__name__
+        raise UsageTypeError(f"inputs={kind} has single examples; pass DataLoader(inputs, batch_size=256)")
     if not isinstance(inputs, Iterable) or isinstance(inputs, (Tensor, np.ndarray, str, Mapping)):
         return inputs, None
     images, labels = [], []

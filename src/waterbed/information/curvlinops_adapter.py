@@ -3,7 +3,7 @@
     pip install 'waterbed[curvature]'
 
 Both serve where the exact measures of :class:`WeightFisher` cost too much: many classes, or products with F_w inside a
-solver. The exact trace costs one backward pass a class.
+solver. The exact trace costs one backward pass for each class.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from waterbed.devices import seeded
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.information.checks import check_inputs, choose_parameters
 from waterbed.information.estimate import Estimate
+from waterbed.information.operators import SymmetricOperator, apply
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models.states import evaluating
 
@@ -28,11 +29,12 @@ from waterbed.models.states import evaluating
 FISHER_TYPES = {"exact": "type-2", "sampled": "mc"}
 
 
-class EKFAC:
+class EKFAC(SymmetricOperator):
     """Eigenvalue-corrected Kronecker factors of F_w; made by :func:`ekfac`.
 
-    F_w is taken as block-diagonal, one block a weight and one a bias, each diagonal in the eigenbasis of its
-    Kronecker factors. The eigenvalues are exact there, so the trace is that of F_w itself.
+    F_w is taken as block-diagonal, one block for each weight and each bias, each diagonal in the eigenbasis of its
+    Kronecker factors. The eigenvalues are exact there, so the trace is that of F_w itself. An operator (k, k) as
+    :class:`WeightFisher` is one: ``@`` and ``to_scipy``.
 
     Attributes:
         operator: curvlinops' EKFACLinearOperator.
@@ -42,22 +44,22 @@ class EKFAC:
 
     def __init__(self, operator: Any, names: list[str], num_examples: int, labels: str, seed: int | None) -> None:
         self.operator, self.names, self.size = operator, names, operator.shape[0]
-        self._num_examples, self._labels, self._seed = num_examples, labels, seed
+        self.num_examples, self._labels, self._seed = num_examples, labels, seed
 
-    def matvec(self, vector: Tensor) -> Tensor:
-        """F v for v (k,), float64."""
-        vector = torch.as_tensor(vector)
-        if vector.shape != (self.size,):
-            raise UsageError(f"vector has shape {tuple(vector.shape)}; this EKFAC acts on ({self.size},)")
-        return (self.operator @ vector.to(self.operator.device, self.operator.dtype)).double()
+    @property
+    def device(self) -> torch.device:
+        return self.operator.device
+
+    def _products(self, columns: Tensor) -> Tensor:
+        return apply(self.operator, columns)
 
     def trace(self) -> Estimate:
-        """tr F_w in nats/weight^2. curvlinops keeps no value an example, so the error over them is nan;
+        """tr F_w in nats/weight^2. curvlinops keeps no value for each example, so the error over them is nan;
         :meth:`WeightFisher.trace` has it."""
         method = f"EKFAC trace, {self._labels} labels"
         value = float(self.operator.trace)
         probe_error = 0.0 if self._seed is None else math.nan
-        return Estimate(value, math.nan, "nats/weight^2", self._num_examples, method, self._seed, probe_error)
+        return Estimate(value, math.nan, "nats/weight^2", self.num_examples, method, self._seed, probe_error)
 
 
 def ekfac(
@@ -77,7 +79,7 @@ def ekfac(
     Args:
         model: logits (N, K) from ``model(x)``, measured in eval mode.
         inputs: (N, ...).
-        labels: "exact" sums over all K labels; "sampled" draws one a example.
+        labels: "exact" sums over all K labels; "sampled" draws one for each example.
         params: "linear" takes the weights of all Linear and ungrouped Conv2d layers, the only ones that have factors;
             "all", "features" or a predicate on parameter names must choose none but these.
         seed: of the sampled labels.
@@ -139,9 +141,7 @@ def xtrace(fisher: WeightFisher, num_matvecs: int = 20, seed: int = 0, *, repeat
         raise UsageTypeError(f"fisher={type(fisher).__name__} must be a WeightFisher")
     check_count("num_matvecs", num_matvecs, at_least=2)
     check_count("repeats", repeats)
-    # The rows of each example sum to zero over exact labels: K - 1 of them are independent.
-    _, logits = check_inputs(fisher.model, fisher.inputs)
-    rank = min(fisher.size, len(fisher.inputs) * (logits.shape[1] - 1 if fisher.labels == "exact" else 1))
+    rank = min(fisher.size, fisher.num_rows)
     limit = min(2 * rank, fisher.size - 1)
     if num_matvecs % 2 or num_matvecs > limit:
         raise UsageError(
@@ -149,7 +149,7 @@ def xtrace(fisher: WeightFisher, num_matvecs: int = 20, seed: int = 0, *, repeat
             "take the exact fisher.trace()"
         )
     with seeded(seed, fisher.inputs.device):
-        draws = torch.stack([curvlinops.xtrace(_Products(fisher), num_matvecs) for _ in range(repeats)])
+        draws = torch.stack([curvlinops.xtrace(fisher, num_matvecs) for _ in range(repeats)])
     if not bool(torch.isfinite(draws).all()):
         raise UsageError(
             f"num_matvecs={num_matvecs} is more than the rank of this F_w allows; pass fewer, or take the exact "
@@ -158,17 +158,6 @@ def xtrace(fisher: WeightFisher, num_matvecs: int = 20, seed: int = 0, *, repeat
     error = float(draws.std()) / math.sqrt(repeats) if repeats > 1 else math.nan
     method = f"XTrace, {repeats} x {num_matvecs} products, {fisher.labels} labels"
     return Estimate(float(draws.mean()), math.nan, "nats/weight^2", len(fisher.inputs), method, seed, error)
-
-
-class _Products:
-    """A WeightFisher as curvlinops' estimators see an operator."""
-
-    def __init__(self, fisher: WeightFisher) -> None:
-        self.fisher = fisher
-        self.shape, self.dtype, self.device = (fisher.size,) * 2, torch.float64, fisher.inputs.device
-
-    def __matmul__(self, columns: Tensor) -> Tensor:
-        return torch.stack([self.fisher.matvec(v) for v in columns.T], dim=1)
 
 
 def _curvlinops() -> ModuleType:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import vjp
 
@@ -17,19 +15,20 @@ from waterbed.information.checks import check_inputs, examples_that_fit, per_exa
 from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
 from waterbed.information.lanczos import batched_lambda_max
 from waterbed.information.likelihood import softmax_root
+from waterbed.information.operators import LARGEST_MATRIX, SymmetricOperator
 from waterbed.information.per_example import forward_product, input_rows
 from waterbed.information.representation_noise import FORMS, RepresentationNoise, identity
+from waterbed.information.spectrum import lanczos_eigenpairs
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models.states import frozen
 
 OBSERVATIONS = ("label", "gaussian", "weight-noise")
 METHODS = ("auto", "exact", "hutchinson")
-LARGEST_MATRIX = 4096
 MOST_EXACT_DIRECTIONS = 256
 CHUNK_VALUES = 2**24
 
 
-class InputFisher:
+class InputFisher(SymmetricOperator):
     """Fisher information F_{z|x} = E_x S(z|x) of a representation z about the input x (Def. 3.1, eq. 4).
 
     The paper leaves open what p(z|x) is for a deterministic network; here it is named:
@@ -282,6 +281,26 @@ class InputFisher:
 
         return self._of_inputs(along)
 
+    @property
+    def device(self) -> torch.device:
+        return self.inputs.device
+
+    def _products(self, columns: Tensor) -> Tensor:
+        """F V of the mean matrix F, for V (D, p)."""
+        total = torch.zeros_like(columns)
+        if self.method == "exact":
+            for _, m in self.roots():
+                rows = m.flatten(0, 1)
+                total += rows.T @ (rows @ columns)
+        else:
+            with frozen(self.model):
+                for part in slices(len(self.inputs), self.chunk_size):
+                    x = self.inputs[part]
+                    for j, column in enumerate(columns.T):
+                        direction = column.view(1, *x.shape[1:]).expand_as(x)
+                        total[:, j] += self._product(x, direction).double().sum(0).flatten()
+        return summed(total) / len(self.inputs)
+
     def _top(self, count: int) -> tuple[Tensor, Tensor]:
         """The largest eigenvalues of the mean matrix, ascending, and their eigenvectors as columns."""
         if self.method == "exact" and self.size <= LARGEST_MATRIX:
@@ -289,26 +308,7 @@ class InputFisher:
             return values[-count:], vectors[:, -count:]
         if count >= self.size:
             raise UsageError(f"count={count} needs all {self.size} eigenvalues; ask for fewer, or smaller images")
-
-        def product(v: np.ndarray) -> np.ndarray:
-            total = torch.zeros(self.size, dtype=torch.float64, device=self.inputs.device)
-            vector = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(total)
-            if self.method == "exact":
-                for _, m in self.roots():
-                    rows = m.flatten(0, 1)
-                    total += rows.T @ (rows @ vector)
-            else:
-                with frozen(self.model):
-                    for part in slices(len(self.inputs), self.chunk_size):
-                        x = self.inputs[part]
-                        direction = vector.view(1, *x.shape[1:]).expand_as(x)
-                        total += self._product(x, direction).double().sum(0).flatten()
-            return (summed(total) / len(self.inputs)).cpu().numpy()
-
-        start = np.random.default_rng(0).standard_normal(self.size)
-        operator = LinearOperator((self.size,) * 2, matvec=product, rmatvec=product, dtype=np.float64)
-        values, vectors = eigsh(operator, k=count, v0=start)
-        return tuple(torch.from_numpy(a).to(self.inputs.device) for a in (values, vectors))
+        return lanczos_eigenpairs(self, count)
 
     def _estimate(self, samples: Tensor, what: str = "", unit: str = "nats/pixel^2") -> Estimate:
         return mean_estimate(samples, unit, ", ".join(filter(None, (self.said, what))))

@@ -13,6 +13,7 @@ from waterbed.data.images import stack
 from waterbed.devices import device_of
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.information.curvature import gaussian_curvature_ratio, kl_curvature_ratio
+from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.effective import effective_information
 from waterbed.information.estimate import Estimate
 from waterbed.information.input_fisher import InputFisher
@@ -36,8 +37,8 @@ class Settings:
     seed: int = 0
     damping: float = 1e-8
     eps: float = 0.5
-    beta: float = 1e-6
-    prior_variance: float = 1e-4
+    beta: float = BETA
+    prior_variance: float = PRIOR_VARIANCE
     input_variance: float = 1.0
 
 

@@ -287,8 +287,8 @@ def _not_negative(values: Tensor) -> Tensor:
     """Ascending eigenvalues with rounding below 0 taken out; raise where there is more than rounding."""
     if float(values[0]) < -NEGATIVE * float(values.abs().max()):
         raise UsageError(
-            f"operator has the eigenvalue {float(values[0]):.3g}; pass a positive semidefinite one, such as a Fisher or "
-            "Gauss-Newton matrix rather than a Hessian"
+            f"operator has the eigenvalue {float(values[0]):.3g}; pass a positive semidefinite one, such as a Fisher "
+            "or Gauss-Newton matrix rather than a Hessian"
         )
     return values.clamp_min(0)
 

@@ -215,9 +215,7 @@ class WeightFisher(FisherOperator):
             losses = (
                 (
                     part,
-                    cross_entropy(
-                        functional_call(model, weights, (x,)), targets[part].to(x.device), reduction="none"
-                    ),
+                    cross_entropy(functional_call(model, weights, (x,)), targets[part].to(x.device), reduction="none"),
                 )
                 for x, part in self.examples(self.forward_size)
             )

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from waterbed.errors import UsageTypeError, check_choice, check_count, check_number
 from waterbed.information.checks import check_targets
+from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.estimate import Estimate, probe_estimate
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models.states import frozen
@@ -33,7 +34,7 @@ class WeightNoise:
     """
 
     def __init__(
-        self, fisher: WeightFisher, beta: float = 1e-8, prior_variance: float = 1e-3, method: str = "diagonal"
+        self, fisher: WeightFisher, beta: float = BETA, prior_variance: float = PRIOR_VARIANCE, method: str = "diagonal"
     ) -> None:
         if not isinstance(fisher, WeightFisher):
             raise UsageTypeError(f"fisher={type(fisher).__name__} must be a WeightFisher of the model")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from waterbed.data.images import check_images, check_labels
 from waterbed.devices import device_of
 from waterbed.errors import UsageError, check_choice, check_count, check_number
+from waterbed.information.defaults import PRIOR_VARIANCE
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
 from waterbed.inversion.objective import LOSSES, MODES, PRECISIONS, Features, LabelProblem, Problem, start_images
@@ -301,7 +302,7 @@ def effective_images(
     images: Tensor,
     fisher: WeightFisher,
     betas: Sequence[float] = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4),
-    prior_variance: float = 1e-3,
+    prior_variance: float = PRIOR_VARIANCE,
     **settings: Any,
 ) -> dict[float, Inversion]:
     """Effective images (Def. 4.1) at several information levels beta: as beta grows, detail disappears.

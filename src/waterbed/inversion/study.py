@@ -16,6 +16,7 @@ from waterbed.data.images import stack
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_count, check_number
 from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.information.defaults import PRIOR_VARIANCE
 from waterbed.information.estimate import Estimate, mean_estimate
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
@@ -88,7 +89,7 @@ def convergence(
     held_back: Tensor,
     *,
     betas: Sequence[float] = BETAS,
-    prior_variance: float = 1e-3,
+    prior_variance: float = PRIOR_VARIANCE,
     seeds: Sequence[int] = (0, 1, 2),
     steps: int = 1000,
     tuning_steps: int | None = None,

@@ -51,6 +51,7 @@ class Config:
     inverted: int = 8
     inversion_steps: int = 500
     inversion_optimizer: str = "adam"
+    # Not the default of the library: at this size of network it shows what noise does to an inversion.
     beta: float = 1e-6
     prior_variance: float = 1e-4
     transfer_epochs: int = 30
