@@ -194,7 +194,7 @@ LIBRARY = {
     "restarts in TRADES": (lambda: wb.TRADES(wb.PGD(restarts=3)), "restarts=3", "restarts=1"),
     "NaN inputs": (lambda: wb.WeightFisher(small(), torch.full((1, 1, 8, 8), float("inf"))), "inputs", "remove"),
     "inputs of another shape": (lambda: wb.InputFisher(small(), images(2, 5)), "(2, 5)", "shape"),
-    "one-dimensional inputs": (lambda: wb.InputFisher(small(), images(5)), "(5,)", "one row an example"),
+    "one-dimensional inputs": (lambda: wb.InputFisher(small(), images(5)), "(5,)", "one row for each example"),
     "unknown observation": (lambda: wb.InputFisher(small(), images(2, 1, 8, 8), "pixel"), "'pixel'", "gaussian"),
     "sigma 0": (lambda: wb.InputFisher(small(), images(2, 1, 8, 8), "gaussian", 0.0), "sigma=0.0", "> 0"),
     "unknown labels": (lambda: fisher(labels="true"), "labels='true'", "empirical"),

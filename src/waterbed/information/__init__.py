@@ -1,1 +1,1 @@
-"""How much information the representation keeps about the input, and the weights about the data."""
+"""How much information the representation carries about the input, and the weights about the data."""

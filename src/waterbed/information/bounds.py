@@ -1,4 +1,4 @@
-"""Lemma 5.1: what the labels tell is bounded by what the features tell, in its two true forms."""
+"""Lemma 5.1 in its two true forms: the information in the labels is bounded by that in the features."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class FisherBounds:
         labels_bound: 1/2 |A|_2^2 tr F_{z|x} (gaussian, sigma = 1); never below ``labels``.
         noisy_logits: tr of F_y = J^T A^T (A A^T)^+ A J for y = A (z + noise) + b.
         features: tr F_{z|x} = tr J^T J; never below ``noisy_logits``.
-        unit_noise: tr J^T A^T A J, for y = A z + b with unit noise on y: above ``features`` where |A| stretches what
-            the input moves.
+        unit_noise: tr J^T A^T A J, for y = A z + b with unit noise on y: above ``features`` where |A| stretches the
+            directions that the input moves.
     """
 
     labels: Estimate
@@ -37,9 +37,10 @@ class FisherBounds:
 def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> FisherBounds:
     """Can a linear head on robust features be fragile? Lemma 5.1, as it is true, with its numbers for this model.
 
-    The lemma as printed (tr F_y <= tr F_z) is false if z and y = A z + b get unit noise each: |A| > 1 breaks it. True
-    are (a) for y = A (z + noise) + b, F_y <= F_z in the Loewner order, and (b) for softmax labels,
-    tr F_{y|x} <= 1/2 |A|_2^2 tr F_{z|x}. Both sides of both are returned, and what breaks the printed form.
+    The lemma as printed (tr F_y <= tr F_z) is false if z and y = A z + b get unit noise each: |A| > 1 breaks it. What
+    holds is (a) for y = A (z + noise) + b, F_y <= F_z in the Loewner order, and (b) for softmax labels,
+    tr F_{y|x} <= 1/2 |A|_2^2 tr F_{z|x}. Both sides of both are returned, together with the
+    counterexample to the printed form.
 
     Args:
         model: a FeatureClassifier, such as a fine-tuned one.
@@ -62,6 +63,6 @@ def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> Fis
         labels=InputFisher(model, inputs, "label", method="exact").trace(),
         labels_bound=mean_estimate(bound, unit, "1/2 |A|^2 tr F_z, exact"),
         noisy_logits=mean_estimate(torch.cat(noisy), unit, "y = A (z + noise) + b, exact"),
-        features=mean_estimate(torch.cat(full), unit, features.said),
+        features=mean_estimate(torch.cat(full), unit, features.description),
         unit_noise=mean_estimate(torch.cat(unit_noise), unit, "y = A z + b + noise, exact"),
     )

@@ -26,7 +26,7 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
         got = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise UsageTypeError(f"inputs must be a float tensor (N, ...), not {got}")
     if inputs.ndim < 2 or len(inputs) == 0:
-        raise UsageError(f"inputs has shape {tuple(inputs.shape)}; pass one row an example, and at least one")
+        raise UsageError(f"inputs has shape {tuple(inputs.shape)}; pass one row for each example, and at least one")
     if not bool(torch.isfinite(inputs).all()):
         raise UsageError("inputs has values that are NaN or infinite; remove them")
     if torch.is_inference_mode_enabled() or any(p.is_inference() for p in model.parameters()):
@@ -80,7 +80,7 @@ def examples_that_fit(bytes_each: int) -> int:
 def per_example(
     total: int, pieces: Iterable[tuple[slice, Tensor]], like: Tensor, shape: tuple[int, ...] = ()
 ) -> Tensor:
-    """One float64 tensor (total, *shape) from the pieces that the processes have, each at its slice."""
+    """One float64 tensor (total, *shape) assembled from each process's pieces, each at its slice."""
     values = torch.zeros(total, *shape, dtype=torch.float64, device=like.device)
     for part, piece in pieces:
         values[part] = piece.double()

@@ -1,4 +1,4 @@
-"""How good Prop. 3.2's quadratic picture is at a finite eps, for adversarial and for Gaussian noise; Lemma 5.1."""
+"""How good the quadratic approximation of Prop. 3.2 is at a finite eps, for adversarial and for Gaussian noise."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def kl_curvature_ratio(
             most = torch.maximum(*(_ascend(model, x, sign * v, eps, steps) for sign in (1, -1)))
             largest.append(most)
             tops.append(top)
-    kept, said = _defined(torch.cat(tops))
-    what = f"largest KL found over its quadratic form, label, eps {eps:g}{said}"
-    kl, form = torch.cat(largest)[kept], eps**2 / 2 * torch.cat(tops)[kept]
+    defined, remark = _defined(torch.cat(tops))
+    what = f"largest KL found over its quadratic form, label, eps {eps:g}{remark}"
+    kl, form = torch.cat(largest)[defined], eps**2 / 2 * torch.cat(tops)[defined]
     if of == "ratios":
         return mean_estimate(kl / form, "1", what)
     ratio = kl.mean() / form.mean()
@@ -62,14 +62,14 @@ def gaussian_curvature_ratio(
 ) -> Estimate:
     """E_d KL(p(y|x + d) || p(y|x)) over (eps^2 / 2n) tr S(z|x), d ~ N(0, eps^2 / n I), n = dim x; mean over x.
 
-    The counterpart of :func:`kl_curvature_ratio` for Gaussian noise (sec. 3), from ``num_probes`` draws an input.
+    The counterpart of :func:`kl_curvature_ratio` for Gaussian noise (sec. 3), from ``num_probes`` draws for each input.
     """
     check_number("eps", eps, above=0)
     check_count("num_probes", num_probes, at_least=2)
     inputs, _ = check_inputs(model, inputs)
     size = inputs[0].numel()
     expected = eps**2 / (2 * size) * InputFisher(model, inputs, "label").per_example_trace()
-    kept, said = _defined(expected)
+    defined, remark = _defined(expected)
     generator = torch.Generator().manual_seed(seed)
     draws = []
     with frozen(model), torch.no_grad():
@@ -78,17 +78,17 @@ def gaussian_curvature_ratio(
             moved = inputs + eps / size**0.5 * noise
             parts = zip(inputs.split(chunk_size), moved.split(chunk_size), strict=True)
             draws.append(torch.cat([_kl(model(b), model(a)) for a, b in parts]))
-    samples = torch.stack(draws, dim=1)[kept] / expected[kept, None]
-    return probe_estimate(samples, "1", f"mean KL over its quadratic form, label, eps {eps:g}{said}", seed)
+    samples = torch.stack(draws, dim=1)[defined] / expected[defined, None]
+    return probe_estimate(samples, "1", f"mean KL over its quadratic form, label, eps {eps:g}{remark}", seed)
 
 
 def _defined(curvatures: Tensor) -> tuple[Tensor, str]:
-    """Which inputs have a ratio (S is not 0 there), and what the method says of the others."""
-    kept = curvatures > 0
-    if not bool(kept.any()):
-        raise UsageError("inputs has none where the prediction depends on x (S = 0 at all); pass others")
-    left_out = int((~kept).sum())
-    return kept, f", {left_out} inputs with S = 0 left out" if left_out else ""
+    """Which inputs have a ratio (S is not 0 there), and a remark for the method on those that do not."""
+    defined = curvatures > 0
+    if not bool(defined.any()):
+        raise UsageError("inputs has no example whose prediction depends on x (S = 0 for all); pass others")
+    left_out = int((~defined).sum())
+    return defined, f", {left_out} inputs with S = 0 left out" if left_out else ""
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _ascend(model: nn.Module, x: Tensor, direction: Tensor, eps: float, steps: int) -> Tensor:
-    """The largest KL met while ascending on the sphere |d| = eps, (N,)."""
+    """The largest KL reached while ascending on the sphere |d| = eps, (N,)."""
 
     def unit(d: Tensor) -> Tensor:
         norms = d.flatten(1).norm(dim=1).clamp_min(torch.finfo(d.dtype).tiny)

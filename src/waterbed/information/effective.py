@@ -45,7 +45,9 @@ def effective_information(
     fisher = InputFisher(model, inputs, "weight-noise", 1.0, weight_fisher, beta, prior_variance, noise=noise)
     if form == "perturbation":
         values = fisher.of_roots(lambda m: _log_det_one_plus(m, input_variance))
-        return mean_estimate(0.5 * values, "nats", f"effective information, {fisher.said}, s^2 = {input_variance:g}")
+        return mean_estimate(
+            0.5 * values, "nats", f"effective information, {fisher.description}, s^2 = {input_variance:g}"
+        )
     if input_entropy is None:
         raise UsageError("form='eq8' needs input_entropy=, the entropy H(x) of the inputs in nats")
     check_number("input_entropy", input_entropy)
@@ -56,7 +58,7 @@ def effective_information(
             f"{int(fisher.moving_features().max())} moving features); pass form='perturbation'"
         )
     values = input_entropy - 0.5 * (fisher.size * math.log(2 * math.pi * math.e) - logdets)
-    return mean_estimate(values, "nats", f"effective information, eq. 8, {fisher.said}")
+    return mean_estimate(values, "nats", f"effective information, eq. 8, {fisher.description}")
 
 
 def _log_det_one_plus(m: Tensor, scale: float) -> Tensor:

@@ -18,12 +18,13 @@ class Estimate:
 
     Attributes:
         value: the estimate.
-        stderr: standard error over the examples; nan with one example, 0 for what involves no sample of them.
+        stderr: standard error over the examples; nan with one example or where the examples cannot be told apart, 0 if
+            the value does not depend on a sample.
         unit: such as "nats".
-        n: examples behind it.
+        n: examples behind it; 0 for an operator that does not tell them apart.
         method: how it was computed, in words.
         seed: of the random part, None if there is none.
-        probe_stderr: standard error over random probes, kept apart from that over examples; 0 if exact.
+        probe_stderr: standard error over random probes, separate from that over examples; 0 if exact.
 
     >>> e = Estimate(2.0, 0.1, "nats", n=100, method="exact")
     >>> print(e)
@@ -76,7 +77,7 @@ class Estimate:
 
 
 def mean_estimate(samples: Tensor, unit: str, method: str, seed: int | None = None) -> Estimate:
-    """Mean of one value an example, with its standard error.
+    """Mean of one value for each example, with its standard error.
 
     >>> import torch
     >>> mean_estimate(torch.tensor([1.0, 3.0]), "nats", "exact").stderr
@@ -89,9 +90,9 @@ def mean_estimate(samples: Tensor, unit: str, method: str, seed: int | None = No
 
 
 def probe_estimate(samples: Tensor, unit: str, method: str, seed: int) -> Estimate:
-    """Mean over examples and probes of samples (N, P), P >= 2, the two sources of error kept apart.
+    """Mean over examples and probes of samples (N, P), P >= 2, with the two sources of error separated.
 
-    The variance of the examples' means contains that of the probes; it is taken out again (not below 0).
+    The variance of the examples' means contains that of the probes, which is subtracted (not below 0).
 
     >>> import torch
     >>> e = probe_estimate(torch.tensor([[1.0, 1.0], [3.0, 3.0]]), "nats", "two probes", 0)

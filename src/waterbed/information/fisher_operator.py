@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp
 
 from waterbed.distributed import share, slices, summed
-from waterbed.information.checks import CHUNK_BYTES, examples_that_fit
+from waterbed.information.checks import examples_that_fit
 from waterbed.information.operators import SymmetricOperator, check_gram
 from waterbed.information.per_example import Directions, WeightRows, forward_product
 from waterbed.models.states import frozen
 from waterbed.progress import Progress, track
 
 BLOCK_BYTES = 2**30  # of rows, in a block of the Gram matrix
+SQUARES_BYTES = 3 * 2**28  # of the diagonals of all F_x: 500 examples of 400,000 weights in float32
 Squares = tuple[str, Tensor, slice]
 
 
@@ -39,7 +40,7 @@ class FisherOperator(SymmetricOperator):
     whole. Flat weights are in ``model.parameters()`` order, row-major; results are float64.
 
     One pass over the examples serves :meth:`diagonal`, the per-example traces and :meth:`weighted_traces`, as long as
-    the diagonals of all F_x (N k numbers) fit into 512 MiB, where they stay as long as the operator; beyond that,
+    the diagonals of all F_x (N k numbers) fit into 768 MiB, which the operator then holds; beyond that,
     weighted_traces makes a pass of its own.
 
     Args:
@@ -91,7 +92,7 @@ class FisherOperator(SymmetricOperator):
             yield self.inputs[part], part
 
     def split(self, flat: Tensor) -> list[Tensor]:
-        """A flat (k,) vector as one tensor a parameter."""
+        """A flat (k,) vector as one tensor for each parameter."""
         parts = flat.split([p.numel() for p in self.parameters.values()])
         return [part.reshape(p.shape) for part, p in zip(parts, self.parameters.values(), strict=True)]
 
@@ -125,7 +126,8 @@ class FisherOperator(SymmetricOperator):
         return {name: torch.cat(parts) for name, parts in pieces.items()}
 
     def _products(self, columns: Tensor) -> Tensor:
-        """F V: for each chunk one graph of the forward pass, then a forward-mode and a reverse-mode product a column.
+        """F V: for each chunk one graph of the forward pass, then a forward-mode and a reverse-mode product
+        for each column.
 
         A vmap over the columns was measured, too: faster on tiny dense networks, slower and p times as large on
         convolutions, whose weights' gradients it turns into grouped convolutions.
@@ -203,7 +205,7 @@ class FisherOperator(SymmetricOperator):
         if self._cached_squares:
             yield from self._cached_squares
             return
-        fits = self.num_examples * self.size * self.inputs.element_size() <= CHUNK_BYTES
+        fits = self.num_examples * self.size * self.inputs.element_size() <= SQUARES_BYTES
         squares: list[Squares] = []
         for x, directions, part in self._chunks(self._squares_size):
             for name, values in self._rows.squares(x, directions):

@@ -1,4 +1,4 @@
-"""Information that the weights keep about the data themselves, I(w; D) (eq. 11), for a few coordinates of D."""
+"""Information in the weights about the data themselves, I(w; D) (eq. 11), for a few coordinates of D."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dataset_influence(
     weight_decay: float = 0.0,
     loss: Loss = F.cross_entropy,
 ) -> tuple[Tensor, Tensor]:
-    """dw/dD = -H^-1 d2L/dw dD: how the trained weights move with some of the data.
+    """dw/dD = -H^-1 d2L/dw dD: the derivative of the trained weights with respect to some of the data.
 
     The model must be at a minimum of L = mean loss + (weight_decay / 2) |w|^2; H is the Hessian of L there. Dense:
     for models of at most 2000 weights.
@@ -92,7 +92,7 @@ def dataset_information(
     weight_decay: float | None = None,
     loss: Loss = F.cross_entropy,
 ) -> Estimate:
-    """Information in nats that noisy weights w + n, n ~ N(0, Sigma*), keep about some coordinates D of the data.
+    """Information in nats that noisy weights w + n, n ~ N(0, Sigma*), hold about some coordinates D of the data.
 
     1/2 log det(I + s^2 F_{w|D}), F_{w|D} = (dw/dD)^T Sigma*^-1 (dw/dD): the information about a perturbation
     N(0, s^2 I) of D, s^2 = ``data_variance``. Eq. 11 in its checked form: as printed it has H(w) for H(D), lacks 1/beta

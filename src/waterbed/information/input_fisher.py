@@ -1,4 +1,4 @@
-"""InputFisher: what the representation tells about the input, F_{z|x} (Def. 3.1, eqs 4, 5, 9)."""
+"""InputFisher: the information of a representation about the input, F_{z|x} (Def. 3.1, eqs 4, 5, 9)."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ class InputFisher(SymmetricOperator):
       scales with the features; see :meth:`relative_trace`.
     - "weight-noise": z = f_{w+n}(x), n ~ N(0, Sigma*) of ``weight_fisher`` at ``beta`` and ``prior_variance``:
       S = J_x^T Sigma_z^-1 J_x, Sigma_z = J_w Sigma* J_w^T (eq. 9 in its checked form).
+
+    The mean matrix is an operator (D, D), D the size of one input: ``S @ V``, :meth:`to_scipy`,
+    ``wb.logdet(S, damping)``.
 
     S is in nats per squared unit of the input: KL(p(z|x) || p(z|x + d)) ~ 1/2 d^T S d. Measures run in eval mode; the
     mode is restored. Results are float64.
@@ -111,7 +114,7 @@ class InputFisher(SymmetricOperator):
             ("exact" if self.directions <= MOST_EXACT_DIRECTIONS else "hutchinson") if method == "auto" else method
         )
         self.noise: RepresentationNoise | None = None
-        said = observation
+        description = observation
         if observation == "weight-noise":
             if weight_fisher is None or beta is None or prior_variance is None:
                 raise UsageError("observation='weight-noise' needs weight_fisher=, beta= and prior_variance=")
@@ -119,16 +122,16 @@ class InputFisher(SymmetricOperator):
                 self.noise = RepresentationNoise(model, weight_fisher, beta, prior_variance, noise)
             self.method = "exact"
             chunk_size = chunk_size or examples_that_fit(self.noise.bytes_each(self.directions))
-            said += f" ({self.noise.noise}{', printed form' if form == 'printed' else ''})"
+            description += f" ({self.noise.noise}{', printed form' if form == 'printed' else ''})"
         elif covariance_term or form == "printed":
             raise UsageError("covariance_term and form belong to observation='weight-noise'; leave them out")
-        self.said = f"{said}, {self.method}"
+        self.description = f"{description}, {self.method}"
         width = self.size * (self.directions if self.method == "exact" else 1)
         self.chunk_size = chunk_size or max(1, CHUNK_VALUES // width)
         self._moving: list[tuple[slice, Tensor]] = []
 
     def roots(self) -> Iterator[tuple[slice, Tensor]]:
-        """Of each chunk of examples: its place, and M (n, m, D) with S = M^T M, float64."""
+        """For each chunk of examples: its slice, and M (n, m, D) with S = M^T M, float64."""
         if self.method != "exact":
             raise UsageError(
                 f"method={self.method!r} has no exact roots of {self.directions} rows; pass method='exact'"
@@ -151,7 +154,7 @@ class InputFisher(SymmetricOperator):
                 yield part, rows.flatten(2)
 
     def moving_features(self) -> Tensor:
-        """How many features of each example move under the weight noise, (N,); the dead ones are left out."""
+        """The number of features of each example that move under the weight noise, (N,); dead ones do not count."""
         if self.observation != "weight-noise":
             raise UsageError(f"moving_features needs observation='weight-noise', not {self.observation!r}")
         for _ in self.roots():
@@ -159,11 +162,11 @@ class InputFisher(SymmetricOperator):
         return per_example(len(self.inputs), self._moving, self.inputs).long()
 
     def of_roots(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A number of each example from its M: ``function`` of (n, m, D) gives (n,); float64 (N,)."""
+        """One number for each example from its M: ``function`` maps (n, m, D) to (n,); float64 (N,)."""
         return per_example(len(self.inputs), ((part, function(m)) for part, m in self.roots()), self.inputs)
 
     def _of_inputs(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A number of each example, (N,) float64, from the inputs."""
+        """One number for each example, (N,) float64, from the inputs."""
         with frozen(self.model):
             parts = slices(len(self.inputs), self.chunk_size)
             return per_example(len(self.inputs), ((p, function(self.inputs[p])) for p in parts), self.inputs)
@@ -193,7 +196,9 @@ class InputFisher(SymmetricOperator):
     def trace(self) -> Estimate:
         """E_x tr S(z|x) = tr F_{z|x}."""
         if self.method == "hutchinson":
-            return probe_estimate(self._probes(), "nats/pixel^2", f"{self.said}, {self.num_probes} probes", self.seed)
+            return probe_estimate(
+                self._probes(), "nats/pixel^2", f"{self.description}, {self.num_probes} probes", self.seed
+            )
         return self._estimate(self.per_example_trace())
 
     def relative_trace(self) -> Estimate:
@@ -205,7 +210,9 @@ class InputFisher(SymmetricOperator):
             size = self._of_inputs(lambda x: self.model.features(x).double().square().sum(1))
         trace = self.per_example_trace()
         ratio = trace.mean() / size.mean()
-        return mean_estimate(ratio + (trace - ratio * size) / size.mean(), "1/pixel^2", f"{self.said}, ratio of means")
+        return mean_estimate(
+            ratio + (trace - ratio * size) / size.mean(), "1/pixel^2", f"{self.description}, ratio of means"
+        )
 
     def per_example_lambda_max(self) -> Tensor:
         """lambda_1(S(z|x)) of each example, (N,): the largest squared singular value of M, or 30 Lanczos steps."""
@@ -311,7 +318,7 @@ class InputFisher(SymmetricOperator):
         return lanczos_eigenpairs(self, count)
 
     def _estimate(self, samples: Tensor, what: str = "", unit: str = "nats/pixel^2") -> Estimate:
-        return mean_estimate(samples, unit, ", ".join(filter(None, (self.said, what))))
+        return mean_estimate(samples, unit, ", ".join(filter(None, (self.description, what))))
 
 
 def _logdet_dual(m: Tensor, damping: float) -> Tensor:

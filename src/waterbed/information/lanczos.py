@@ -1,4 +1,4 @@
-"""Stochastic estimators for symmetric operators that are only known by their products."""
+"""Stochastic estimators for symmetric operators that are known only by their products."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def trace_of_function(
 
 
 def batched_lambda_max(product: Product, like: Tensor, steps: int = 30, seed: int = 0) -> Tensor:
-    """Largest eigenvalue of one symmetric positive semidefinite operator an example, (N,), float64, by Lanczos.
+    """Largest eigenvalue of one symmetric positive semidefinite operator for each example, (N,), float64, by
+    Lanczos.
 
     Args:
         product: applies each example's own operator to a batch of the shape of ``like``.

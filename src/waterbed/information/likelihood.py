@@ -26,7 +26,7 @@ def softmax_root(logits: Tensor) -> Tensor:
 
 
 def label_scores(logits: Tensor, labels: Tensor) -> Tensor:
-    """Gradients of log p(y|x) about the logits: e_y - p, for labels (N, m), as (N, K, m)."""
+    """Gradients of log p(y|x) with respect to the logits: e_y - p, for labels (N, m), as (N, K, m)."""
     p = F.softmax(logits.detach(), dim=1)
     return F.one_hot(labels, logits.shape[1]).mT.to(p.dtype) - p[:, :, None]
 

@@ -25,8 +25,9 @@ class Settings:
     """The free numbers of the measures.
 
     Attributes:
-        num_samples: images, of the test set for what concerns the input, of the training set for the weights.
-        seed: of their choice.
+        num_samples: images drawn from the test set (measures of the input) and from the training set (of the
+            weights).
+        seed: of the draw of images.
         damping: added to F_w in its log-variance and log-determinant.
         eps: of the curvature ratios.
         beta, prior_variance: of the information in the weights and the effective information.

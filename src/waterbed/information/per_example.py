@@ -1,4 +1,4 @@
-"""Gradients of each example: about its input, and about the weights, layer by layer.
+"""Gradients for each example: with respect to its input, and to the weights, layer by layer.
 
 For an example x with outputs o(x) in R^K and a matrix V (K, m) of directions, the m rows are V^T do/dx or
 V^T do/dw. Fisher matrices are sums of outer products of such rows.
@@ -20,7 +20,7 @@ from waterbed.errors import UsageError
 from waterbed.models.states import evaluating
 
 Directions = Callable[[Tensor], Tensor]  # outputs (N, K) -> V (N, K, m)
-# Of each layer: the names of its chosen parameters, and of each call its input and its output's gradients.
+# For each layer: the names of its chosen parameters, and for each call its input and its output's gradients.
 Tape = list[tuple[nn.Module, dict[str, str], list[tuple[Tensor, tuple[Tensor, ...]]]]]
 SQUARE_BYTES = 2**22  # rows that are squared at once: what fits in the cache
 
@@ -44,7 +44,7 @@ def forward_product(function: Callable, primals: tuple, tangents: tuple) -> tupl
 
 
 def _backward(outputs: Tensor, wanted: list[Tensor], v: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Gradients of <v_j, outputs> about the wanted tensors, for each column j of v (N, K, m)."""
+    """Gradients of <v_j, outputs> with respect to the ``wanted`` tensors, for each column j of v (N, K, m)."""
     for j in range(v.shape[2]):
         yield torch.autograd.grad(outputs, wanted, v[:, :, j], retain_graph=j + 1 < v.shape[2])
 
@@ -53,12 +53,12 @@ class WeightRows:
     """V^T do/dw of each example, weight by weight, for a choice of named parameters.
 
     Linear, Conv2d and BatchNorm2d layers (eval mode) are done from each layer's input and output gradient: m
-    backward passes for a whole batch. A model with other layers that own chosen weights goes through ``vmap``, and so
-    does one that uses them in another way too: "auto" compares with autograd on ``example`` first.
+    backward passes for a whole batch. A model in which other layers own chosen weights goes through ``vmap``, and so
+    does one that also uses them outside their layers: "auto" first compares with autograd on ``example``.
 
     Args:
         model: any module.
-        names: names of ``model.named_parameters()`` to differentiate about.
+        names: names in ``model.named_parameters()`` to differentiate with respect to.
         example: one input (1, ...).
         function: the outputs to differentiate, "forward" or "features".
         method: "auto", "layers" or "vmap".
@@ -84,7 +84,7 @@ class WeightRows:
             self.method = "layers" if able else "vmap"
 
     def activations(self, example: Tensor) -> int:
-        """How many numbers the modules put out for one example (1, ...)."""
+        """The number of values that the modules output for one example (1, ...)."""
         counts: list[int] = []
         leaves = [module for module in self.model.modules() if not any(module.children())]
         hooks = [m.register_forward_hook(lambda m, args, out: counts.append(_numel(out))) for m in leaves]
@@ -112,10 +112,10 @@ class WeightRows:
             finally:
                 for p, flag in zip(chosen, required, strict=True):
                     p.requires_grad_(flag)
-            found = {n: r for m, own, calls in taped for n, r in named_rows(m, own, calls).items()}
+            rows = {n: r for m, own, calls in taped for n, r in named_rows(m, own, calls).items()}
             size = max(float(e.norm()) for e in expected if e is not None)
             return all(
-                float((found[name][0, 0] - (0 if e is None else e)).norm())
+                float((rows[name][0, 0] - (0 if e is None else e)).norm())
                 <= 1e-3 * (0 if e is None else float(e.norm())) + 1e-5 * size
                 for name, e in zip(self.names, expected, strict=True)
             )
@@ -136,33 +136,35 @@ class WeightRows:
         for module, own, calls in self.taped(x, directions):
             row = sum(self.parameters[name].numel() for name in own.values()) * x.element_size()
             step = max(1, SQUARE_BYTES // (row * len(calls[0][1])))
-            found: dict[str, list[Tensor]] = {name: [] for name in own.values()}
+            squares: dict[str, list[Tensor]] = {name: [] for name in own.values()}
             for start in range(0, len(x), step):
                 for name, rows in named_rows(module, own, calls, slice(start, start + step)).items():
-                    found[name].append(rows.square_().sum(1))
-            yield from ((name, torch.cat(parts)) for name, parts in found.items())
+                    squares[name].append(rows.square_().sum(1))
+            yield from ((name, torch.cat(parts)) for name, parts in squares.items())
 
     def _by_layers(self, x: Tensor, directions: Directions) -> Iterator[tuple[str, Tensor]]:
         for module, own, calls in self.taped(x, directions):
             yield from named_rows(module, own, calls).items()
 
     def taped(self, x: Tensor, directions: Directions) -> Tape:
-        """Of each layer: its chosen parameters, and of each call its input and its output's gradients."""
+        """For each layer: its chosen parameters, and for each call its input and its output's gradients."""
         taped = self._tape(x, directions)
         if taped is None:
-            raise UsageError("model calls other layers for these inputs than for the first; pass inputs of one kind")
+            raise UsageError(
+                "model calls other layers for these inputs than for the first one; pass inputs that take the same path"
+            )
         return taped
 
     def _tape(self, x: Tensor, directions: Directions) -> Tape | None:
-        """Of each layer and each call: its input and its output's gradients, one a column of V. None if a chosen
-        weight's layer was not called."""
+        """For each layer and each call: its input and its output's gradients, one for each column of V. None if the
+        layer of a chosen weight was not called."""
         tape: list[tuple[nn.Module, Tensor, Tensor]] = []
 
         def record(module: nn.Module, args: tuple[Tensor, ...], keywords: dict[str, Tensor], output: Tensor) -> Tensor:
             if not output.requires_grad:
                 output = output.requires_grad_()
             tape.append((module, (args[0] if args else keywords["input"]).detach(), output))
-            return output.clone()  # what follows may work in place
+            return output.clone()  # later layers may work in place
 
         hooks = [module.register_forward_hook(record, with_kwargs=True) for module in self.layers]
         with torch.enable_grad(), _removed(hooks):
@@ -208,7 +210,7 @@ def _supported(module: nn.Module) -> bool:
 
 @contextmanager
 def _removed(hooks: list[RemovableHandle]) -> Iterator[None]:
-    """Take the hooks off at the end, also after an exception."""
+    """Remove the hooks at the end, also after an exception."""
     try:
         yield
     finally:
@@ -259,8 +261,8 @@ def _weight_rows(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
 
 
 def positions(module: nn.Module, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """What a Linear or Conv2d layer multiplies at each of its P output positions, (N, I, P), and its output gradients
-    there, (N, m, O, P)."""
+    """The inputs that a Linear or Conv2d layer multiplies at each of its P output positions, (N, I, P), and its output
+    gradients there, (N, m, O, P)."""
     if isinstance(module, nn.Linear):
         return a.reshape(len(a), -1, a.shape[-1]).mT, g.reshape(*g.shape[:2], -1, g.shape[-1]).mT
     return F.unfold(a, module.kernel_size, module.dilation, module.padding, module.stride), g.flatten(3)

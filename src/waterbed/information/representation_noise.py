@@ -64,14 +64,14 @@ class RepresentationNoise:
             self._variance = {n: beta / (f + beta / prior_variance) for n, f in self._diagonal.items()}
 
     def bytes_each(self, features: int) -> int:
-        """What one example needs: the backward passes of each feature, and their rows where they are made."""
+        """Bytes that one example needs: the backward passes of each feature, and their rows where they are made."""
         whole = self.noise == "exact" or self._weight_rows.method == "vmap"
         element = self._example.element_size()
-        kept = (features + 2) * self._weight_rows.activations(self._example) * element
-        return kept + whole * features * self.size * (element + 8)
+        activations = (features + 2) * self._weight_rows.activations(self._example) * element
+        return activations + whole * features * self.size * (element + 8)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        """J_w (n, d, k), float64, of the features about the feature extractor's weights, all in memory."""
+        """J_w (n, d, k), float64, of the features with respect to the feature extractor's weights, all in memory."""
         rows = dict(self._weight_rows(x, identity))
         return torch.cat([rows[name].double().flatten(2) for name in self.names], dim=2)
 
@@ -142,6 +142,6 @@ class RepresentationNoise:
 
 
 def identity(outputs: Tensor) -> Tensor:
-    """One direction an output: V = I, (N, d, d)."""
+    """One direction for each output: V = I, (N, d, d)."""
     n, d = outputs.shape
     return torch.eye(d, dtype=outputs.dtype, device=outputs.device).expand(n, d, d)

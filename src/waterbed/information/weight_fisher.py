@@ -31,7 +31,7 @@ class WeightFisher(FisherOperator):
 
     It is an operator (k, k): ``F @ V`` for one vector or several columns, :meth:`to_scipy`, ``wb.logdet(F, damping)``.
     The first of :meth:`diagonal`, :meth:`trace`, :meth:`log_variance` and :meth:`rescaling_invariant_trace` makes a
-    pass over the examples that serves them all; where the squares of all N k per-example gradients exceed 512 MiB,
+    pass over the examples that serves them all; where the squares of all N k per-example gradients exceed 768 MiB,
     the error of log_variance takes a second one.
 
     Args:

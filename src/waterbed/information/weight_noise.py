@@ -22,7 +22,7 @@ class WeightNoise:
 
     It is the posterior covariance that minimises loss + beta KL (Def. 3.4, exact form; the paper's beta F_w^-1 is its
     limit of an infinite prior variance). "diagonal" keeps the diagonal of F_w only; "exact" draws as
-    :meth:`WeightFisher.sample` does, which costs two passes over the Fisher's examples a draw. Weights that F_w
+    :meth:`WeightFisher.sample` does, which costs two passes over the Fisher's examples for each draw. Weights that F_w
     says nothing about keep the variance lambda^2 however small beta is. "isotropic" spreads the diagonal's total
     variance evenly over the weights: noise of equal size that knows nothing of F_w, to compare with.
 

@@ -97,6 +97,6 @@ def test_one_pass_serves_four_measures(make, monkeypatch):
     f.logdet(method="diagonal")
     assert calls == [4, 4, 2]
     calls.clear()
-    monkeypatch.setattr(fisher_operator, "CHUNK_BYTES", 8 * 10 * f.size - 1)  # does not hold the squares
+    monkeypatch.setattr(fisher_operator, "SQUARES_BYTES", 8 * 10 * f.size - 1)  # does not hold the squares
     assert four(wb.WeightFisher(model, x, chunk_size=4)) == results
     assert calls == [4, 4, 2] * 3
