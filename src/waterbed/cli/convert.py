@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from waterbed.cli.output import check_writable
+
 
 @dataclass
 class Convert:
@@ -32,7 +34,6 @@ class Convert:
     def __call__(self) -> None:
         from pathlib import Path
 
-        from waterbed.cli.common import check_writable
         from waterbed.models.conversion import convert
 
         check_writable(self.out)

@@ -1,14 +1,43 @@
-"""Commands from TOML files."""
+"""What options look like in --help, where they come from, and their values from TOML files."""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, field, fields, make_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from tyro.conf import arg
 
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import read_toml
+
+Words = Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]")]
+
+
+def options_of(config: Any, **types: Any) -> type:
+    """A dataclass, to be the base of a command, with one option for each field of ``config``.
+
+    The names, types and help lines (``metadata["help"]``) are those of its class, the defaults its own values.
+
+    Args:
+        config: an instance of a dataclass.
+        types: by name, types that differ on the command line, where everything is text or a number.
+    """
+    hints = get_type_hints(type(config)) | types
+    return make_dataclass(
+        f"{type(config).__name__}Options",
+        [
+            (f.name, Annotated[hints[f.name], arg(help=f.metadata["help"])], field(default=getattr(config, f.name)))
+            for f in fields(config)
+        ],
+        kw_only=True,
+    )
+
+
+def values_of(kind: type, command: Any) -> dict[str, Any]:
+    """The values that a command has for the fields of the dataclass ``kind``."""
+    return {f.name: getattr(command, f.name) for f in fields(kind)}
 
 
 def from_config(kind: type, path: Path) -> Any:

@@ -1,12 +1,13 @@
-"""Tables on the terminal, and what options look like in --help."""
+"""What commands put out: tables on the terminal; JSON, CSV and text in files."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import json
+from pathlib import Path
+from typing import Any
 
-from tyro.conf import arg
-
-Words = Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]")]
+from waterbed.errors import UsageError
+from waterbed.files import make_folder, to_json, write_atomic
 
 
 def print_table(table: Any) -> None:
@@ -38,3 +39,34 @@ def print_rows(columns: Any, rows: Any, title: str) -> None:
         console = Console(width=1000)
         console.width = max(80, Measurement.get(console, console.options, table).maximum)
     console.print(table)
+
+
+def check_writable(path: str | Path | None) -> None:
+    """Raise before the work, not after it, if a result could not be written."""
+    if path is not None:
+        make_folder(Path(path).expanduser().parent)
+
+
+def write_text(path: str | Path | None, content: str) -> None:
+    """Write a text file as a whole and say so; nothing if there is no path."""
+    if path is None:
+        return
+    path = Path(path).expanduser()
+    make_folder(path.parent)
+    write_atomic(path, content.encode())
+    print(f"{path} written")
+
+
+def write_json(path: str | Path | None, content: Any) -> None:
+    """Write JSON; nothing if there is no path."""
+    write_text(path, to_json(content))
+
+
+def add_to_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write JSON beside what an earlier call left under other keys."""
+    path = Path(path).expanduser()
+    try:
+        before = json.loads(path.read_text()) if path.is_file() else {}
+        write_json(path, {**before, **content})
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"out={str(path)!r} exists and holds something else; choose another") from error

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waterbed.attacks.attack import Attack, CheckedAttack, Maximiser, check_attack
+from waterbed.attacks.pgd import PGD
 from waterbed.errors import UsageError, check_choice, check_number
 from waterbed.models.states import evaluating
+from waterbed.training.objective_config import OBJECTIVES, ObjectiveConfig
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -96,7 +98,7 @@ class TRADES:
     """
 
     attack: Maximiser
-    beta: float = 6.0
+    beta: float = ObjectiveConfig.beta
     direction: str = "clean-adversarial"
 
     def __post_init__(self) -> None:
@@ -148,6 +150,21 @@ class GaussianNoise:
 
     def config(self) -> dict[str, Any]:
         return {"name": "gaussian-noise", "eps": float(self.eps)}
+
+
+def make_objective(config: ObjectiveConfig) -> Objective:
+    """The objective that a recipe names; of the config, each takes what it has a use for.
+
+    >>> make_objective(ObjectiveConfig("gaussian-noise", eps=1.0))
+    GaussianNoise(eps=1.0, attack=None)
+    """
+    check_choice("objective", config.objective, OBJECTIVES)
+    if config.objective == "standard":
+        return Standard()
+    if config.objective == "gaussian-noise":
+        return GaussianNoise(config.eps)
+    attack = PGD(config.eps, config.norm, config.attack_steps)
+    return AdversarialTraining(attack) if config.objective == "adversarial" else TRADES(attack, config.beta)
 
 
 def _with_attack(objective: dict[str, Any], attack: Attack) -> dict[str, Any]:

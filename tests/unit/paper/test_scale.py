@@ -21,7 +21,7 @@ def test_the_cpu_scale_takes_the_networks_that_are_kept():
     from pathlib import Path
 
     from waterbed.cli.options import from_config
-    from waterbed.cli.training import Train
+    from waterbed.cli.train import Train
 
     recipe = from_config(Train, Path(__file__).parents[3] / "recipes/cifar10-narrow.toml")
     source = read_scale("cpu").source("cifar10")

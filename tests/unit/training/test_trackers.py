@@ -8,8 +8,8 @@ import pytest
 import waterbed as wb
 from waterbed.__main__ import main
 from waterbed.cli.options import from_config
-from waterbed.cli.tasks import Transfer
-from waterbed.cli.training import Train
+from waterbed.cli.train import Train
+from waterbed.cli.transfer import Transfer
 from waterbed.training.config import TrainConfig
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))

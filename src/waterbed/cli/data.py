@@ -1,0 +1,64 @@
+"""data: the data sets known by name, or one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+from waterbed.cli.output import print_rows
+
+
+@dataclass
+class Data:
+    """List the data sets known by name and whether they are there, or describe one (a name or a folder)."""
+
+    name: Positional[str] = "list"
+    """"list", a name of the list, or a folder with train/<class>/* and test/<class>/*."""
+    root: str | None = None
+    """Where named data sets lie (default: $WATERBED_DATA, else ~/.cache/waterbed/data)."""
+    download: bool = False
+    """Fetch a named data set that is missing."""
+    size: int | None = None
+    """Side of the square images."""
+    channels: int | None = None
+    """1 (grey) or 3 (RGB)."""
+
+    def __call__(self) -> None:
+        from waterbed.data.catalog import CATALOG
+        from waterbed.data.load import load_dataset
+
+        if self.name == "list":
+            return self._list()
+        data = load_dataset(self.name, self.root, self.download, self.size, self.channels)
+        columns = ["name", "classes", "train", "test", "shape", "metric"]
+        shape = " x ".join(map(str, data.shape))
+        row = [data.name, data.num_classes, len(data.train), len(data.test), shape, data.metric]
+        print_rows(columns, [row], f"{data.name}: {', '.join(data.classes)}")
+        if self.name in CATALOG:
+            source = CATALOG[self.name]
+            print(f"{source.description}; split: {source.split}; licence: {source.licence}")
+        return None
+
+    def _list(self) -> None:
+        """The catalogue, with what of it lies below the root; below the table, where, or how to get the rest."""
+        import textwrap
+
+        from waterbed.data.catalog import CATALOG
+        from waterbed.data.named import data_root, locate
+        from waterbed.errors import UsageError
+
+        root = data_root(self.root)
+        rows, places = [], []
+        for s in CATALOG.values():
+            try:
+                place = "embedded" if s.obtain == "embedded" else locate(s, root)
+                how = s.how(root).replace("download=True", "--download")  # as this command has it
+                state, text = ("yes" if place else "no"), place or f"missing; {how}"
+            except UsageError as error:
+                state, text = "in part", error
+            rows.append([s.name, s.classes, s.train_size, s.test_size, s.metric, s.licence, state])
+            places.append(textwrap.fill(f"{s.name}: {text}", 100, subsequent_indent="  ", break_on_hyphens=False))
+        columns = ["name", "classes", "train", "test", "metric", "licence", "here"]
+        print_rows(columns, rows, f"Data sets known by name; root: {root}")
+        print("\n".join(places))

@@ -1,0 +1,77 @@
+"""distance: between data sets, through the eyes of a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from waterbed.cli.options import Words
+from waterbed.cli.output import check_writable, print_rows, write_json
+from waterbed.errors import UsageError
+
+
+@dataclass
+class Distance:
+    """Earth mover's distance between data sets, through the eyes of one network; symmetric, unlike accuracy gaps."""
+
+    data: Positional[Words]
+    """Two or more data sets or folders."""
+    extractor: str
+    """Run folder or exported network whose features are compared; distances by different ones do not compare."""
+    num_samples: int | None = 5000
+    """Training images of each; all if there are fewer."""
+    min_source_count: int = 0
+    """Leave out classes of the first of each pair with fewer images."""
+    gamma: float = 0.01
+    """Of the similarity exp(-gamma distance), as in the paper; it means nothing across extractors."""
+    root: str | None = None
+    """Where named data sets lie."""
+    seed: int = 0
+    out: str | None = None
+    """A JSON file for the results."""
+
+    def __call__(self) -> None:
+        import math
+        from dataclasses import asdict
+        from itertools import combinations
+
+        from waterbed import dataset_distance, load_model
+        from waterbed.transfer_learning.transfer import load_for
+
+        if len(self.data) < 2:
+            raise UsageError(f"data={self.data!r} names {len(self.data)} set(s); a distance is between two or more")
+        check_writable(self.out)
+        model = load_model(self.extractor)
+        loaded = [load_for(model, name, self.root) for name in self.data]
+        rows, results = [], []
+        for a, b in combinations(loaded, 2):
+            d = dataset_distance(a, b, model, self.num_samples, self.min_source_count, seed=self.seed, progress=True)
+            similarity = math.exp(-self.gamma * d.value)
+            interval = f"[{d.low:.4g}, {d.high:.4g}]"
+            rows.append([a.name, b.name, f"{d.value:.4g}", interval, f"{d.floor:.3g}", f"{similarity:.4g}"])
+            results.append({"source": a.name, "target": b.name, "similarity": similarity, **asdict(d)})
+        columns = ["from", "to", "distance", "95 % interval", "floor", "similarity"]
+        print_rows(columns, rows, f"Distance by the features of {self.extractor}; floor: two halves of one set")
+        write_json(self.out, {"extractor": self.extractor, "pairs": results})
+
+
+def read_distances(path: str, targets: Sequence[str]) -> dict[str, float]:
+    """Distance of each target, by its name, from the first set of a file that ``waterbed distance`` wrote."""
+    try:
+        pairs = json.loads(Path(path).expanduser().read_text())["pairs"]
+        source = pairs[0]["source"]
+        distances = {pair["target"]: float(pair["value"]) for pair in pairs if pair["source"] == source}
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        reason = type(error).__name__
+        raise UsageError(f"distances={path!r} is not a file that waterbed distance --out wrote ({reason})") from error
+    names = {target: target if target in distances else Path(target).name for target in targets}
+    if missing := [target for target, name in names.items() if name not in distances]:
+        raise UsageError(
+            f"distances={path!r} has {', '.join(distances)} from {source}, but not {', '.join(missing)}; "
+            f"run waterbed distance with them, too"
+        )
+    return distances | {target: distances[name] for target, name in names.items()}

@@ -1,0 +1,76 @@
+"""invert: the images that a network cannot tell from given ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+from waterbed.cli.options import Words
+from waterbed.cli.output import print_rows
+
+
+@dataclass
+class Invert:
+    """Find the images that a network cannot tell from given ones; one picture for each run."""
+
+    runs: Positional[Words]
+    """Run folders or files of networks."""
+    images: str | None = None
+    """Folder of pictures, of any size; by default test images of the run's data."""
+    out: str = "inversions"
+    """Folder for NAME.png and NAME.json of each run."""
+    mode: str = "all"
+    """plain, variational, effective, all of them, or class (an image of each class)."""
+    study: str = "none"
+    """none, convergence (Fig. 2: which arm is fastest, step sizes tuned for each), beta (images at all --betas)."""
+    num_images: int = 8
+    """How many of them (or of the classes), from the first."""
+    steps: int = 1000
+    lr: float | None = None
+    """Step size; by default found for each image, and in the convergence study for each arm."""
+    optimizer: str = "sgd"
+    """sgd, normalized, adam or lbfgs (without noise at every step)."""
+    precision: str = "fp32"
+    """fp32 or bf16 (for the descent alone)."""
+    layer: str | None = None
+    """Invert this module's output instead of the features."""
+    init: str = "gaussian"
+    """Start: gaussian (grey with a little noise), uniform, zeros or ones."""
+    fake_relu: bool = False
+    """Give the last ReLU the gradient of the identity."""
+    animate: bool = False
+    """Write the way there as a GIF, too."""
+    beta: float = 1e-8
+    """Information level of the weight noise."""
+    prior_variance: float = 1e-3
+    """Prior variance of the weights."""
+    betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
+    """Information levels of the studies."""
+    seeds: int = 3
+    """Seeds of the convergence study."""
+    num_samples: int = 500
+    """Training images behind the weights' Fisher information."""
+    data: str | None = None
+    """Data set or folder; by default the one the run was trained on."""
+    root: str | None = None
+    """Where named data sets lie."""
+    seed: int = 0
+
+    def __call__(self) -> None:
+        from waterbed.cli.runs import data_of, unique_runs
+        from waterbed.inversion.gallery import check_used, gallery
+
+        arguments = vars(self).copy()
+        check_used(arguments, spell=lambda name, value: f"--{name.replace('_', '-')} {value}")
+        data, root, runs = (arguments.pop(name) for name in ("data", "root", "runs"))
+        opened = unique_runs(runs)
+        result = gallery(
+            {name: run.model for name, run in opened.items()},
+            lambda name: data_of(name, opened[name], data, root),
+            progress=True,
+            **arguments,
+        )
+        for note in result.notes:
+            print(note)
+        print_rows(result.columns, result.rows, f"After {self.steps} steps; pictures and numbers in {self.out}")

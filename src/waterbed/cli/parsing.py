@@ -1,0 +1,115 @@
+"""From the words of a command line to a command with its options."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import redirect_stderr
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from waterbed.cli.commands import load_command, shadowed, summaries
+from waterbed.cli.options import from_config
+from waterbed.errors import UsageError
+
+ABOUT = (
+    "Train robust representations, measure the information they keep, invert them, find where they transfer. "
+    "Every command also takes --config FILE.toml (values for its options; the command line wins) and --print-config "
+    "(prints them as TOML and stops)."
+)
+
+
+def parse(args: list[str]) -> Any:
+    """The command with its options; None if there is nothing left to run (--help, --version, --print-config)."""
+    if args == ["--version"]:
+        from waterbed import __version__
+
+        return print(f"waterbed {__version__}")
+    if not args or args[0] in ("-h", "--help"):
+        return _print_overview()
+    kind = load_command(args[0])
+    _print_notes(shadowed(args[0]))
+    rest, config, print_config = _own_options(args[1:])
+    default = from_config(kind, config) if config else None
+    command = parse_options(kind, rest, f"waterbed {args[0]}", default)
+    if print_config:
+        import tomli_w
+
+        return print(tomli_w.dumps({k: v for k, v in asdict(command).items() if v is not None}), end="")
+    return command
+
+
+def parse_options(kind: type, args: list[str], prog: str, default: Any = None) -> Any:
+    """An instance of the dataclass from command-line words; ``default`` gives values for what they leave out.
+
+    Raises:
+        UsageError: tyro refuses the words; its message, which it prints in a box, as one line.
+    """
+    import tyro
+
+    default = tyro.MISSING_NONPROP if default is None else default
+    if "-h" in args or "--help" in args:
+        return tyro.cli(kind, prog=prog, args=args, default=default)
+    box, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "2000"  # nothing is wrapped: one line of the box is one of the message
+    try:
+        with redirect_stderr(box):
+            return tyro.cli(kind, prog=prog, args=args, default=default)
+    except SystemExit as stop:
+        raise UsageError(f"{_message(box.getvalue())}; see {prog} --help") from stop
+    finally:
+        os.environ.pop("COLUMNS")
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+
+
+def _message(box: str) -> str:
+    """What stands in a box between its title and its first rule, below which are hints."""
+    lines: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│╭╮╰╯─ ")
+        if text.strip("-"):
+            lines.append(text)
+        elif lines:
+            break
+    return " ".join(lines)
+
+
+def _own_options(args: list[str]) -> tuple[list[str], Path | None, bool]:
+    """Take --config FILE and --print-config out of the arguments."""
+    rest, config, print_config = [], None, False
+    remaining = iter(args)
+    for word in remaining:
+        if word == "--print-config":
+            print_config = True
+        elif word == "--config" or word.startswith("--config="):
+            value = word.partition("=")[2] or next(remaining, None)
+            if not value:
+                raise UsageError("--config needs a file; write --config FILE.toml")
+            config = Path(value)
+        else:
+            rest.append(word)
+    return rest, config, print_config
+
+
+def _print_overview() -> None:
+    """Usage, and every command with one line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = summaries()
+    table = Table.grid(padding=(0, 2), pad_edge=True)
+    for name, line in lines.items():
+        table.add_row(name, line)
+    console = Console(highlight=False, markup=False)
+    console.print("usage: waterbed COMMAND [OPTIONS]\n       waterbed [COMMAND] --help\n       waterbed --version\n")
+    console.print(f"{ABOUT}\n\ncommands:")
+    console.print(table)
+    _print_notes([note for name in lines for note in shadowed(name)])
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in notes:
+        print(f"waterbed: note: {note}", file=sys.stderr)

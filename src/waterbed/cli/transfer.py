@@ -1,0 +1,159 @@
+"""transfer: fine-tuning on other tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from waterbed.cli.options import Words
+from waterbed.cli.output import check_writable, print_rows, write_json, write_text
+from waterbed.errors import check_choice
+
+if TYPE_CHECKING:
+    from waterbed.transfer_learning.table import TransferTable
+
+
+@dataclass
+class Transfer:
+    """Fine-tune runs on other tasks and compare their accuracy there."""
+
+    runs: Positional[Words]
+    """Run folders or files of networks."""
+    targets: tuple[str, ...] = ("digits",)
+    """Data sets or folders."""
+    mode: str = "0"
+    """linear (the head), 0 (head and last batch norm), 1 (head and all batch norms), 2 (everything)."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One fine-tuning each."""
+    epochs: int = 20
+    batch_size: int = 128
+    lr: tuple[float, ...] = ()
+    """Largest learning rate; of several, the best on held-out training images. By default chosen from 0.01 to 1."""
+    search_epochs: int | None = None
+    """Epochs of the trainings that compare learning rates; by default all in the modes linear and 0, a quarter else."""
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    """one-cycle, cosine, step or constant."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which schedule=step falls to a tenth; by default 1/3 and 2/3 of all."""
+    nesterov: bool = True
+    """Nesterov's momentum."""
+    augment: str = "none"
+    """auto, crop-flip, crop or none."""
+    views: int = 1
+    """Augmented copies of each image that are cached (modes linear and 0)."""
+    solver: str = "sgd"
+    """sgd, or logistic (regularised logistic regression; mode linear)."""
+    watch: int = 0
+    """Record test accuracy after every epoch: on all test images where cached, on that many elsewhere."""
+    num_train: int | None = None
+    """At most so many training images of each target."""
+    attack_eps: tuple[float, ...] = ()
+    """Also attack 500 test images of every fine-tuned model (PGD-20, l2) at these radii: does robustness survive?"""
+    bounds: int = 0
+    """Also set both sides of Lemma 5.1 on so many test images beside every fine-tuned model."""
+    distances: str | None = None
+    """JSON of `waterbed distance SOURCE TARGET...`: gaps to the first run are set against distance from SOURCE."""
+    root: str | None = None
+    """Where named data sets lie."""
+    out: str | None = None
+    """A CSV file with one row a fine-tuning; beside it NAME.rows.jsonl, which keeps each as it is done, its epochs
+    too, so that the same command goes on where it stopped; and with --distances NAME.png and NAME.tradeoff.json."""
+
+    def __call__(self) -> None:
+        from pathlib import Path
+
+        from waterbed.attacks.pgd import PGD
+        from waterbed.cli.distance import read_distances
+        from waterbed.cli.runs import unique_runs
+        from waterbed.transfer_learning.transfer import transfer
+
+        check_writable(self.out)
+        distances = None if self.distances is None else read_distances(self.distances, self.targets)
+        table = transfer(
+            {name: run.model for name, run in unique_runs(self.runs).items()},
+            self.targets,
+            _mode(self.mode),
+            self.seeds,
+            self.root,
+            progress=True,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr or None,
+            **({} if self.search_epochs is None else {"search_epochs": self.search_epochs}),
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            milestones=self.milestones,
+            nesterov=self.nesterov,
+            augment=self.augment,
+            views=self.views,
+            solver=self.solver,
+            watch=self.watch,
+            num_train=self.num_train,
+            attacks=[PGD(eps, steps=20) for eps in self.attack_eps],
+            num_bounded=self.bounds,
+            keep=None if self.out is None else Path(self.out).with_suffix(".rows.jsonl"),
+        )
+        self._print_accuracies(table)
+        if self.bounds > 0:
+            self._print_bounds(table)
+        write_text(self.out, table.to_frame().to_csv(index=False))
+        if distances is not None:
+            self._write_trade_off(table, distances)
+
+    def _print_accuracies(self, table: TransferTable) -> None:
+        """Clean accuracy, the metric reported for a target where it is another, and accuracy under each attack."""
+        titles = {"accuracy": "Test accuracy [%]"}
+        if any(row["metric"] == "mean per-class" for row in table.rows):
+            titles["mean_per_class"] = "Mean per-class accuracy [%], which is what is reported for some of these"
+        titles |= {attack: f"[%] under {attack}" for attack in table.attacks}
+        for column, title in titles.items():
+            layout = table.layout(column)
+            rows = [[model, *cells] for model, cells in zip(layout.index, layout.to_numpy().tolist(), strict=True)]
+            print_rows(
+                ["model", *layout.columns], rows, f"{title}, mode {self.mode}, ± half a 95 % interval over seeds"
+            )
+
+    def _print_bounds(self, table: TransferTable) -> None:
+        """Both forms of Lemma 5.1, means over seeds."""
+        sides = ["fisher_labels", "fisher_labels_bound", "fisher_noisy_logits", "fisher_features"]
+        means = table.to_frame().groupby(["target", "model"], sort=False)[sides].mean()
+        rows = [[target, model, *(f"{v:.3g}" for v in values)] for (target, model), *values in means.itertuples()]
+        columns = ["target", "model", "tr F of labels", "<= its bound", "tr F of noisy logits", "<= of features"]
+        print_rows(columns, rows, f"Lemma 5.1 [nats/pixel^2], mean over seeds and {self.bounds} test images")
+
+    def _write_trade_off(self, table: TransferTable, distances: dict[str, float]) -> None:
+        """Print the gaps to the first run and their correlation with the distance; beside ``out`` picture and JSON."""
+        from pathlib import Path
+
+        from waterbed.plots import save_figure
+        from waterbed.transfer_learning.tradeoff import trade_off
+
+        result = trade_off(table, distances, table.rows[0]["model"])
+        columns = ["model", "target", "distance", "gap [points]"]
+        rows = []
+        for g in result.gaps.itertuples():
+            interval = f" ± {g.half_width:.2f}" if g.seeds > 1 else ""
+            rows.append([g.model, g.target, f"{g.distance:.4g}", f"{g.gap:+.2f}{interval}"])
+        title = f"Accuracy minus that of {result.baseline}, ± half a 95 % interval over seeds"
+        print_rows(columns, rows, title)
+        columns = ["model", "targets", "Pearson", "Spearman", "p"]
+        rows = [
+            [c.model, c.targets, f"{c.pearson:.2f}", f"{c.spearman:.2f}", f"{c.p:.3f}"]
+            for c in result.correlations.itertuples()
+        ]
+        print_rows(columns, rows, "Distance and gap: the farther, the larger?")
+        if self.out is not None:
+            save_figure(result.figure(), Path(self.out).with_suffix(".png"))
+            content = {key: getattr(result, key).to_dict("records") for key in ("gaps", "correlations")}
+            write_json(Path(self.out).with_suffix(".tradeoff.json"), {"baseline": result.baseline, **content})
+
+
+def _mode(text: str) -> int | str:
+    """The mode as the library has it: 0, 1 and 2 are numbers."""
+    from waterbed.transfer_learning.modes import MODES
+
+    check_choice("mode", text, [str(mode) for mode in MODES])
+    return text if text == "linear" else int(text)

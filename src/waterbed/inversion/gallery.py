@@ -1,0 +1,290 @@
+"""gallery: inversions of several networks as pictures, numbers beside them, and one table."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from waterbed.data.images import IMAGE_SUFFIXES, ImageData, adapt, read_image, stack
+from waterbed.devices import device_of
+from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.information.weight_fisher import WeightFisher
+from waterbed.information.weight_noise import WeightNoise
+from waterbed.inversion.invert import invert, invert_label
+from waterbed.inversion.objective import MODES, check_layer
+from waterbed.inversion.result import Inversion
+from waterbed.inversion.study import BETAS, convergence_table, study_convergence
+from waterbed.plots import image_grid, save_figure
+
+STUDIES = ("none", "convergence", "beta")
+COLUMNS = ("run", "mode", "loss [% of |z|²]", "SSIM", "RMSE", "|n| / |w|", "accuracy with the noise", "diverged")
+RECORDED = (
+    *("steps", "lr", "optimizer", "precision", "layer", "init", "fake_relu", "beta", "prior_variance", "betas"),
+    *("num_samples", "seed", "mode", "study"),
+)
+FRAMES = 50  # of an animation
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The table of a gallery.
+
+    Attributes:
+        columns, rows: one row per model and inversion, class or arm of the study.
+        notes: what was left out, one sentence each.
+    """
+
+    columns: Sequence[str]
+    rows: list[list[Any]]
+    notes: list[str]
+
+
+def gallery(
+    models: Mapping[str, nn.Module],
+    load_data: Callable[[str], ImageData],
+    out: str | Path = "inversions",
+    *,
+    mode: str = "all",
+    study: str = "none",
+    images: str | Path | None = None,
+    num_images: int = 8,
+    num_samples: int = 500,
+    beta: float = 1e-8,
+    betas: Sequence[float] = BETAS,
+    prior_variance: float = 1e-3,
+    seeds: int = 3,
+    seed: int = 0,
+    steps: int = 1000,
+    lr: float | None = None,
+    optimizer: str = "sgd",
+    precision: str = "fp32",
+    init: str = "gaussian",
+    layer: str | None = None,
+    fake_relu: bool = False,
+    animate: bool = False,
+    progress: bool = False,
+) -> Gallery:
+    """Invert the same images by every model; writes ``out``/NAME.png and ``out``/NAME.json for each, and
+    ``out``/compared.png where there are several of one shape.
+
+    Args:
+        models: name -> network with ``features`` and ``input_shape``.
+        load_data: name -> its data. Called after everything else has been checked, and not at all where pictures of
+            one's own are inverted plainly.
+        mode: "plain", "variational", "effective", "all" of them, or "class": an image of each class
+            (NAME-classes.png and .json), by :func:`waterbed.inversion.invert.invert_label`.
+        study: "none"; "beta" inverts effectively at all ``betas``; "convergence" is
+            :func:`waterbed.inversion.study.study_convergence` (convergence-NAME.png and .json).
+        images: a folder of pictures of any size; None takes test images.
+        num_images: how many of them, or of the classes, from the first.
+        num_samples: training images behind the weights' Fisher information, and test images behind the accuracy with
+            the noise.
+        beta, betas, prior_variance: of the :class:`waterbed.WeightNoise`.
+        seeds: how many, in the convergence study.
+        seed: of start, noise and the choice of images.
+        steps, lr, optimizer, precision, init, layer, fake_relu: as for :func:`waterbed.invert`.
+        animate: also write the images on the way as a GIF.
+
+    Raises:
+        UsageError: a wrong argument, one that this kind of inversion has no use for, or a folder without pictures.
+    """
+    arguments = dict(locals())
+    check_choice("mode", mode, (*MODES, "all", "class"))
+    check_choice("study", study, STUDIES)
+    check_count("num_images", num_images)
+    check_used(arguments)
+    out = make_folder(out)
+    notes: list[str] = []
+    pictures = {name: _read_pictures(name, m, images, num_images, notes) for name, m in models.items() if images}
+    for model in models.values():
+        check_layer(model, layer)
+    descent = {"steps": steps, "lr": lr, "optimizer": optimizer, "init": init, "precision": precision}
+    descent |= {"progress": progress}
+    on_layer = {"layer": layer, "fake_relu": fake_relu}
+    frames = {"keep_every": max(1, steps // FRAMES) if animate else None}
+    samples = {"num_samples": num_samples, "seed": seed}
+    columns: Sequence[str] = COLUMNS
+    rows: list[list[Any]] = []
+    compared: dict[str, Tensor] = {}
+    for name, model in models.items():
+        data = None if images and mode == "plain" and study == "none" else load_data(name)
+        record = {"network": name, "data": None if data is None else data.name}
+        record |= {key: arguments[key] for key in RECORDED}
+        if study == "convergence":
+            noise = {"betas": betas, "prior_variance": prior_variance, "seeds": tuple(range(seeds))}
+            settings = samples | noise | descent | on_layer
+            columns, more = convergence_table(
+                study_convergence(model, data, out, name, num_images=num_images, **settings)
+            )
+            columns, more = ["run", *columns], [[name, *row] for row in more]
+        elif mode == "class":
+            columns = ["run", "class", "cross-entropy [nats]"]
+            count = min(num_images, data.num_classes)
+            if count < data.num_classes:
+                notes.append(f"{count} of {data.num_classes} classes; num_images={data.num_classes} draws all")
+            more = _draw_classes(name, model, data, count, out, record, descent | frames | {"seed": seed})
+        else:
+            if images:
+                files, originals = pictures[name]
+            else:
+                files, originals = [], stack(data.test, min(num_images, len(data.test)), seed)[0]
+            record |= {"files": [file.name for file in files]}
+            noises = _noises(model, data, mode, study, beta, betas, prior_variance, progress=progress, **samples)
+            settings = descent | on_layer | frames | {"seed": seed}
+            results = {
+                kind: invert(model, originals, "effective" if study == "beta" else kind, noise, **settings)
+                for kind, noise in noises.items()
+            }
+            accuracies = {kind: _accuracy(noise, model, data, **samples) for kind, noise in noises.items()}
+            more = _draw_inversions(name, originals, results, accuracies, out, record)
+            compared.setdefault("original", originals)
+            compared |= {f"{name}, {kind}" if len(results) > 1 else name: r.images for kind, r in results.items()}
+        rows += more
+    if len(models) > 1 and compared and len({t.shape for t in compared.values()}) == 1:
+        save_figure(image_grid(compared), out / "compared.png")
+    return Gallery(columns, rows, list(dict.fromkeys(notes)))
+
+
+def check_used(arguments: Mapping[str, Any], spell: Callable[[str, Any], str] = "{}={!r}".format) -> None:
+    """Raise where an argument of :func:`gallery` is given that this kind of inversion has no use for.
+
+    Args:
+        arguments: by name.
+        spell: (name, value) -> how the caller writes an argument.
+    """
+    if arguments["study"] == "convergence":
+        kind, unused = "study", ("mode", "images", "animate", "beta")
+    elif arguments["mode"] == "class":
+        kind, unused = "mode", ("study", "images", "layer", "fake_relu", "beta")
+    elif arguments["study"] == "beta":
+        kind, unused = "study", ("beta", *(("mode",) if arguments["mode"] != "effective" else ()))
+    else:
+        return
+    parameters = inspect.signature(gallery).parameters
+    for name in unused:
+        if arguments[name] != parameters[name].default:
+            given, other = spell(name, arguments[name]), spell(kind, arguments[kind])
+            raise UsageError(f"{given} means nothing with {other}; leave one of them out")
+
+
+def _noises(
+    model: nn.Module,
+    data: ImageData | None,
+    mode: str,
+    study: str,
+    beta: float,
+    betas: Sequence[float],
+    prior_variance: float,
+    *,
+    num_samples: int,
+    seed: int,
+    progress: bool,
+) -> dict[str, WeightNoise | None]:
+    """The noise of every inversion asked for, by the name of the inversion."""
+    modes = MODES if mode == "all" else (mode,)
+    if modes == ("plain",) and study == "none":
+        return {"plain": None}
+    train, _ = stack(data.train, min(num_samples, len(data.train)), seed)
+    fisher = WeightFisher(model, train, progress=progress)
+    if study == "beta":
+        if not betas:
+            raise UsageError("betas is empty; pass one or more")
+        return {f"beta {value:g}": WeightNoise(fisher, value, prior_variance) for value in betas}
+    noise = WeightNoise(fisher, beta, prior_variance)
+    return {mode: None if mode == "plain" else noise for mode in modes}
+
+
+def _accuracy(noise: WeightNoise | None, model: nn.Module, data: ImageData | None, num_samples: int, seed: int) -> Any:
+    """Accuracy on test images with the noise; None without noise."""
+    if noise is None:
+        return None
+    tested = stack(data.test, min(num_samples, len(data.test)), seed)
+    return noise.accuracy(*(t.to(device_of(model)) for t in tested))
+
+
+def _draw_inversions(
+    name: str,
+    originals: Tensor,
+    results: Mapping[str, Inversion],
+    accuracies: Mapping[str, Any],
+    out: Path,
+    record: dict[str, Any],
+) -> list[list[Any]]:
+    """Write one model's inversions below their originals, animations and numbers; returns rows for :data:`COLUMNS`."""
+    save_figure(image_grid({"original": originals, **{k: r.images for k, r in results.items()}}), out / f"{name}.png")
+    rows, numbers = [], {}
+    for kind, result in results.items():
+        if result.frames is not None:
+            result.animate(out / f"{name}-{kind.replace(' ', '-')}.gif")
+        accuracy = accuracies[kind]
+        numbers[kind] = _numbers(result) | {"accuracy": None if accuracy is None else accuracy.to_dict()}
+        relative = float((100 * result.final_clean_losses / result.scale).mean())
+        similar = [f"{float(result.similarity()[key].mean()):.3f}" for key in ("ssim", "rmse")]
+        correct = "" if accuracy is None else f"{accuracy.short()} %"
+        diverged = int(result.diverged.sum())
+        rows.append([name, kind, f"{relative:.3g}", *similar, f"{result.noise_size:.3g}", correct, diverged])
+    write_atomic(out / f"{name}.json", to_json(numbers | {"settings": record}).encode())
+    return rows
+
+
+def _draw_classes(
+    name: str,
+    model: nn.Module,
+    data: ImageData,
+    count: int,
+    out: Path,
+    record: dict[str, Any],
+    settings: dict[str, Any],
+) -> list[list[Any]]:
+    """Write an image of each of the first classes, and the numbers; returns rows with their cross-entropy."""
+    result = invert_label(model, torch.arange(count), image_shape=data.shape, **settings)
+    titles = [str(c) for c in data.classes[:count]]
+    save_figure(image_grid({"class": result.images}, titles), out / f"{name}-classes.png")
+    if result.frames is not None:
+        result.animate(out / f"{name}-classes.gif")
+    content = {"classes": titles, **_numbers(result), "settings": record}
+    write_atomic(out / f"{name}-classes.json", to_json(content).encode())
+    return [[name, title, f"{loss:.3g}"] for title, loss in zip(titles, result.final_losses.tolist(), strict=True)]
+
+
+def _numbers(result: Inversion) -> dict[str, Any]:
+    """What is recorded of an inversion, one number per image unless it belongs to all."""
+    numbers = {
+        "final_losses": result.final_losses.tolist(),
+        "final_clean_losses": result.final_clean_losses.tolist(),
+        "scale": result.scale.tolist(),
+        "noise_size": result.noise_size,
+        "lr": result.lr.tolist(),
+        "diverged": result.diverged.tolist(),
+    }
+    if result.originals is not None:
+        numbers |= {key: value.tolist() for key, value in result.similarity().items()}
+    return numbers
+
+
+def _read_pictures(
+    name: str, model: nn.Module, folder: str | Path, count: int, notes: list[str]
+) -> tuple[list[Path], Tensor]:
+    """The first pictures of a folder in the shape (C, H, W) of the model, as one batch in [0, 1], and their files."""
+    if model.input_shape is None:
+        raise UsageError(f"{name!r} does not record the size of its images; waterbed convert --size records it")
+    channels, height, width = model.input_shape
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise UsageError(f"images={str(folder)!r} is not a folder; name one with pictures")
+    every = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = every[:count]
+    if not files:
+        raise UsageError(f"images={str(folder)!r} has no pictures ({', '.join(IMAGE_SUFFIXES[:3])}, ...); add some")
+    if height != width:
+        raise UsageError(f"{name!r} takes {height} x {width} images; pictures are only cropped to squares")
+    if len(files) < len(every):
+        notes.append(f"the first {len(files)} of {len(every)} pictures; num_images={len(every)} takes all")
+    return files, torch.stack([adapt(read_image(f, channels), height, channels) for f in files]).float() / 255

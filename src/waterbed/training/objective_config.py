@@ -1,0 +1,28 @@
+"""Which objective a recipe names, and what it trains against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+OBJECTIVES = ("standard", "adversarial", "trades", "gaussian-noise")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """An objective by its name; :func:`waterbed.training.objectives.make_objective` builds it.
+
+    >>> ObjectiveConfig("trades").beta
+    6.0
+    """
+
+    objective: str = _setting("adversarial", "standard, adversarial (eq. 1), trades (eq. 2) or gaussian-noise.")
+    eps: float = _setting(0.5, "Radius of the ball, in pixel units [0, 1].")
+    norm: str = _setting("l2", "Norm of the ball: l2 or linf.")
+    attack_steps: int = _setting(7, "Steps of the attack.")
+    beta: float = _setting(6.0, "Weight of the KL divergence in trades.")
