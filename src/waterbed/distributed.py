@@ -16,10 +16,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from waterbed.devices import memory_format
-from waterbed.errors import check_choice
 
 T = TypeVar("T")
-PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Engine:
@@ -29,7 +27,6 @@ class Engine:
     """
 
     def __init__(self, precision: str = "fp32") -> None:
-        check_choice("precision", precision, PRECISIONS)
         # The autocast below is ours, so that attacks on the raw module see the same arithmetic.
         # Without a GPU accelerate takes part in torchrun's group only if told so.
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1

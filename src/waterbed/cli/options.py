@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from pathlib import Path
 from types import UnionType
@@ -25,14 +26,17 @@ def options_of(config: Any, **types: Any) -> type:
         types: by name, types that differ on the command line, where everything is text or a number.
     """
     hints = get_type_hints(type(config)) | types
-    return make_dataclass(
-        f"{type(config).__name__}Options",
-        [
-            (f.name, Annotated[hints[f.name], arg(help=f.metadata["help"])], field(default=getattr(config, f.name)))
-            for f in fields(config)
-        ],
-        kw_only=True,
-    )
+    options = []
+    for f in fields(config):
+        annotated = Annotated[hints[f.name], arg(help=_sentence(f.metadata["help"], f.metadata.get("choices", ())))]
+        options.append((f.name, annotated, field(default=getattr(config, f.name))))
+    return make_dataclass(f"{type(config).__name__}Options", options, kw_only=True)
+
+
+def _sentence(text: str, choices: Sequence[str]) -> str:
+    """A help line with a capital and a full stop; a choice that it begins with stays as it is typed."""
+    starts_with_choice = text.split()[0].rstrip(",") in choices
+    return (text if starts_with_choice else text[0].upper() + text[1:]) + "."
 
 
 def values_of(kind: type, command: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Sweep:
     """here (one after the other), slurm (a job each, by submitit), local (all at once) or debug."""
 
     def __call__(self) -> None:
-        from dataclasses import replace
+        from dataclasses import asdict, replace
         from pathlib import Path
 
         from waterbed.cli.options import from_config
@@ -44,6 +44,9 @@ class Sweep:
         if not isinstance(recipe.data, str):
             raise UsageError(f'the recipe {self.recipe!r} names no data; add a line such as data = "fashion-mini"')
         check_count("seeds", self.seeds)
+        settings = asdict(recipe.config())
+        for name in ("seed", "progress"):  # the sweep's own
+            del settings[name]
         objective = recipe.objective_config()
         make_objective(objective)  # a wrong one is found before the data are read
         data, source = recipe.load_data()
@@ -61,7 +64,7 @@ class Sweep:
             num_evaluated=self.num_evaluated,
             launcher=self.launcher,
             notes={"source": source},
-            **recipe.settings(),
+            **settings,
         )
         columns = ["eps", "seed", "clean [%]", *(f"{k} [%]" for k in points[0].robust), "weight norm"]
         columns += [name.replace("_", " ") for name in points[0].measures]

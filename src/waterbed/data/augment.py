@@ -9,11 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-AUGMENTATIONS = ("auto", "crop-flip", "crop", "none")
-
 
 def augmentation(name: str, data: Any) -> Callable[[Tensor], Tensor]:
-    """The transform of a batch (N, C, H, W) for one of :data:`AUGMENTATIONS`.
+    """The transform of a batch (N, C, H, W) by name: "auto", "crop-flip", "crop" or "none".
 
     "auto" crops, and flips if ``data.flip`` says that a mirrored image keeps its class (not true of digits).
     """

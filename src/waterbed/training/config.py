@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from waterbed.data.augment import AUGMENTATIONS
-from waterbed.distributed import PRECISIONS
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
-from waterbed.training.run_folder import RESUMES
 
+# Here, not where they are implemented, so that the command line reads them without importing torch.
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+AUGMENTATIONS = ("auto", "crop-flip", "crop", "none")
+PRECISIONS = ("auto", "fp32", "bf16")
+RESUMES = ("auto", "never")
 
 
 def _setting(default: Any, help: str, *, recorded: bool = True, **valid: Any) -> Any:

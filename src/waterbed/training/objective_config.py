@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 OBJECTIVES = ("standard", "adversarial", "trades", "gaussian-noise")
+
+
+def _setting(default: Any, help: str, **valid: Any) -> Any:
+    return field(default=default, metadata={"help": help, **valid})
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,10 @@ class ObjectiveConfig:
     6.0
     """
 
-    objective: str = _setting("adversarial", "standard, adversarial (eq. 1), trades (eq. 2) or gaussian-noise.")
-    eps: float = _setting(0.5, "Radius of the ball, in pixel units [0, 1].")
-    norm: str = _setting("l2", "Norm of the ball: l2 or linf.")
-    attack_steps: int = _setting(7, "Steps of the attack.")
-    beta: float = _setting(6.0, "Weight of the KL divergence in trades.")
+    objective: str = _setting(
+        "adversarial", "standard, adversarial (eq. 1), trades (eq. 2) or gaussian-noise", choices=OBJECTIVES
+    )
+    eps: float = _setting(0.5, "radius of the ball, in pixel units [0, 1]")
+    norm: str = _setting("l2", "norm of the ball: l2 or linf")
+    attack_steps: int = _setting(7, "steps of the attack")
+    beta: float = _setting(6.0, "weight of the KL divergence in trades")

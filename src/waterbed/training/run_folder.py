@@ -21,9 +21,9 @@ from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import digest, make_folder, read_toml, to_json, write_atomic
 from waterbed.models.checkpoints import load_model, read_card, save_model
+from waterbed.training.config import RESUMES
 
 SCHEMA = 1
-RESUMES = ("auto", "never")
 # What trainings did before these settings were recorded.
 BEFORE = {"ema": 0.0}
 

@@ -30,9 +30,9 @@ def test_resnet50_by_the_commands_of_the_real_thing(root, tmp_path, capsys):
     common = f"--root {root} --size 64 --model resnet50 --stem imagenet --width 8 --batch-size 4 --attack-steps 1"
     train = f"train imagenet --out {tmp_path}/run --epochs 1 --eps 3 --workers 1 {common}"
     assert main([*train.split(), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "peak memory" in said
-    assert "3 an epoch" in said
+    printed = capsys.readouterr().out
+    assert "peak memory" in printed
+    assert "3 an epoch" in printed
     assert main(train.split()) == 0
     words = f"evaluate {tmp_path}/run --steps 1 --eps 3 --out {tmp_path}/e.json --root {root}"
     assert main(words.split()) == 0

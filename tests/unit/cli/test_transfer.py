@@ -1,0 +1,46 @@
+"""transfer, alone and against distance."""
+
+import json
+from itertools import product
+
+from waterbed.__main__ import main
+
+
+def test_transfer_against_distance(runs, tmp_path, capsys):
+    names = f"{runs}/data digits"
+    assert main(f"distance {runs}/data {names} --extractor {runs}/robust --out {tmp_path}/d.json".split()) == 0
+    words = f"transfer {runs}/standard {runs}/robust --targets {names} --mode 0 --seeds 0 --epochs 1 --num-train 16"
+    words += f" --attack-eps 0.5 --distances {tmp_path}/d.json --out {tmp_path}/t.csv --watch 1"
+    assert main(words.split()) == 0
+    printed = capsys.readouterr().out
+    assert "the farther, the larger" in printed
+    assert "Test accuracy [%], mode 0" in printed
+    assert "[%] under pgd-20 l2 eps=0.5" in printed
+    assert "Mean per-class" not in printed, "neither target is reported so"
+    header = (tmp_path / "t.csv").read_text().splitlines()[0]
+    assert "pgd-20 l2 eps=0.5" in header
+    assert (tmp_path / "t.png").read_bytes()[:4] == b"\x89PNG"
+    gaps = json.loads((tmp_path / "t.tradeoff.json").read_text())["gaps"]
+    assert [g["model"] for g in gaps] == ["robust", "robust"]
+    assert {g["target"] for g in gaps} == {"data", "digits"}, "folders go by their names"
+    records = [json.loads(line)["row"] for line in (tmp_path / "t.rows.jsonl").read_text().splitlines()]
+    assert [(r["target"], r["model"]) for r in records] == list(product(("data", "digits"), ("standard", "robust")))
+    assert all("test_clean" in r["history"][0] for r in records)
+    assert main([*words.replace("d.json", "none.json").split()]) == 2
+
+
+def test_transfer_writes_a_row_per_fine_tuning(runs, tmp_path):
+    words = f"transfer {runs}/standard --targets {runs}/data digits --mode linear --seeds 0 1 --epochs 1"
+    assert main([*words.split(), "--out", str(tmp_path / "t.csv")]) == 0
+    assert (tmp_path / "t.csv").read_text().count("\n") == 5
+
+
+def test_distances_that_do_not_fit(runs, tmp_path, capsys):
+    file = tmp_path / "d.json"
+    words = f"transfer {runs}/standard --targets {runs}/data digits --distances {file}"
+    file.write_text("[]")
+    assert main(words.split()) == 2
+    assert "is not a file that waterbed distance --out wrote" in capsys.readouterr().err
+    file.write_text(json.dumps({"pairs": [{"source": "a", "target": "data", "value": 1.0}]}))
+    assert main(words.split()) == 2
+    assert "has data from a, but not digits; run waterbed distance" in capsys.readouterr().err
