@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import waterbed as wb
+from waterbed.training.objective_config import OBJECTIVES, ObjectiveConfig
+from waterbed.training.objectives import make_objective
 
 
 @pytest.fixture
@@ -86,3 +88,18 @@ def test_gaussian_noise_has_expected_length_eps():
     x = torch.zeros(500, 3, 8, 8)
     wb.GaussianNoise(2.0)(Spy(), Spy(), x, torch.zeros(500, dtype=torch.long))
     assert float(seen[0].flatten(1).norm(dim=1).square().mean()) == pytest.approx(4.0, rel=0.02)
+
+
+def test_an_objective_by_its_name():
+    made = [make_objective(ObjectiveConfig(name, eps=0.25, attack_steps=3, beta=2.0)) for name in OBJECTIVES]
+    attack = wb.PGD(0.25, "l2", 3)
+    expected = [wb.Standard(), wb.AdversarialTraining(attack), wb.TRADES(attack, 2.0), wb.GaussianNoise(0.25)]
+    assert [o.config() for o in made] == [o.config() for o in expected]
+    assert [o.config()["name"] for o in made] == list(OBJECTIVES)
+    with pytest.raises(wb.UsageError, match="objective='trade' is unknown.*did you mean 'trades'"):
+        make_objective(ObjectiveConfig("trade"))
+
+
+def test_the_defaults_of_a_recipe_are_those_of_the_library():
+    assert wb.TRADES(wb.PGD()).beta == ObjectiveConfig().beta
+    assert (wb.PGD().norm, wb.PGD().steps) == (ObjectiveConfig().norm, ObjectiveConfig().attack_steps)
