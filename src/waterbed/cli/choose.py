@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Words
+from waterbed.cli.options import Root, Words
 from waterbed.cli.output import check_writable, print_rows, write_text
 
 
 @dataclass
 class Choose:
-    """Rank backbones for your data: a probe on their features, how sure the ranking is, and why."""
+    """Rank backbones for your data by a probe on their features; says how sure the ranking is, and why."""
 
     target: str
     """Data set or folder with train/<class>/* and test/<class>/*; only its training images are used."""
     backbones: Words
-    """Run folders or networks, standard and robust."""
+    """Run folders or network files, such as a standard and a robust one."""
     num_samples: int = 2000
-    """Training images to use."""
-    root: str | None = None
-    """Where named data sets lie."""
+    """Number of training images."""
+    root: Root = None
     seed: int = 0
+    """Seed of the choice of images and of the probe."""
     out: str | None = None
-    """A CSV file with one row a backbone."""
+    """A CSV file with one row per backbone."""
 
     def __call__(self) -> None:
         from waterbed import choose
@@ -44,6 +44,6 @@ class Choose:
             for c in choice.candidates
         ]
         columns = ["backbone", "probe, held-out images", "points behind", "best", "LogME", "H-score", "LEEP"]
-        print_rows(columns, rows, f"Backbones for {choice.target}, by {choice.num_samples} images; higher is better")
+        print_rows(columns, rows, f"Backbones for {choice.target}, on {choice.num_samples} images; higher is better")
         print(choice.reason)
         write_text(self.out, choice.to_frame().to_csv(index=False))

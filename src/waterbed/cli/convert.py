@@ -21,15 +21,15 @@ class Convert:
     source: str = "auto"
     """What wrote the file: auto, safetensors, robustness, robustbench, torchvision, timm."""
     architecture: str | None = None
-    """timm's name of the network, where its tensors do not tell."""
+    """timm's name of the network, if its tensors do not tell."""
     size: int | None = None
-    """Side of the images that it was trained on; by default 32 for a 3 x 3 stem and 224 for a 7 x 7 one."""
+    """Side of the images it was trained on; by default 32 for a 3 x 3 stem and 224 for a 7 x 7 one."""
     mean: tuple[float, ...] = ()
-    """Normalisation that the network was trained with, one number a channel, if the file has none."""
+    """Normalisation the network was trained with, one number per channel, if the file has none."""
     std: tuple[float, ...] = ()
     """Goes with --mean."""
     trust: bool = False
-    """Unpickle a file that holds more than weights. This can run code of the file: only if you trust its origin."""
+    """Unpickle a file that holds more than weights. This can run code in the file: only if you trust its origin."""
 
     def __call__(self) -> None:
         from pathlib import Path

@@ -6,23 +6,20 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
+from waterbed.cli.options import Channels, Download, Root, Size
 from waterbed.cli.output import print_rows
 
 
 @dataclass
 class Data:
-    """List the data sets known by name and whether they are there, or describe one (a name or a folder)."""
+    """List the data sets known by name and where they are, or describe one (a name or a folder)."""
 
     name: Positional[str] = "list"
-    """"list", a name of the list, or a folder with train/<class>/* and test/<class>/*."""
-    root: str | None = None
-    """Where named data sets lie (default: $WATERBED_DATA, else ~/.cache/waterbed/data)."""
-    download: bool = False
-    """Fetch a named data set that is missing."""
-    size: int | None = None
-    """Side of the square images."""
-    channels: int | None = None
-    """1 (grey) or 3 (RGB)."""
+    """"list", a name from the list, or a folder with train/<class>/* and test/<class>/*."""
+    root: Root = None
+    download: Download = False
+    size: Size = None
+    channels: Channels = None
 
     def __call__(self) -> None:
         from waterbed.data.catalog import CATALOG
@@ -41,7 +38,7 @@ class Data:
         return None
 
     def _list(self) -> None:
-        """The catalogue, with what of it lies below the root; below the table, where, or how to get the rest."""
+        """The catalogue with what is present below the root; under the table where it is, or how to get it."""
         import textwrap
 
         from waterbed.data.catalog import CATALOG

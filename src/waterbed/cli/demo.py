@@ -9,12 +9,12 @@ from waterbed.cli.output import print_table
 
 @dataclass
 class Demo:
-    """Train a standard and a robust network on embedded data, measure, invert and transfer both; a few minutes."""
+    """Train a standard and a robust network on embedded data, measure, invert and transfer both, in a few minutes."""
 
     out: str = "waterbed-demo"
     """Folder for report.html, results.json and the two runs."""
     quick: bool = False
-    """The same in seconds, on little data: a check that everything runs."""
+    """The same in seconds on little data, to check that everything runs."""
 
     def __call__(self) -> None:
         from waterbed.reporting.demo import QUICK, Config, demo, summary_table

@@ -1,4 +1,4 @@
-"""distance: between data sets, through the eyes of a network."""
+"""distance: between data sets, in the features of a network."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from waterbed.cli.options import Words
+from waterbed.cli.options import Root, Words
 from waterbed.cli.output import check_writable, print_rows, write_json
 from waterbed.errors import UsageError
 
 
 @dataclass
 class Distance:
-    """Earth mover's distance between data sets, through the eyes of one network; symmetric, unlike accuracy gaps."""
+    """Earth mover's distance between data sets in the features of one network; symmetric, unlike accuracy gaps."""
 
     data: Positional[Words]
     """Two or more data sets or folders."""
     extractor: str
-    """Run folder or exported network whose features are compared; distances by different ones do not compare."""
+    """Run folder or exported network whose features are compared; distances from different ones do not compare."""
     num_samples: int | None = 5000
-    """Training images of each; all if there are fewer."""
+    """Training images of each set; all if there are fewer."""
     min_source_count: int = 0
-    """Leave out classes of the first of each pair with fewer images."""
+    """Leave out classes with fewer images in the first set of a pair."""
     gamma: float = 0.01
     """Of the similarity exp(-gamma distance), as in the paper; it means nothing across extractors."""
-    root: str | None = None
-    """Where named data sets lie."""
+    root: Root = None
     seed: int = 0
+    """Seed of the choice of images."""
     out: str | None = None
     """A JSON file for the results."""
 
@@ -55,7 +55,7 @@ class Distance:
             rows.append([a.name, b.name, f"{d.value:.4g}", interval, f"{d.floor:.3g}", f"{similarity:.4g}"])
             results.append({"source": a.name, "target": b.name, "similarity": similarity, **asdict(d)})
         columns = ["from", "to", "distance", "95 % interval", "floor", "similarity"]
-        print_rows(columns, rows, f"Distance by the features of {self.extractor}; floor: two halves of one set")
+        print_rows(columns, rows, f"Distance in the features of {self.extractor}; floor: two halves of one set")
         write_json(self.out, {"extractor": self.extractor, "pairs": results})
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tyro.conf import Positional
-
-from waterbed.cli.options import Words
+from waterbed.cli.options import Root, RunData, Runs
 from waterbed.cli.output import check_writable, print_rows, write_json
 
 
@@ -14,8 +12,7 @@ from waterbed.cli.output import check_writable, print_rows, write_json
 class Evaluate:
     """Clean and robust accuracy of runs, with 95 % Wilson intervals."""
 
-    runs: Positional[Words]
-    """Run folders or files of networks."""
+    runs: Runs
     eps: tuple[float, ...] = (0.5,)
     """Radii of the attacks, one or more."""
     attacks: str = "pgd"
@@ -27,16 +24,15 @@ class Evaluate:
     restarts: int = 1
     """Random restarts of each pgd attack."""
     autoattack: str = "auto"
-    """In standard: auto (where it is installed), always or never."""
-    data: str | None = None
-    """Data set or folder; by default the one the run was trained on."""
-    root: str | None = None
-    """Where named data sets lie."""
+    """With --attacks standard: auto (if it is installed), always or never."""
+    data: RunData = None
+    root: Root = None
     num_samples: int | None = None
-    """Test images to use; all by default."""
+    """Number of test images; all by default."""
     seed: int = 0
+    """Seed of the attacks and of the choice of images."""
     out: str | None = None
-    """A JSON file for the results; standard attacks keep their progress beside it and go on from there."""
+    """A JSON file for the results; standard attacks save their progress beside it and continue from there."""
 
     def __call__(self) -> None:
         from waterbed import PGD, evaluate
@@ -60,7 +56,7 @@ class Evaluate:
         return None
 
     def _standard(self) -> None:
-        """The standard battery of every run at every eps: a row each, and below the table what is behind it."""
+        """The standard attacks on every run at every eps: one row each, and under the table the evidence."""
         from pathlib import Path
 
         from waterbed.cli.runs import open_runs
@@ -74,7 +70,7 @@ class Evaluate:
                 options = {"num_samples": self.num_samples, "seed": self.seed, "autoattack": self.autoattack}
                 report = evaluate_standard(run.model, data.test, eps, self.norm, out=place, progress=True, **options)
                 reports.setdefault(name, []).append(report)
-        flat = [(name, report) for name, found in reports.items() for report in found]
+        flat = [(name, report) for name, of_run in reports.items() for report in of_run]
         columns = ["run", f"{self.norm} eps", "clean", "PGD-20", "PGD-100 x5", "AutoAttack", "images"]
         rows = [
             [n, f"{r.eps:g}", r.clean, *(r.notes[k] if a is None else a for k, a in r.robust.items()), r.n]
@@ -87,4 +83,4 @@ class Evaluate:
                 print(f"  {attack}: {note}")
             for check in report.masking.checks:
                 print(f"  {'!' if check.suspicious else '-'} {check.name}? {check.found} (p = {check.p:.2g})")
-        write_json(self.out, {name: [report.to_dict() for report in found] for name, found in reports.items()})
+        write_json(self.out, {name: [report.to_dict() for report in of_run] for name, of_run in reports.items()})

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tyro.conf import Positional
-
-from waterbed.cli.options import Words
+from waterbed.cli.options import Root, RunData, Runs
 from waterbed.cli.output import print_rows
 
 
 @dataclass
 class Invert:
-    """Find the images that a network cannot tell from given ones; one picture for each run."""
+    """Find images that a network cannot tell from given ones; one picture per run."""
 
-    runs: Positional[Words]
-    """Run folders or files of networks."""
+    runs: Runs
     images: str | None = None
-    """Folder of pictures, of any size; by default test images of the run's data."""
+    """Folder of pictures of any size; by default test images of the run's data."""
     out: str = "inversions"
     """Folder for NAME.png and NAME.json of each run."""
     mode: str = "all"
-    """plain, variational, effective, all of them, or class (an image of each class)."""
+    """plain, variational, effective, all of them, or class (one image per class)."""
     study: str = "none"
-    """none, convergence (Fig. 2: which arm is fastest, step sizes tuned for each), beta (images at all --betas)."""
+    """none, convergence (Fig. 2: which arm is fastest, each with a tuned step size) or beta (images at all --betas)."""
     num_images: int = 8
-    """How many of them (or of the classes), from the first."""
+    """Number of images, or of classes, from the first."""
     steps: int = 1000
+    """Gradient steps."""
     lr: float | None = None
     """Step size; by default found for each image, and in the convergence study for each arm."""
     optimizer: str = "sgd"
     """sgd, normalized, adam or lbfgs (without noise at every step)."""
     precision: str = "fp32"
-    """fp32 or bf16 (for the descent alone)."""
+    """fp32, or bf16 for the descent alone."""
     layer: str | None = None
     """Invert this module's output instead of the features."""
     init: str = "gaussian"
@@ -40,7 +38,7 @@ class Invert:
     fake_relu: bool = False
     """Give the last ReLU the gradient of the identity."""
     animate: bool = False
-    """Write the way there as a GIF, too."""
+    """Also write the images on the way as a GIF."""
     beta: float = 1e-8
     """Information level of the weight noise."""
     prior_variance: float = 1e-3
@@ -48,14 +46,13 @@ class Invert:
     betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
     """Information levels of the studies."""
     seeds: int = 3
-    """Seeds of the convergence study."""
+    """Number of seeds in the convergence study."""
     num_samples: int = 500
     """Training images behind the weights' Fisher information."""
-    data: str | None = None
-    """Data set or folder; by default the one the run was trained on."""
-    root: str | None = None
-    """Where named data sets lie."""
+    data: RunData = None
+    root: Root = None
     seed: int = 0
+    """Seed of the start, of the noise and of the choice of images."""
 
     def __call__(self) -> None:
         from waterbed.cli.runs import data_of, unique_runs

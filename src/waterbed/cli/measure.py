@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tyro.conf import Positional
-
-from waterbed.cli.options import Words
+from waterbed.cli.options import Root, RunData, Runs
 from waterbed.cli.output import add_to_json, check_writable, print_rows
 
 
 @dataclass
 class Measure:
-    """Fisher information of representations (test images) and of weights (training images), with errors."""
+    """Fisher information of representations (on test images) and of weights (on training images), with errors."""
 
-    runs: Positional[Words]
-    """Run folders or files of networks."""
+    runs: Runs
     quantities: tuple[str, ...] = ()
-    """What to measure; a wrong name lists them all. By default five cheap ones."""
+    """Quantities by name; an unknown name lists them all. By default five cheap ones."""
     num_samples: int = 500
-    """Images of each kind."""
+    """Number of test images, and of training images."""
     damping: float = 1e-8
     """Added to F_w in its log-variance and log-determinant."""
     eps: float = 0.5
@@ -27,16 +24,15 @@ class Measure:
     beta: float = 1e-6
     """Information level, for weight_information and effective_information."""
     prior_variance: float = 1e-4
-    """Prior variance of the weights, for the same."""
+    """Prior variance of the weights, for the same two."""
     input_variance: float = 1.0
     """Variance of the perturbation of the input, for effective_information."""
-    data: str | None = None
-    """Data set or folder; by default the one the run was trained on."""
-    root: str | None = None
-    """Where named data sets lie."""
+    data: RunData = None
+    root: Root = None
     seed: int = 0
+    """Seed of the choice of images and of random probes."""
     out: str = "measures.json"
-    """A JSON file for the results; runs that are already in it are kept."""
+    """A JSON file for the results; other runs in it stay."""
 
     def __call__(self) -> None:
         from waterbed.cli.runs import open_runs

@@ -8,12 +8,22 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import read_toml
 
 Words = Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]")]
+
+# Options that several commands have.
+Runs = Positional[Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]", help="Run folders or network files.")]]
+RunData = Annotated[str | None, arg(help="Data set or folder; by default the one the run was trained on.")]
+Root = Annotated[
+    str | None, arg(help="Folder of named data sets; by default $WATERBED_DATA, else ~/.cache/waterbed/data.")
+]
+Download = Annotated[bool, arg(help="Download a named data set that is missing.")]
+Size = Annotated[int | None, arg(help="Side of the square images.")]
+Channels = Annotated[int | None, arg(help="1 (grey) or 3 (RGB).")]
 
 
 def options_of(config: Any, **types: Any) -> type:
@@ -53,7 +63,7 @@ def from_config(kind: type, path: Path) -> Any:
     except OSError as error:
         raise UsageError(f"--config {str(path)!r} cannot be read ({error.strerror}); name a TOML file") from error
     except ValueError as error:
-        raise UsageError(f"--config {str(path)!r} is not TOML ({error}); mend it") from error
+        raise UsageError(f"--config {str(path)!r} is not TOML ({error}); correct it") from error
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}
     ready: dict[str, Any] = {n: tyro.MISSING for n, f in known.items() if f.default is MISSING}

@@ -69,4 +69,4 @@ def add_to_json(path: str | Path, content: dict[str, Any]) -> None:
         before = json.loads(path.read_text()) if path.is_file() else {}
         write_json(path, {**before, **content})
     except (ValueError, TypeError) as error:
-        raise UsageError(f"out={str(path)!r} exists and holds something else; choose another") from error
+        raise UsageError(f"out={str(path)!r} exists and holds something else; choose another file") from error

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tyro.conf import Positional
-
-from waterbed.cli.options import Words
+from waterbed.cli.options import Runs
 
 
 @dataclass
 class Report:
-    """One HTML page about runs."""
+    """Write one HTML page about runs."""
 
-    runs: Positional[Words]
-    """Run folders or files of networks."""
+    runs: Runs
     out: str = "report.html"
-    """The page."""
+    """The page, an .html file."""
 
     def __call__(self) -> None:
         from waterbed import report

@@ -20,15 +20,15 @@ class Sweep:
     eps: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     """Radii to train at; 0 is standard training."""
     seeds: int = 1
-    """How many seeds, from 0."""
+    """Number of seeds, counted from 0."""
     evaluated_eps: tuple[float, ...] = (0.5,)
     """Radii of the PGD-20 evaluation."""
     num_samples: int = 500
     """Images behind each measure."""
     num_evaluated: int | None = 1000
-    """Test images for the accuracies."""
+    """Test images behind the accuracies."""
     launcher: str = "here"
-    """here (one after the other), slurm (a job each, by submitit), local (all at once) or debug."""
+    """here (one after another), slurm (one job each, through submitit), local (all at once) or debug."""
 
     def __call__(self) -> None:
         from dataclasses import asdict, replace
@@ -72,6 +72,6 @@ class Sweep:
         for p in points:
             numbers = [f"{p.clean:.1f}", *(f"{v:.1f}" for v in p.robust.values()), f"{p.weight_norms[-1]:.2f}"]
             rows.append([p.eps, p.seed, *numbers, *(e.short() for e in p.measures.values())])
-        # One column a network: there are more quantities than fit side by side.
+        # One column per network: there are more quantities than fit side by side.
         turned = [list(line) for line in zip(columns, *rows, strict=True)]
         print_rows(turned[0], turned[1:], f"Sweep over eps; ± is one standard error; {self.out}/sweep.png")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from waterbed.cli.options import options_of, values_of
+from waterbed.cli.options import Channels, Download, Root, Size, options_of, values_of
 from waterbed.cli.output import print_rows
 from waterbed.training.config import TrainConfig
 from waterbed.training.objective_config import ObjectiveConfig
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class _Network:
-    """What is trained on what."""
+    """Which network is trained on which data."""
 
     data: Positional[str]
     """Name of a data set, or a folder with train/<class>/* and test/<class>/*."""
@@ -28,7 +28,7 @@ class _Network:
     model: str = "resnet18"
     """resnet10, resnet18, resnet34, resnet50, resnet101 or wide_resnet50_2."""
     stem: str = "cifar"
-    """cifar (small images) or imagenet (large ones)."""
+    """cifar (for small images) or imagenet (for large ones)."""
     width: int = 64
     """Channels of the first stage."""
 
@@ -39,15 +39,11 @@ class Train(options_of(TrainConfig(), trackers=tuple[str, ...]), options_of(Obje
     """Train a network on a named data set or a folder of images; writes a run folder."""
 
     dry_run: bool = False
-    """Show shapes, parameters, memory and the time it would take, from three steps; train and write nothing."""
-    root: str | None = None
-    """Where named data sets lie."""
-    download: bool = False
-    """Fetch a named data set that is missing."""
-    size: int | None = None
-    """Side of the square images."""
-    channels: int | None = None
-    """1 (grey) or 3 (RGB)."""
+    """Print shapes, parameters, memory and the estimated time, from three steps; train and write nothing."""
+    root: Root = None
+    download: Download = False
+    size: Size = None
+    channels: Channels = None
 
     def __call__(self) -> None:
         from waterbed.training.dry_run import dry_run
@@ -59,7 +55,7 @@ class Train(options_of(TrainConfig(), trackers=tuple[str, ...]), options_of(Obje
         model = self.make_model(data, self.seed)
         if self.dry_run:
             rows = dry_run(model, data, objective, config)
-            print_rows(["what", "how much"], rows, f"{self.out} would be")
+            print_rows(["what", "how much"], rows, f"{self.out}, if it is trained")
             return
         run = fit(model, data, objective, self.out, config=config, notes={"source": source})
         last = run.kept

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tyro.conf import Positional
-
-from waterbed.cli.options import Words
+from waterbed.cli.options import Root, Runs
 from waterbed.cli.output import check_writable, print_rows, write_json, write_text
 from waterbed.errors import check_choice
 
@@ -19,20 +17,19 @@ if TYPE_CHECKING:
 class Transfer:
     """Fine-tune runs on other tasks and compare their accuracy there."""
 
-    runs: Positional[Words]
-    """Run folders or files of networks."""
+    runs: Runs
     targets: tuple[str, ...] = ("digits",)
-    """Data sets or folders."""
+    """Data sets or folders to fine-tune on."""
     mode: str = "0"
     """linear (the head), 0 (head and last batch norm), 1 (head and all batch norms), 2 (everything)."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One fine-tuning each."""
+    """One fine-tuning per seed."""
     epochs: int = 20
     batch_size: int = 128
     lr: tuple[float, ...] = ()
     """Largest learning rate; of several, the best on held-out training images. By default chosen from 0.01 to 1."""
     search_epochs: int | None = None
-    """Epochs of the trainings that compare learning rates; by default all in the modes linear and 0, a quarter else."""
+    """Epochs of the trainings that compare learning rates; by default all in modes linear and 0, else a quarter."""
     weight_decay: float = 5e-4
     schedule: str = "one-cycle"
     """one-cycle, cosine, step or constant."""
@@ -47,20 +44,19 @@ class Transfer:
     solver: str = "sgd"
     """sgd, or logistic (regularised logistic regression; mode linear)."""
     watch: int = 0
-    """Record test accuracy after every epoch: on all test images where cached, on that many elsewhere."""
+    """After every epoch record the test accuracy: on all images where features are cached, on this many elsewhere."""
     num_train: int | None = None
-    """At most so many training images of each target."""
+    """At most this many training images of each target."""
     attack_eps: tuple[float, ...] = ()
     """Also attack 500 test images of every fine-tuned model (PGD-20, l2) at these radii: does robustness survive?"""
     bounds: int = 0
-    """Also set both sides of Lemma 5.1 on so many test images beside every fine-tuned model."""
+    """Also compute both sides of Lemma 5.1 for every fine-tuned model, on this many test images."""
     distances: str | None = None
-    """JSON of `waterbed distance SOURCE TARGET...`: gaps to the first run are set against distance from SOURCE."""
-    root: str | None = None
-    """Where named data sets lie."""
+    """JSON of `waterbed distance SOURCE TARGET...`, to compare gaps to the first run with the distance from SOURCE."""
+    root: Root = None
     out: str | None = None
-    """A CSV file with one row a fine-tuning; beside it NAME.rows.jsonl, which keeps each as it is done, its epochs
-    too, so that the same command goes on where it stopped; and with --distances NAME.png and NAME.tradeoff.json."""
+    """A CSV file with one row per fine-tuning. NAME.rows.jsonl beside it saves each row with its epochs as soon as it
+    is done, so that the same command continues where it stopped. With --distances, NAME.png and NAME.tradeoff.json."""
 
     def __call__(self) -> None:
         from pathlib import Path

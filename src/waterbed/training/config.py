@@ -43,8 +43,8 @@ class TrainConfig:
     epochs: int = _setting(30, "passes over the training images", at_least=1)
     batch_size: int = _setting(128, "images in a step, of each process", at_least=2)
     lr: float = _setting(0.1, "largest learning rate of SGD", above=0)
-    momentum: float = _setting(0.9, "of SGD", at_least=0, below=1)
-    weight_decay: float = _setting(5e-4, "of SGD, on every trained weight", at_least=0)
+    momentum: float = _setting(0.9, "momentum of SGD", at_least=0, below=1)
+    weight_decay: float = _setting(5e-4, "weight decay of SGD, on every trained weight", at_least=0)
     schedule: str = _setting(
         "one-cycle",
         "one-cycle (rises over 30 % of the steps, then falls as a cosine), cosine, step or constant",
@@ -64,7 +64,7 @@ class TrainConfig:
     watch: int = _setting(
         1000, "after each epoch, accuracies on that many held-out (else test) images; 0 for none", at_least=0
     )
-    seed: int = _setting(0, "of data order, augmentation and attacks", at_least=0)
+    seed: int = _setting(0, "seed of data order, augmentation and attacks", at_least=0)
     milestones: tuple[int, ...] = _setting(
         (), "epochs after which schedule=step falls to a tenth; by default 1/3 and 2/3 of all", at_least=1
     )
@@ -91,7 +91,7 @@ class TrainConfig:
         15.0, "minutes after which the state is saved within a long epoch", recorded=False, at_least=0
     )
     trackers: tuple[Any, ...] = _setting(
-        (), "tensorboard, wandb, mlflow, beside metrics.jsonl (in Python also objects)", recorded=False
+        (), "beside metrics.jsonl: tensorboard, wandb, mlflow (in Python also objects)", recorded=False
     )
     progress: bool = _setting(True, "show a progress bar with the time left", recorded=False)
 

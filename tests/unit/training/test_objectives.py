@@ -96,7 +96,7 @@ def test_an_objective_by_its_name():
     expected = [wb.Standard(), wb.AdversarialTraining(attack), wb.TRADES(attack, 2.0), wb.GaussianNoise(0.25)]
     assert [o.config() for o in made] == [o.config() for o in expected]
     assert [o.config()["name"] for o in made] == list(OBJECTIVES)
-    with pytest.raises(wb.UsageError, match="objective='trade' is unknown.*did you mean 'trades'"):
+    with pytest.raises(wb.UsageError, match=r"objective='trade' is unknown.*did you mean 'trades'"):
         make_objective(ObjectiveConfig("trade"))
 
 
