@@ -56,13 +56,13 @@ class Invert:
 
     def __call__(self) -> None:
         from waterbed.cli.runs import data_of, unique_runs
-        from waterbed.inversion.gallery import check_used, gallery
+        from waterbed.inversion.gallery import check_used, draw_gallery
 
         arguments = vars(self).copy()
         check_used(arguments, spell=lambda name, value: f"--{name.replace('_', '-')} {value}")
         data, root, runs = (arguments.pop(name) for name in ("data", "root", "runs"))
         opened = unique_runs(runs)
-        result = gallery(
+        result = draw_gallery(
             {name: run.model for name, run in opened.items()},
             lambda name: data_of(name, opened[name], data, root),
             progress=True,

@@ -1,4 +1,4 @@
-"""gallery: inversions of several networks as pictures, numbers beside them, and one table."""
+"""draw_gallery: inversions of several networks as pictures, numbers beside them, and one table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Gallery:
     notes: list[str]
 
 
-def gallery(
+def draw_gallery(
     models: Mapping[str, nn.Module],
     load_data: Callable[[str], ImageData],
     out: str | Path = "inversions",
@@ -94,6 +94,15 @@ def gallery(
 
     Raises:
         UsageError: a wrong argument, one that this kind of inversion has no use for, or a folder without pictures.
+
+    >>> import tempfile
+    >>> import waterbed as wb
+    >>> data = wb.load_dataset("digits").take(20, 10)
+    >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     table = draw_gallery({"mine": model}, lambda name: data, out, mode="plain", steps=1, num_images=2)
+    >>> [row[:2] for row in table.rows]
+    [['mine', 'plain']]
     """
     arguments = dict(locals())
     check_choice("mode", mode, (*MODES, "all", "class"))
@@ -153,7 +162,7 @@ def gallery(
 
 
 def check_used(arguments: Mapping[str, Any], spell: Callable[[str, Any], str] = "{}={!r}".format) -> None:
-    """Raise where an argument of :func:`gallery` is given that this kind of inversion has no use for.
+    """Raise where an argument of :func:`draw_gallery` is given that this kind of inversion has no use for.
 
     Args:
         arguments: by name.
@@ -167,7 +176,7 @@ def check_used(arguments: Mapping[str, Any], spell: Callable[[str, Any], str] = 
         kind, unused = "study", ("beta", *(("mode",) if arguments["mode"] != "effective" else ()))
     else:
         return
-    parameters = inspect.signature(gallery).parameters
+    parameters = inspect.signature(draw_gallery).parameters
     for name in unused:
         if arguments[name] != parameters[name].default:
             given, other = spell(name, arguments[name]), spell(kind, arguments[kind])

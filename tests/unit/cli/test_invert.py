@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from waterbed.__main__ import main
 from waterbed.cli.invert import Invert
-from waterbed.inversion.gallery import gallery
+from waterbed.inversion.gallery import draw_gallery
 from waterbed.training.run_folder import Run
 
 
@@ -55,7 +55,7 @@ def test_invert_studies_classes_and_animations(runs, tmp_path, capsys):
 
 
 def test_the_options_are_those_of_the_gallery():
-    of_gallery = {p.name: p.default for p in inspect.signature(gallery).parameters.values()}
+    of_gallery = {p.name: p.default for p in inspect.signature(draw_gallery).parameters.values()}
     of_command = {f.name: f.default for f in fields(Invert)}
     for name in ("runs", "data", "root"):
         del of_command[name]

@@ -1,4 +1,4 @@
-"""gallery: pictures and numbers of inversions, from plain arguments."""
+"""draw_gallery: pictures and numbers of inversions, from plain arguments."""
 
 import json
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 import waterbed as wb
 from waterbed.data.images import stack
-from waterbed.inversion.gallery import COLUMNS, gallery
+from waterbed.inversion.gallery import COLUMNS, draw_gallery
 
 SHORT = {"steps": 2, "num_images": 2, "num_samples": 6}
 
@@ -24,7 +24,7 @@ def models():
 
 
 def test_pictures_and_numbers_of_each_and_one_that_compares(models, digits, tmp_path):
-    result = gallery(models, lambda name: digits, tmp_path, mode="plain", **SHORT)
+    result = draw_gallery(models, lambda name: digits, tmp_path, mode="plain", **SHORT)
     assert {p.name for p in tmp_path.iterdir()} == {
         *("first.png", "first.json", "second.png", "second.json", "compared.png")
     }
@@ -38,7 +38,9 @@ def test_pictures_and_numbers_of_each_and_one_that_compares(models, digits, tmp_
 
 
 def test_the_study_over_beta_is_effective_at_each(models, digits, tmp_path):
-    result = gallery({"one": models["first"]}, lambda name: digits, tmp_path, study="beta", betas=(1e-8, 1e-6), **SHORT)
+    result = draw_gallery(
+        {"one": models["first"]}, lambda name: digits, tmp_path, study="beta", betas=(1e-8, 1e-6), **SHORT
+    )
     assert [row[1] for row in result.rows] == ["beta 1e-08", "beta 1e-06"]
     record = json.loads((tmp_path / "one.json").read_text())
     assert 0 < record["beta 1e-08"]["noise_size"] < record["beta 1e-06"]["noise_size"]
@@ -52,7 +54,7 @@ def test_one_s_own_pictures_need_no_data_and_notes_say_what_is_left_out(models, 
     def refuse(name):
         raise AssertionError("no data are asked for")
 
-    result = gallery(models, refuse, tmp_path / "out", images=tmp_path, mode="plain", **SHORT)
+    result = draw_gallery(models, refuse, tmp_path / "out", images=tmp_path, mode="plain", **SHORT)
     assert result.notes == ["the first 2 of 3 pictures; num_images=3 takes all"]
     assert json.loads((tmp_path / "out/first.json").read_text())["settings"]["files"] == ["0.png", "1.png"]
 
@@ -75,10 +77,10 @@ def test_one_s_own_pictures_need_no_data_and_notes_say_what_is_left_out(models, 
 )
 def test_arguments_that_are_wrong_or_have_no_use(models, digits, tmp_path, arguments, message):
     with pytest.raises(wb.UsageError, match=message):
-        gallery(models, lambda name: digits, tmp_path, **arguments)
+        draw_gallery(models, lambda name: digits, tmp_path, **arguments)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_network_that_does_not_say_what_it_takes(tiny, tmp_path):
     with pytest.raises(wb.UsageError, match=r"does not record the size of its images; waterbed convert --size"):
-        gallery({"tiny": tiny}, None, tmp_path, images=tmp_path)
+        draw_gallery({"tiny": tiny}, None, tmp_path, images=tmp_path)
