@@ -27,7 +27,18 @@ html_theme_options = {
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_sidebars = {
-    name: [] for name in ("index", "training", "information", "inversion", "transfer", "scale", "reproduction", "verdicts", "demo")
+    name: []
+    for name in (
+        "index",
+        "training",
+        "information",
+        "inversion",
+        "transfer",
+        "scale",
+        "reproduction",
+        "verdicts",
+        "demo",
+    )
 }
 html_show_sourcelink = False
 myst_heading_anchors = 3

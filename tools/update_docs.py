@@ -4,8 +4,8 @@
     waterbed paper --scale cpu --root DATA --networks results/networks --out results/cpu
     python tools/update_docs.py results/cpu
 
-The first copies results.json and the two inversion grids to results/demo/ and renews docs/demo.md; the second renews the
-four verdicts of the README and docs/verdicts.md.
+The first copies results.json and the two inversion grids to results/demo/ and renews docs/demo.md; the second renews
+the four verdicts of the README and docs/verdicts.md.
 """
 
 import json

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from waterbed.cli.options import Root, RunData, Runs
 from waterbed.cli.output import print_rows
+from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 
 
 @dataclass
@@ -39,9 +40,9 @@ class Invert:
     """Give the last ReLU the gradient of the identity."""
     animate: bool = False
     """Also write the images on the way as a GIF."""
-    beta: float = 1e-8
+    beta: float = BETA
     """Information level of the weight noise."""
-    prior_variance: float = 1e-3
+    prior_variance: float = PRIOR_VARIANCE
     """Prior variance of the weights."""
     betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
     """Information levels of the studies."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from waterbed.cli.options import Root, RunData, Runs
 from waterbed.cli.output import add_to_json, check_writable, print_rows
+from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 
 
 @dataclass
@@ -21,9 +22,9 @@ class Measure:
     """Added to F_w in its log-variance and log-determinant."""
     eps: float = 0.5
     """Radius of the curvature ratios."""
-    beta: float = 1e-6
+    beta: float = BETA
     """Information level, for weight_information and effective_information."""
-    prior_variance: float = 1e-4
+    prior_variance: float = PRIOR_VARIANCE
     """Prior variance of the weights, for the same two."""
     input_variance: float = 1.0
     """Variance of the perturbation of the input, for effective_information."""
