@@ -26,18 +26,21 @@ Size = Annotated[int | None, arg(help="Side of the square images.")]
 Channels = Annotated[int | None, arg(help="1 (grey) or 3 (RGB).")]
 
 
-def options_of(config: Any, **types: Any) -> type:
-    """A dataclass, to be the base of a command, with one option for each field of ``config``.
+def options_of(config: Any, only: Sequence[str] | None = None, **types: Any) -> type:
+    """A dataclass, to be the base of a command, with one option for each field of ``config``, or for some.
 
     The names, types and help lines (``metadata["help"]``) are those of its class, the defaults its own values.
 
     Args:
         config: an instance of a dataclass.
+        only: the names of the fields to offer; all by default.
         types: by name, types that differ on the command line, where everything is text or a number.
     """
     hints = get_type_hints(type(config)) | types
     options = []
     for f in fields(config):
+        if only is not None and f.name not in only:
+            continue
         annotated = Annotated[hints[f.name], arg(help=_sentence(f.metadata["help"], f.metadata.get("choices", ())))]
         options.append((f.name, annotated, field(default=getattr(config, f.name))))
     return make_dataclass(f"{type(config).__name__}Options", options, kw_only=True)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waterbed.cli.options import Root, Runs
+from waterbed.cli.options import Root, Runs, options_of
 from waterbed.cli.output import check_writable, print_rows, write_json, write_text
 from waterbed.errors import check_choice
+from waterbed.transfer_learning.settings import FINETUNING
 
 if TYPE_CHECKING:
     from waterbed.transfer_learning.table import TransferTable
 
 
-@dataclass
-class Transfer:
-    """Fine-tune runs on other tasks and compare their accuracy there."""
+# Of a training's settings, those that are options here; rows of a file are found again by their values.
+SETTINGS = ("epochs", "batch_size", "weight_decay", "schedule", "augment", "watch", "milestones", "nesterov")
+
+
+@dataclass(kw_only=True)
+class _Tasks:
+    """Which networks are taken where."""
 
     runs: Runs
     targets: tuple[str, ...] = ("digits",)
@@ -24,27 +29,21 @@ class Transfer:
     """linear (the head), 0 (head and last batch norm), 1 (head and all batch norms), 2 (everything)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One fine-tuning per seed."""
-    epochs: int = 20
-    batch_size: int = 128
+
+
+# In --help the options of the last base come first.
+@dataclass(kw_only=True)
+class Transfer(options_of(FINETUNING, only=SETTINGS), _Tasks):
+    """Fine-tune runs on other tasks and compare their accuracy there."""
+
     lr: tuple[float, ...] = ()
     """Largest learning rate; of several, the best on held-out training images. By default chosen from 0.01 to 1."""
     search_epochs: int | None = None
     """Epochs of the trainings that compare learning rates; by default all in modes linear and 0, else a quarter."""
-    weight_decay: float = 5e-4
-    schedule: str = "one-cycle"
-    """one-cycle, cosine, step or constant."""
-    milestones: tuple[int, ...] = ()
-    """Epochs after which schedule=step falls to a tenth; by default 1/3 and 2/3 of all."""
-    nesterov: bool = True
-    """Nesterov's momentum."""
-    augment: str = "none"
-    """auto, crop-flip, crop or none."""
     views: int = 1
     """Augmented copies of each image that are cached (modes linear and 0)."""
     solver: str = "sgd"
     """sgd, or logistic (regularised logistic regression; mode linear)."""
-    watch: int = 0
-    """After every epoch record the test accuracy: on all images where features are cached, on this many elsewhere."""
     num_train: int | None = None
     """At most this many training images of each target."""
     attack_eps: tuple[float, ...] = ()
@@ -75,18 +74,11 @@ class Transfer:
             self.seeds,
             self.root,
             progress=True,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
+            **{name: getattr(self, name) for name in SETTINGS},
             lr=self.lr or None,
             **({} if self.search_epochs is None else {"search_epochs": self.search_epochs}),
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            milestones=self.milestones,
-            nesterov=self.nesterov,
-            augment=self.augment,
             views=self.views,
             solver=self.solver,
-            watch=self.watch,
             num_train=self.num_train,
             attacks=[PGD(eps, steps=20) for eps in self.attack_eps],
             num_bounded=self.bounds,

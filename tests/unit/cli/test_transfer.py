@@ -1,9 +1,12 @@
 """transfer, alone and against distance."""
 
 import json
+from dataclasses import fields
 from itertools import product
 
 from waterbed.__main__ import main
+from waterbed.cli.transfer import SETTINGS, Transfer
+from waterbed.transfer_learning.settings import FINETUNING
 
 
 def test_transfer_against_distance(runs, tmp_path, capsys):
@@ -44,3 +47,9 @@ def test_distances_that_do_not_fit(runs, tmp_path, capsys):
     file.write_text(json.dumps({"pairs": [{"source": "a", "target": "data", "value": 1.0}]}))
     assert main(words.split()) == 2
     assert "has data from a, but not digits; run waterbed distance" in capsys.readouterr().err
+
+
+def test_settings_of_the_training_are_those_of_fine_tuning():
+    defaults = {f.name: f.default for f in fields(Transfer)}
+    assert {name: defaults[name] for name in SETTINGS} == {name: getattr(FINETUNING, name) for name in SETTINGS}
+    assert not set(SETTINGS) & set(vars(Transfer)["__annotations__"])
