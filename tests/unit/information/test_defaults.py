@@ -5,10 +5,10 @@ import dataclasses
 import inspect
 from pathlib import Path
 
-from waterbed.cli.inspection import Invert, Measure
-
 import waterbed as wb
 import waterbed_paper.scale
+from waterbed.cli.invert import Invert
+from waterbed.cli.measure import Measure
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.measure import Settings
 
