@@ -58,7 +58,7 @@ class Train(options_of(TrainConfig(), trackers=tuple[str, ...]), options_of(Obje
             print_rows(["what", "how much"], rows, f"{self.out}, if it is trained")
             return
         run = fit(model, data, objective, self.out, config=config, notes={"source": source})
-        last = run.kept
+        last = run.record
         reported = ("loss", "train_accuracy", "validation_clean", "validation_robust", "test_clean", "test_robust")
         values = ", ".join(f"{k.replace('_', ' ')} {last[k]:.4g}" for k in reported if k in last)
         print(f"{self.out}: epoch {last['epoch']}: {values}")

@@ -15,6 +15,7 @@ from waterbed.data.images import IMAGE_SUFFIXES, ImageData, adapt, read_image, s
 from waterbed.devices import device_of
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
 from waterbed.inversion.invert import invert, invert_label
@@ -56,9 +57,9 @@ def draw_gallery(
     images: str | Path | None = None,
     num_images: int = 8,
     num_samples: int = 500,
-    beta: float = 1e-8,
+    beta: float = BETA,
     betas: Sequence[float] = BETAS,
-    prior_variance: float = 1e-3,
+    prior_variance: float = PRIOR_VARIANCE,
     seeds: int = 3,
     seed: int = 0,
     steps: int = 1000,

@@ -38,7 +38,7 @@ def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") ->
     settings = Table(
         "Settings", ["setting", *names], [[key, *(_setting(r, key) for r in loaded)] for key in _keys(loaded)]
     )
-    last = [run.kept for run in loaded]
+    last = [run.record for run in loaded]
     keys = [k for k in ("epoch", "loss", "weight_norm", *WATCHED) if any(k in record for record in last)]
     results = Table(
         "At the epoch that was kept (accuracies in percent)",

@@ -15,8 +15,9 @@ from waterbed.errors import DivergenceError, StoppedError
 from waterbed.training.run_folder import RunFolder
 from waterbed.training.state import Job
 
-# Looking at the loss waits for the device, so not every batch does.
-STEPS_BETWEEN_READS = 50
+# Reading the losses waits for a GPU, so not every batch does; on the CPU there is nothing to wait for.
+BATCHES_BETWEEN_READS = {"cpu": 1}
+BATCHES_BETWEEN_READS_ELSEWHERE = 50
 
 
 class Checkpointing:
@@ -29,6 +30,7 @@ class Checkpointing:
     def __init__(self, folder: RunFolder | None, engine: Engine, minutes: float) -> None:
         self.folder = folder if engine.is_main else None
         self.engine, self.minutes = engine, minutes
+        self._between_reads = BATCHES_BETWEEN_READS.get(engine.device.type, BATCHES_BETWEEN_READS_ELSEWHERE)
         self._saved = time.monotonic()
         self._asked = False
 
@@ -47,7 +49,7 @@ class Checkpointing:
 
     def check_finite(self, job: Job) -> None:
         """Raise :class:`DivergenceError` in every process if a loss was not finite in one; nothing good is overwritten,
-        the state of now goes into diverged.pt."""
+        and the present state goes into diverged.pt."""
         first = job.meter.read()
         anywhere = first is not None
         if self.engine.processes > 1:
@@ -58,9 +60,9 @@ class Checkpointing:
             raise diverged(job.epoch, first or job.meter.batches)
 
     def after_batch(self, job: Job) -> None:
-        """Every :data:`STEPS_BETWEEN_READS` batches look at the losses, save if it is time to, stop if asked to;
+        """Now and then (:data:`BATCHES_BETWEEN_READS`) look at the losses, save if it is time to, stop if asked to;
         processes stop together."""
-        look = job.meter.batches % STEPS_BETWEEN_READS == 0
+        look = job.meter.batches % self._between_reads == 0
         alone = self.engine.processes == 1
         stop = self._asked and alone
         if look and not alone:

@@ -139,7 +139,7 @@ def step(
 
 
 def attacked_network(model: nn.Module, objective: Objective, data: Any, engine: Engine) -> Callable[[], nn.Module]:
-    """The network that our own objectives attack, with the weights of the moment; a user's own gets the model."""
+    """The network that our own objectives attack, with its current weights; a user's own attacks the model."""
     if type(objective) not in (AdversarialTraining, TRADES):
         return lambda: model
     images = torch.rand(2, *data.shape, generator=torch.Generator().manual_seed(0))
@@ -189,7 +189,7 @@ def _watch(
     model: nn.Module, data: Any, held_out: Tensor, objective: Objective, config: TrainConfig
 ) -> dict[str, float]:
     """Accuracies after an epoch, on all held-out images, or on ``watch`` test images."""
-    attacks = [] if objective.attack is None else [objective.attack]
+    attacks = [] if getattr(objective, "attack", None) is None else [objective.attack]
     if len(held_out):
         name, score = "validation", evaluate(model, Subset(data.train, held_out.tolist()), attacks)
     elif config.watch:

@@ -57,11 +57,11 @@ class Run:
         Where the data lay on this machine is left out; ``notes`` adds to the card.
         """
         config = {key: value for key, value in self.config.items() if key != "source"}
-        card = {"classes": self.config["data"]["classes"], "epoch": self.kept.get("epoch"), "config": config}
+        card = {"classes": self.config["data"]["classes"], "epoch": self.record.get("epoch"), "config": config}
         save_model(self.model, path, {**card, "history": self.history, **(notes or {})})
 
     @property
-    def kept(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The record of the epoch whose weights the model has: the best on the held-out images, else the last."""
         key = "validation_robust" if any("validation_robust" in r for r in self.history) else "validation_clean"
         return max(self.history, key=lambda r: (r.get(key, r["epoch"]), -r["epoch"] if key in r else 0), default={})
@@ -217,7 +217,7 @@ def _saved(folder: RunFolder, config: dict[str, Any], resume: str, write: bool) 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """A lock on the run folder that a killed process leaves behind open."""
+    """A lock on the run folder, which is released when its process is killed."""
     lock = FileLock(path / ".lock")
     try:
         lock.acquire(blocking=False)

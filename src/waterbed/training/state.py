@@ -95,7 +95,7 @@ class Job:
         return True
 
     def finish(self) -> None:
-        """The kept weights into the model, which is left in eval mode."""
+        """Put the weights to keep into the model, and leave it in eval mode."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         elif self.averaged is not None:
@@ -162,7 +162,7 @@ class Meter:
     def __init__(self, loss: float = 0.0, correct: int = 0, seen: int = 0, batches: int = 0) -> None:
         self.seen, self.batches = seen, batches
         self._sums = torch.tensor([loss, correct], dtype=torch.float64)
-        self._read = (0.0, 0.0)  # mean loss and accuracy when the sums were last read
+        self._read: tuple[float, float] | None = None  # mean loss and accuracy when the sums were last read
         self._bad: Tensor | None = None
 
     def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
@@ -196,4 +196,4 @@ class Meter:
         return {"loss": loss / seen, "train_accuracy": 100 * correct / seen}
 
     def __str__(self) -> str:
-        return "loss {:.3f}, accuracy {:.1f} %".format(*self._read)
+        return "" if self._read is None else "loss {:.3f}, accuracy {:.1f} %".format(*self._read)

@@ -58,7 +58,7 @@ def sweep(
 ) -> list[Point]:
     """Train, evaluate and measure at every eps and seed; writes ``out``/sweep.json and ``out``/sweep.png.
 
-    Finished trainings are found in ``out`` and not repeated. The picture has the log-variance of the weights against
+    Trainings that ``out`` already holds are not repeated. The picture has the log-variance of the weights against
     eps (Fig. 4), the rescaling-invariant trace, the weight norm against eps and after every epoch (Fig. 5).
 
     Args:
@@ -95,9 +95,9 @@ def sweep(
         )
 
     points = []
-    for found in _launched(point, [(value, seed) for value in eps for seed in seeds], launcher, out, progress):
-        points.append(found)
-        config = Run.load(out / found.run).config
+    for trained in _launched(point, [(value, seed) for value in eps for seed in seeds], launcher, out, progress):
+        points.append(trained)
+        config = Run.load(out / trained.run).config
         content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": config}
         write_atomic(out / "sweep.json", to_json(content).encode())
     save_figure(sweep_figure(points), out / "sweep.png")

@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from torch import nn
 import waterbed as wb
 from waterbed.data.images import TensorImages
 from waterbed.models.classifier import weight_norm
+from waterbed.training import checkpointing
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import fit
 from waterbed.training.run_folder import Run, RunFolder
@@ -313,3 +315,25 @@ wb.fit(model, data, wb.Standard(), epochs=1, lr=0.2, augment="none", watch=0, pr
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_a_divergence_between_reads_is_not_saved_over_a_good_state(digits, tmp_path, monkeypatch):
+    """As on a GPU, where the losses are not read after every batch."""
+    monkeypatch.setitem(checkpointing.BATCHES_BETWEEN_READS, "cpu", 50)
+    settings = {**SHORT, "epochs": 2}
+
+    class DivergingLater(wb.Standard):
+        calls = 0
+
+        def __call__(self, model, forward, x, y):
+            loss, logits = super().__call__(model, forward, x, y)
+            self.__class__.calls += 1
+            return loss * (math.nan if self.calls > steps + 1 else 1.0), logits
+
+    steps = math.ceil(len(digits.train) / settings["batch_size"])
+    with pytest.raises(wb.DivergenceError, match="epoch 2, batch 2"):
+        wb.fit(new_model(), digits, DivergingLater(), out=tmp_path / "run", **settings)
+    folder = RunFolder(tmp_path / "run")
+    assert (tmp_path / "run/diverged.pt").is_file()
+    assert len(folder.state()["history"]) == 1
+    assert all(bool(torch.isfinite(t).all()) for t in folder.state()["model"].values())
