@@ -8,9 +8,12 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waterbed.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 try:
     import tomllib
@@ -31,8 +34,8 @@ def to_json(content: Any) -> str:
     return json.dumps(clean(content), indent=2, allow_nan=False) + "\n"
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
+def read_toml(path: Path | Traversable) -> dict[str, Any]:
+    """The content of a TOML file, which may be one that comes with a package.
 
     Raises:
         OSError: the file cannot be read.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ from doit.task import dict_to_task
 
 from waterbed.environment import environment
 from waterbed.errors import StoppedError, UsageError, check_choice
-from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.files import digest, make_folder, to_json, write_atomic
 from waterbed.launchers import LAUNCHERS, submitit_executor
 
 Function = Callable[["Place", dict[str, Any]], dict[str, Any]]
@@ -96,7 +95,7 @@ class Graph:
             node = self.nodes[id]
             what = [node.function.__name__, getattr(node.function, "version", 0), node.config]
             what.append({need: self.key(need) for need in node.needs})
-            self._keys[id] = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+            self._keys[id] = digest([json.dumps(what, sort_keys=True)])[:16]
         return self._keys[id]
 
     def file(self, id: str) -> Path:

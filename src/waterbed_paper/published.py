@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from waterbed.errors import check_choice
+from waterbed.files import read_toml
 
 # The fields that a table's rows and its columns go by, as the table is printed.
 LAYOUT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -143,11 +144,7 @@ def _axis(labels: list[tuple[int | str, ...]], names: tuple[str, ...]) -> pd.Ind
 
 @cache
 def _file() -> dict[str, Any]:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    return tomllib.loads(resources.files("waterbed_paper").joinpath("published.toml").read_text(encoding="utf-8"))
+    return read_toml(resources.files("waterbed_paper").joinpath("published.toml"))
 
 
 @cache

@@ -9,13 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from waterbed.errors import UsageError, UsageTypeError, check_choice
+from waterbed.files import read_toml
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.training.config import TrainConfig
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
 
 SCALES = ("demo", "cpu", "gpu", "full")
 # What a scale's file does not say of a recipe.
@@ -237,19 +233,16 @@ def read_scale(name_or_file: str | Path) -> Scale:
     """
     text = str(name_or_file)
     if text.endswith(".toml"):
-        try:
-            content = Path(text).expanduser().read_text()
-        except OSError as error:
-            raise UsageError(f"scale={text!r} cannot be read ({error.strerror}); name a TOML file") from error
-        name = Path(text).stem
+        file, name = Path(text).expanduser(), Path(text).stem
     else:
         if text not in SCALES:
             known = ", ".join(map(repr, SCALES))
             raise UsageError(f"scale={text!r} is unknown; choose one of {known}, or name a TOML file of your own")
-        content = resources.files("waterbed_paper").joinpath(f"scales/{text}.toml").read_text(encoding="utf-8")
-        name = text
+        file, name = resources.files("waterbed_paper").joinpath(f"scales/{text}.toml"), text
     try:
-        values = tomllib.loads(content)
+        values = read_toml(file)
+    except OSError as error:
+        raise UsageError(f"scale={text!r} cannot be read ({error.strerror}); name a TOML file") from error
     except ValueError as error:
         raise UsageError(f"scale={text!r} is not TOML ({error}); mend it") from error
     parts = {"transfers": Transfers, "inversions": Inversions, "dimension": Dimension}

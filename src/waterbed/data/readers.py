@@ -7,13 +7,13 @@ for sets that torchvision has, too: its lists are private, and it hashes annotat
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from waterbed.data.folders import Files, LabelledFiles, class_folders, list_classes, list_folder
+from waterbed.files import digest
 
 
 def imagenet(folder: Path) -> Files:
@@ -103,7 +103,7 @@ def caltech101(folder: Path) -> Files:
     files = Files([], [], classes)
     for label, name in enumerate(classes):
         listed = [(path, label) for path, _ in list_classes(images, (name,))]
-        listed.sort(key=lambda item: hashlib.sha256(f"{item[0].parent.name}/{item[0].name}".encode()).digest())
+        listed.sort(key=lambda item: digest([f"{item[0].parent.name}/{item[0].name}"]))
         files.train.extend(listed[:30])
         files.test.extend(listed[30:])
     return files

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 
 from waterbed.devices import device_of, seeded
 from waterbed.errors import UsageError
+from waterbed.files import digest
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.states import probe
 
@@ -85,7 +85,9 @@ def _executed_norms(model: FeatureClassifier, shape: tuple[int, ...]) -> list[st
 
 def fingerprint(module: nn.Module) -> str:
     """A short hash of all weights and buffers, by which a run folder tells source networks apart."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    tensors = module.state_dict().items()
+    parts = (
+        name.encode() + t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        for name, t in tensors
+    )
+    return digest(parts)[:16]

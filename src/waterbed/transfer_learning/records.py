@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from waterbed.data.images import TensorImages
 from waterbed.errors import UsageError
-from waterbed.files import make_folder, write_atomic
+from waterbed.files import digest, make_folder, write_atomic
 
 FINGERPRINTED_IMAGES = 256
 
@@ -66,27 +66,31 @@ class RowsFile:
             ) from error
 
 
+def _identifying(data: Any) -> Iterator[bytes | str]:
+    for part in (data.train, data.test):
+        if isinstance(part, TensorImages):
+            yield part.images.contiguous().numpy().tobytes()
+            yield part.labels.numpy().tobytes()
+            continue
+        for path, label in getattr(part, "files", ()):
+            yield f"{path.name} {path.stat().st_size} {label}"
+        for i in torch.linspace(0, len(part) - 1, min(FINGERPRINTED_IMAGES, len(part))).long().tolist():
+            x, y = part[i]
+            yield torch.as_tensor(x).contiguous().numpy().tobytes()
+            yield str(int(y))
+
+
 def data_fingerprint(data: Any) -> dict[str, Any]:
     """Name, counts and a hash of the images and labels, which tells apart two data sets of one name.
 
     Images in memory are all hashed; of image files, the names and sizes of all and the pixels of some.
     """
-    digest = hashlib.sha256()
-    for part in (data.train, data.test):
-        if isinstance(part, TensorImages):
-            digest.update(part.images.contiguous().numpy().tobytes() + part.labels.numpy().tobytes())
-            continue
-        for path, label in getattr(part, "files", ()):
-            digest.update(f"{path.name} {path.stat().st_size} {label}".encode())
-        for i in torch.linspace(0, len(part) - 1, min(FINGERPRINTED_IMAGES, len(part))).long().tolist():
-            x, y = part[i]
-            digest.update(torch.as_tensor(x).contiguous().numpy().tobytes() + str(int(y)).encode())
     return {
         "name": str(data.name),
         "train": len(data.train),
         "test": len(data.test),
         "classes": [str(c) for c in data.classes],
-        "images": digest.hexdigest()[:16],
+        "images": digest(_identifying(data))[:16],
     }
 
 
