@@ -50,7 +50,7 @@ class Data:
         for s in CATALOG.values():
             try:
                 place = "embedded" if s.obtain == "embedded" else locate(s, root)
-                how = s.how(root).replace("download=True", "--download")  # as this command has it
+                how = s.instructions(root).replace("download=True", "--download")  # as this command has it
                 state, text = ("yes" if place else "no"), place or f"missing; {how}"
             except UsageError as error:
                 state, text = "in part", error

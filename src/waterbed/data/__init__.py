@@ -1,1 +1,1 @@
-"""Data: embedded sets, those of the catalogue, and folders, all as float32 (C, H, W) in [0, 1]."""
+"""Data: embedded sets, the sets of the catalogue, and folders of images, all as float32 (C, H, W) in [0, 1]."""

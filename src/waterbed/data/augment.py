@@ -11,9 +11,12 @@ from torch import Tensor
 
 
 def augmentation(name: str, data: Any) -> Callable[[Tensor], Tensor]:
-    """The transform of a batch (N, C, H, W) by name: "auto", "crop-flip", "crop" or "none".
+    """The augmentation of batches (N, C, H, W) by name: "auto", "crop-flip", "crop" or "none".
 
-    "auto" crops, and flips if ``data.flip`` says that a mirrored image keeps its class (not true of digits).
+    "auto" crops, and also flips if ``data.flip`` is true: a mirrored image keeps its class, unlike a digit.
+
+    >>> augmentation("none", data=None)(torch.ones(2, 1, 4, 4)).shape
+    torch.Size([2, 1, 4, 4])
     """
     if name == "auto":
         name = "crop-flip" if getattr(data, "flip", False) else "crop"
@@ -25,7 +28,7 @@ def augmentation(name: str, data: Any) -> Callable[[Tensor], Tensor]:
 
 
 def random_crop(x: Tensor) -> Tensor:
-    """Shift each image by up to an eighth of its side, black coming in: pad, then crop at random.
+    """Shift each image (N, C, H, W) by up to an eighth of its shorter side: pad with black, then crop at random.
 
     >>> random_crop(torch.rand(4, 1, 8, 8)).shape
     torch.Size([4, 1, 8, 8])
@@ -42,6 +45,10 @@ def random_crop(x: Tensor) -> Tensor:
 
 
 def random_flip(x: Tensor) -> Tensor:
-    """Mirror each image left to right with probability one half."""
-    chosen = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
-    return torch.where(chosen, x.flip(-1), x)
+    """Mirror each image (N, C, H, W) left to right with probability one half.
+
+    >>> random_flip(torch.zeros(4, 1, 8, 8)).shape
+    torch.Size([4, 1, 8, 8])
+    """
+    mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+    return torch.where(mirrored, x.flip(-1), x)

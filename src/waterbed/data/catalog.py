@@ -1,4 +1,4 @@
-"""What is known by name: official splits, the field's metric, licence and where each data set comes from."""
+"""The catalogue of named data sets: official splits, customary metric, licence, and where to get each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ METRICS = ("top-1", "mean per-class")
 
 @dataclass(frozen=True)
 class Source:
-    """One data set of the catalogue; its sizes are those of a complete copy, and a copy of other sizes is refused.
+    """One data set of the catalogue. The sizes are those of a complete copy; a copy of any other size is refused.
 
-    ``metric``: the accuracy that the field reports, one of :data:`METRICS`. ``split``: how training and test images
-    are chosen. ``flip``: a mirrored image keeps its class. ``size``: the side that images of many sizes are brought to
-    unless another is asked for (short side resized, then a centre crop). ``torchvision``: the class that fetches it.
-    ``folder`` and ``marker``: the folder below the root that the set unpacks to, and a file or folder in it by which
-    the set is recognised. ``obtain`` writes the root as ``<root>``.
+    Attributes:
+        metric: the accuracy customarily reported, one of :data:`METRICS`.
+        split: how training and test images are chosen.
+        flip: whether a mirrored image keeps its class.
+        size: default side in pixels for sets of mixed image sizes (short side resized, then a centre crop).
+        torchvision: name of the torchvision class that downloads it.
+        folder: where the set unpacks to, below the root.
+        marker: a file or folder inside ``folder`` that identifies the set.
+        obtain: instructions, with ``<root>`` for the root.
+
+    >>> CATALOG["digits"].classes, CATALOG["oxford-flowers"].metric
+    (10, 'mean per-class')
     """
 
     name: str
@@ -35,15 +42,15 @@ class Source:
     folder: str = ""
     marker: str = ""
 
-    def how(self, root: Path) -> str:
-        """How to get the set, for this root."""
+    def instructions(self, root: Path) -> str:
+        """How to get the set, with ``root`` filled in."""
         return self.obtain.replace("<root>", str(root))
 
 
 _DOWNLOAD = "download=True fetches it with torchvision"
 _PHOTOGRAPHS = "photographs, RGB"
 
-# Table 4 of the paper has twelve of these sets; its counts are the official ones in every row.
+# Table 4 of the paper has twelve of these sets; every row gives the official counts.
 CATALOG: dict[str, Source] = {
     source.name: source
     for source in (
@@ -56,7 +63,7 @@ CATALOG: dict[str, Source] = {
             image="28 x 28 grey",
             licence="MIT",
             obtain="embedded",
-            split="a part of the official one",
+            split="a subset of the official one",
             flip=True,
         ),
         Source(
@@ -68,7 +75,7 @@ CATALOG: dict[str, Source] = {
             image="8 x 8 grey",
             licence="CC BY 4.0",
             obtain="embedded",
-            split="stratified, with a fixed seed; there is no official one",
+            split="stratified, with a fixed seed; there is no official split",
         ),
         Source(
             name="imagenet",
@@ -164,7 +171,7 @@ CATALOG: dict[str, Source] = {
             licence="none stated",
             obtain=_DOWNLOAD,
             metric="mean per-class",
-            split="official training and validation images together (10 + 10 a class), as in the paper's Table 4",
+            split="official training and validation images together (10 + 10 per class), as in the paper's Table 4",
             flip=True,
             size=224,
             torchvision="Flowers102",
@@ -210,7 +217,7 @@ CATALOG: dict[str, Source] = {
             test_size=8_041,
             image=_PHOTOGRAPHS,
             licence="non-commercial",
-            obtain="its first address is gone: from a mirror, put cars_train/, cars_test/, devkit/ and "
+            obtain="the original address is gone: from a mirror, put cars_train/, cars_test/, devkit/ and "
             "cars_test_annos_withlabels.mat in <root>/stanford_cars",
             flip=True,
             size=224,
@@ -257,7 +264,7 @@ CATALOG: dict[str, Source] = {
             image="32 x 32 RGB",
             licence="CC BY 4.0",
             obtain="unpack CINIC-10.tar.gz of https://datashare.ed.ac.uk/handle/10283/3192 in <root>/cinic-imagenet",
-            split="official training and test images that come from ImageNet; the validation images are left out",
+            split="the official training and test images that come from ImageNet; the validation images are left out",
             flip=True,
             size=32,
             folder="CINIC-10",
@@ -273,7 +280,8 @@ CATALOG: dict[str, Source] = {
             licence="CC BY 4.0",
             obtain=_DOWNLOAD,
             metric="mean per-class",
-            split="30 images a class, drawn by the SHA-256 of class/file, and the rest; there is no official one",
+            split="30 training images per class, drawn by the SHA-256 of class/file, the rest for testing; there is no "
+            "official split",
             flip=True,
             size=224,
             torchvision="Caltech101",

@@ -1,4 +1,4 @@
-"""Folders of images: the files of each class, decoded when read or held in memory."""
+"""Folders of images, one subfolder per class: decoded on access, or held in memory if they are small enough."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from waterbed.progress import track
 IN_MEMORY_BYTES = 2**31
 
 LabelledFiles = list[tuple[Path, int]]
-Arrays = tuple[np.ndarray, np.ndarray]
+LabelledArray = tuple[np.ndarray, np.ndarray]
 
 
 class Files(NamedTuple):
@@ -31,25 +31,30 @@ class Files(NamedTuple):
     classes: tuple[str, ...]
 
 
-class InArrays(NamedTuple):
-    """A task in arrays: images uint8 (N, H, W) or (N, C, H, W), labels (N,)."""
+class Arrays(NamedTuple):
+    """The images of a task, uint8 (N, H, W) or (N, C, H, W), with their labels (N,), 0 .. len(classes) - 1."""
 
-    train: Arrays
-    test: Arrays
+    train: LabelledArray
+    test: LabelledArray
     classes: tuple[str, ...]
 
 
-def read_folder(folder: Path) -> Files | InArrays:
-    """What a folder holds: four idx files, or ``train/<class>/*`` and ``test/<class>/*``."""
+def read_folder(folder: Path) -> Files | Arrays:
+    """The task in a folder: four idx files, or ``train/<class>/*`` and ``test/<class>/*``."""
     if find_idx(folder):
         train, test = read_idx_folder(folder)
-        last = max(int(labels.max(initial=0)) for _, labels in (train, test))
-        return InArrays(train, test, tuple(str(c) for c in range(last + 1)))
+        largest = max(int(labels.max(initial=0)) for _, labels in (train, test))
+        return Arrays(train, test, tuple(str(c) for c in range(largest + 1)))
     return list_folder(folder)
 
 
 def list_folder(folder: Path, parts: tuple[str, str] = ("train", "test")) -> Files:
-    """The files of ``<part>/<class>/*``; :class:`UsageError` for a missing, empty or unknown part or class."""
+    """The image files of ``<part>/<class>/*``.
+
+    Raises:
+        UsageError: a part is missing, a class is empty, there are fewer than two, or the test part has a class that
+            the training part lacks.
+    """
     for part in parts:
         if not (folder / part).is_dir():
             raise UsageError(
@@ -67,10 +72,9 @@ def list_folder(folder: Path, parts: tuple[str, str] = ("train", "test")) -> Fil
             "two or more"
         )
     files = Files(list_classes(train, classes), list_classes(test, classes), classes)
-    hollow = set(range(len(classes))) - {label for _, label in files.train}
-    if hollow:
-        place = train / classes[min(hollow)]
-        raise UsageError(f"the class folder {str(place)!r} has no images; add some or remove it")
+    empty = set(range(len(classes))) - {label for _, label in files.train}
+    if empty:
+        raise UsageError(f"the class folder {str(train / classes[min(empty)])!r} has no images; add some or remove it")
     if not files.test:
         raise UsageError(f"the folder {str(test)!r} has no images in folders named like the classes; add some")
     return files
@@ -82,7 +86,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def list_classes(folder: Path, classes: tuple[str, ...], pattern: str = "*") -> LabelledFiles:
-    """The images below ``folder/<class>`` for each class in turn, sorted; none where there is no such folder."""
+    """The image files below ``folder/<class>``, class by class and sorted; a missing class folder adds none."""
     return [
         (path, label)
         for label, name in enumerate(classes)
@@ -94,9 +98,9 @@ def list_classes(folder: Path, classes: tuple[str, ...], pattern: str = "*") -> 
 def from_files(
     name: str, files: Files, size: int | None, channels: int | None, flip: bool = False, metric: str = "top-1"
 ) -> ImageData:
-    """The task of these files, in memory if it fits into :data:`IN_MEMORY_BYTES`.
+    """A task from image files, decoded into memory if that takes at most :data:`IN_MEMORY_BYTES`.
 
-    Without ``size`` or ``channels`` the header of every file is read to learn them.
+    Without ``size`` or ``channels`` the header of every file is read to determine them.
     """
     if size is None or channels is None:
         channels, shape = _probe([path for path, _ in files.train + files.test], size, channels)
@@ -104,17 +108,17 @@ def from_files(
         shape = (size, size)
     total = (len(files.train) + len(files.test)) * channels * shape[0] * shape[1]
     parts: dict[str, Dataset] = {}
-    for part, listed in (("train", files.train), ("test", files.test)):
-        parts[part] = FolderImages(listed, channels, size)
+    for part, labelled in (("train", files.train), ("test", files.test)):
+        parts[part] = FolderImages(labelled, channels, size)
         if total <= IN_MEMORY_BYTES:
             parts[part] = _in_memory(parts[part], f"reading {name}/{part}")
     return ImageData(name, parts["train"], parts["test"], files.classes, flip, metric)
 
 
 def from_arrays(
-    name: str, arrays: InArrays, size: int | None, channels: int | None, flip: bool = False, metric: str = "top-1"
+    name: str, arrays: Arrays, size: int | None, channels: int | None, flip: bool = False, metric: str = "top-1"
 ) -> ImageData:
-    """The task of these arrays."""
+    """A task from arrays, resized and converted as :func:`waterbed.data.images.adapt` does."""
 
     def part(images: np.ndarray, labels: np.ndarray) -> TensorImages:
         x = torch.as_tensor(np.array(images))
@@ -125,16 +129,16 @@ def from_arrays(
 
 
 def _probe(paths: list[Path], size: int | None, channels: int | None) -> tuple[int, tuple[int, int]]:
-    """Channels and (H, W) from the file headers; images of several sizes need ``size``."""
+    """Channels and (H, W) from the file headers; :class:`UsageError` if sizes differ and ``size`` is None."""
     grey, shapes = True, set()
     for path in paths:
         try:
             with Image.open(path) as image:
                 grey = grey and image.mode in GREY_MODES
-                turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientation on its side
-                shapes.add((image.width, image.height) if turned else (image.height, image.width))
+                sideways = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the axes
+                shapes.add((image.width, image.height) if sideways else (image.height, image.width))
         except OSError:
-            read_image(path)  # says what is wrong with it
+            read_image(path)  # raises the message for users
             raise
         if size is None and len(shapes) > 1:
             (h, w), (h2, w2) = sorted(shapes)
@@ -149,8 +153,8 @@ def _in_memory(images: FolderImages, description: str) -> TensorImages:
     decoded = torch.empty((len(images), *first.shape), dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:
         tensors = pool.map(images.decode, (path for path, _ in images.files))
-        shown = len(images) > 5000
-        for i, tensor in enumerate(track(tensors, description, total=len(images), enabled=shown)):
+        slow = len(images) > 5000  # enough to be worth a progress bar
+        for i, tensor in enumerate(track(tensors, description, total=len(images), enabled=slow)):
             decoded[i] = tensor
     labels: Tensor = torch.tensor([label for _, label in images.files])
     return TensorImages(decoded, labels)

@@ -1,4 +1,4 @@
-"""Image data sets: in memory, read from files as needed, and the batches drawn from them."""
+"""Image data sets, in memory or decoded from files on access, and batches of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,14 @@ GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L")
 class ImageData:
     """A classification task: two map-style data sets of ``(float32 (C, H, W) in [0, 1], int)``.
 
-    ``flip`` says whether a mirrored image keeps its class; ``fit`` augments accordingly. ``metric`` is the accuracy
-    that the field reports for these data, "top-1" or "mean per-class".
+    Attributes:
+        flip: whether a mirrored image keeps its class; ``fit`` augments accordingly.
+        metric: the accuracy customarily reported for these data, "top-1" or "mean per-class".
+
+    >>> data = TensorImages(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+    >>> task = ImageData("stripes", data, data, ("horizontal", "vertical"))
+    >>> task.num_classes, task.shape, len(task.take(train=3, test=2).train)
+    (2, (1, 8, 8), 3)
     """
 
     name: str
@@ -37,7 +43,7 @@ class ImageData:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.classes)
 
     @property
@@ -46,18 +52,17 @@ class ImageData:
         return tuple(self.train[0][0].shape)
 
     def take(self, train: int, test: int, seed: int = 0) -> ImageData:
-        """The task with only so many images (all, where that is more), drawn with ``seed``, in their order."""
-
+        """The task with at most ``train`` and ``test`` images, drawn with ``seed`` and kept in order."""
         check_count("train", train)
         check_count("test", test)
 
         def part(dataset: Dataset, count: int) -> Dataset:
             if count >= len(dataset):
                 return dataset
-            chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+            indices = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count].sort().values
             if isinstance(dataset, TensorImages):
-                return TensorImages(dataset.images[chosen], dataset.labels[chosen])
-            return Subset(dataset, chosen.tolist())
+                return TensorImages(dataset.images[indices], dataset.labels[indices])
+            return Subset(dataset, indices.tolist())
 
         return replace(self, train=part(self.train, train), test=part(self.test, test))
 
@@ -85,12 +90,12 @@ class TensorImages(Dataset):
         return self.images[index].float() / 255, int(self.labels[index])
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Several examples at once, without a loop in Python."""
+        """The examples at ``indices`` (B,): float32 (B, C, H, W) in [0, 1] and int64 (B,), without a loop in Python."""
         return self.images[indices].float() / 255, self.labels[indices]
 
 
 class FolderImages(Dataset):
-    """Image files decoded when asked for: RGB or grey, resized and centre-cropped to ``size`` x ``size``."""
+    """Image files decoded on access: RGB or grey, resized and centre-cropped to ``size`` x ``size`` pixels."""
 
     def __init__(self, files: list[tuple[Path, int]], channels: int, size: int | None) -> None:
         self.files, self.channels, self.size = files, channels, size
@@ -103,16 +108,23 @@ class FolderImages(Dataset):
         return self.decode(path).float() / 255, label
 
     def decode(self, path: Path) -> Tensor:
-        """One file as uint8 (C, H, W); :class:`UsageError` names a file that is not an image."""
+        """One file as uint8 (C, H, W); :class:`UsageError` if it is not an image."""
         return adapt(read_image(path, self.channels), self.size, self.channels)
 
 
 def read_image(path: Path, channels: int | None = None) -> Tensor:
-    """One file as uint8 (C, H, W), C = 3 unless ``channels`` is 1 or the file is grey."""
+    """One file as uint8 (C, H, W).
+
+    Args:
+        channels: 1 (grey) or 3 (RGB); None keeps grey files grey and reads all others as RGB.
+
+    Raises:
+        UsageError: the file cannot be opened, or is not an image.
+    """
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them at 255
+            if upright.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
                 upright = Image.fromarray((np.asarray(upright).clip(0, 65535) / 257).round().astype(np.uint8))
             grey = channels == 1 or (channels is None and upright.mode in GREY_MODES)
             return tvf.pil_to_tensor(upright.convert("L" if grey else "RGB"))
@@ -120,7 +132,7 @@ def read_image(path: Path, channels: int | None = None) -> Tensor:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise UsageError(f"the image {str(path)!r} cannot be opened ({error.strerror})") from error
         raise UsageError(
-            f"the image {str(path)!r} cannot be read (it is corrupt, or no image); remove or replace it"
+            f"the image {str(path)!r} cannot be read (corrupt, or not an image); remove or replace it"
         ) from error
 
 
@@ -129,8 +141,8 @@ def adapt(images: Tensor, size: int | None, channels: int | None) -> Tensor:
 
     Args:
         images: (..., C, H, W), uint8 or float.
-        size: the side of the square that comes out, or None to keep the size.
-        channels: 1, 3, or None to keep them. Grey from RGB is the ITU-R 601 luma.
+        size: side of the square output in pixels, or None to keep the size.
+        channels: 1 (grey), 3 (RGB), or None to keep them. Grey from RGB is the ITU-R 601 luma.
 
     >>> adapt(torch.zeros(2, 1, 8, 6, dtype=torch.uint8), size=4, channels=3).shape
     torch.Size([2, 3, 4, 4])
@@ -143,7 +155,11 @@ def adapt(images: Tensor, size: int | None, channels: int | None) -> Tensor:
 
 
 def grey_to_rgb(images: Tensor) -> Tensor:
-    """(..., 1, H, W) -> (..., 3, H, W) by repetition."""
+    """(..., 1, H, W) -> (..., 3, H, W) by repetition.
+
+    >>> grey_to_rgb(torch.zeros(2, 1, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
+    """
     return images.expand(*images.shape[:-3], 3, *images.shape[-2:]).contiguous()
 
 
@@ -160,22 +176,33 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Checked batches ``(x, y)``: float32 (B, C, H, W) in [0, 1] and int64 (B,).
 
-    ``order`` holds the indices to visit, in order (all of them by default); ``parts`` makes that many batches
-    whose sizes differ by one at most, instead of batches of ``batch_size`` and a rest; ``skip`` leaves out the first
-    batches; ``seed`` is for what worker processes draw. Labels may be ints or 0-d
-    tensors. Raises :class:`UsageError` for images that are not finite or outside [0, 1] and for
-    labels outside 0 .. num_classes - 1.
+    Args:
+        dataset: map-style, of (image, label); labels may be ints or 0-d tensors.
+        batch_size: examples per batch; the last batch may be smaller.
+        order: indices to visit, in this order; all of them by default.
+        parts: split into this many batches, whose sizes differ by at most one, instead of by ``batch_size``.
+        skip: number of batches to leave out at the start.
+        seed: of random transforms in worker processes.
+        num_classes: check labels against it; None skips that check.
+        workers: number of worker processes that load examples.
+
+    Raises:
+        UsageError: images that are not finite or outside [0, 1], labels outside 0 .. num_classes - 1.
+
+    >>> data = TensorImages(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5))
+    >>> [len(y) for _, y in batches(data, batch_size=2)]
+    [2, 2, 1]
     """
     order = torch.arange(len(dataset)) if order is None else order
-    chosen = (order.split(batch_size) if parts is None else order.tensor_split(parts))[skip:]
+    splits = (order.split(batch_size) if parts is None else order.tensor_split(parts))[skip:]
     if hasattr(dataset, "batch"):
-        drawn = (dataset.batch(indices) for indices in chosen)
+        loaded = (dataset.batch(indices) for indices in splits)
     else:
-        # With a generator of its own a loader leaves the caller's random numbers alone.
+        # Without a generator of its own the loader would advance the caller's.
         generator = torch.Generator().manual_seed(seed)
-        sampler = [indices.tolist() for indices in chosen]
-        drawn = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, generator=generator)
-    for x, y in drawn:
+        sampler = [indices.tolist() for indices in splits]
+        loaded = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, generator=generator)
+    for x, y in loaded:
         check_images(x, "data")
         if num_classes is not None:
             check_labels(y, num_classes, "data")
@@ -193,7 +220,7 @@ def stack(
     """
     total = len(dataset)
     if num_samples is not None and not 1 <= num_samples <= total:
-        raise UsageError(f"num_samples={num_samples} must lie between 1 and the {total} examples there are")
+        raise UsageError(f"num_samples={num_samples} must lie between 1 and {total}, the size of the data set")
     order = torch.arange(total)
     if num_samples is not None and num_samples < total:
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
@@ -202,7 +229,13 @@ def stack(
 
 
 def check_images(images: Any, argument: str) -> None:
-    """Raise unless ``images`` is a float tensor (N, C, H, W), finite and within [0, 1]."""
+    """Raise unless ``images`` is a float tensor (N, C, H, W), finite and within [0, 1].
+
+    >>> check_images(torch.full((1, 1, 2, 2), 255.0), "images")
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: images has values from 255 to 255; pixels lie in [0, 1]: divide 8-bit values by 255
+    """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise UsageTypeError(f"{argument} must be a float tensor (N, C, H, W) in [0, 1], not {got}")
@@ -215,7 +248,7 @@ def check_images(images: Any, argument: str) -> None:
 
 
 def check_labels(labels: Any, num_classes: int, argument: str) -> None:
-    """Raise unless ``labels`` are whole numbers from 0 to ``num_classes - 1``."""
+    """Raise unless ``labels`` (N,) are integers from 0 to ``num_classes - 1``."""
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
         got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise UsageTypeError(f"{argument} must have integer labels (N,), not {got}")
@@ -227,7 +260,7 @@ def check_labels(labels: Any, num_classes: int, argument: str) -> None:
 
 
 def check_data(data: Any) -> None:
-    """Raise unless ``data`` has train, test, classes, num_classes, shape and name, and two classes or more."""
+    """Raise unless ``data`` has train, test, classes, num_classes, shape and name, and at least two classes."""
     missing = [a for a in ("train", "test", "classes", "num_classes", "shape", "name") if not hasattr(data, a)]
     if missing:
         raise UsageTypeError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from waterbed.data.catalog import CATALOG
-from waterbed.data.folders import InArrays, from_arrays, from_files, read_folder
+from waterbed.data.folders import Arrays, from_arrays, from_files, read_folder
 from waterbed.data.images import ImageData
 from waterbed.data.named import data_root, load_named
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
@@ -30,23 +30,23 @@ def load_dataset(
     Args:
         name_or_folder: "fashion-mini" or "digits" (embedded, offline); a name that ``waterbed data`` lists, such as
             "cifar10" or "stanford-cars" (read from ``root``); or a folder with ``train/<class>/*`` and
-            ``test/<class>/*``, or with the four idx files of MNIST, gzipped or not. A name comes first: for a
-            folder that is called like one, write ``./digits``.
-        root: where named sets lie; by default the environment variable WATERBED_DATA, else
+            ``test/<class>/*``, or with the four idx files of MNIST, gzipped or not. Names take precedence: for a
+            folder called ``digits``, write ``./digits``.
+        root: the folder with the named sets; by default that of the environment variable WATERBED_DATA, or else
             ``~/.cache/waterbed/data``.
-        download: fetch a named set that is missing, if torchvision can.
-        size: side of the square images that come out: antialiased resize of the short side, centre crop. By default
-            images keep their size, which must then be one; named sets of photographs come as 224 x 224
-            (``CATALOG[name].size``).
-        channels: 1 (grey) or 3 (RGB); by default what the images have, and 3 for named sets of photographs.
+        download: download a missing named set, if torchvision can.
+        size: side of the square images in pixels: antialiased resize of the short side, then a centre crop. By
+            default images keep their size, which must then be the same for all; named sets of photographs come as
+            224 x 224 (``CATALOG[name].size``).
+        channels: 1 (grey) or 3 (RGB); by default those of the images, and 3 for named sets of photographs.
 
     Returns:
         :class:`ImageData`: ``train`` and ``test`` yield ``(float32 (C, H, W) in [0, 1], int)``. Sets of up
-        to 2 GiB are held in memory as bytes; larger ones are decoded when read.
+        to 2 GiB are held in memory as bytes; larger ones are decoded on access.
 
     Raises:
         UsageError: unknown name, missing or empty folder, corrupt file, fewer than two classes, or a named set whose
-            image and class counts are not those of the catalogue.
+            image and class counts differ from the catalogue's.
 
     >>> data = load_dataset("digits", size=16)
     >>> data.shape, data.num_classes, len(data.train), len(data.test)
@@ -67,25 +67,25 @@ def load_dataset(
         return load_named(CATALOG[name], data_root(root), download, size, channels)
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
-        held = read_folder(folder)
-        return (from_arrays if isinstance(held, InArrays) else from_files)(folder.resolve().name, held, size, channels)
+        task = read_folder(folder)
+        return (from_arrays if isinstance(task, Arrays) else from_files)(folder.resolve().name, task, size, channels)
     if folder.exists():
-        raise UsageError(f"name_or_folder={name!r} is a file; name the folder with train/ and test/ in it")
+        raise UsageError(f"name_or_folder={name!r} is a file; pass the folder that contains train/ and test/")
     if os.sep in name or name.startswith("."):
-        raise UsageError(f"name_or_folder={name!r} does not exist; make the folder with train/<class>/ in it")
+        raise UsageError(f"name_or_folder={name!r} does not exist; create it with train/<class>/ and test/<class>/")
     check_choice("name_or_folder", name, CATALOG)
     raise AssertionError("unreachable")
 
 
-def _fashion_mini() -> InArrays:
+def _fashion_mini() -> Arrays:
     with resources.files("waterbed.data").joinpath("embedded/fashion_mini.npz").open("rb") as file:
         arrays = np.load(file, allow_pickle=False)
         train = arrays["train_images"], arrays["train_labels"]
         test = arrays["test_images"], arrays["test_labels"]
-    return InArrays(train, test, _FASHION_CLASSES)
+    return Arrays(train, test, _FASHION_CLASSES)
 
 
-def _digits() -> InArrays:
+def _digits() -> Arrays:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -94,10 +94,10 @@ def _digits() -> InArrays:
     x_train, x_test, y_train, y_test = train_test_split(
         images, bunch.target, test_size=360, stratify=bunch.target, random_state=0
     )
-    return InArrays((x_train, y_train), (x_test, y_test), tuple("0123456789"))
+    return Arrays((x_train, y_train), (x_test, y_test), tuple("0123456789"))
 
 
 _FASHION_CLASSES = tuple(
     ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 )
-_EMBEDDED: dict[str, Callable[[], InArrays]] = {"fashion-mini": _fashion_mini, "digits": _digits}
+_EMBEDDED: dict[str, Callable[[], Arrays]] = {"fashion-mini": _fashion_mini, "digits": _digits}

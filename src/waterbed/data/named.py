@@ -1,4 +1,4 @@
-"""Data sets of the catalogue: where they lie, how they are fetched, and whether a copy is complete."""
+"""Data sets of the catalogue: where they are stored, how they are downloaded, and whether a copy is complete."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from waterbed.data.catalog import Source
-from waterbed.data.folders import Files, InArrays, LabelledFiles, from_arrays, from_files, read_folder
+from waterbed.data.folders import Arrays, Files, LabelledFiles, from_arrays, from_files, read_folder
 from waterbed.data.idx import find_idx
 from waterbed.data.images import ImageData
 from waterbed.data.readers import READERS
 from waterbed.errors import UsageError
 
-# Arguments that make torchvision's classes fetch everything; those not named here have ``train``.
+# Arguments with which torchvision's classes download both splits; classes not listed take ``train``.
 _TRAIN_OR_NOT: list[dict[str, Any]] = [{"train": True}, {"train": False}]
 _PARTS: dict[str, list[dict[str, Any]]] = {
     "SVHN": [{"split": "train"}, {"split": "test"}],
@@ -29,18 +29,25 @@ _PARTS: dict[str, list[dict[str, Any]]] = {
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """The folder with the named sets: ``root``, else $WATERBED_DATA, else ``~/.cache/waterbed/data``."""
+    """The folder with the named sets: ``root``, else $WATERBED_DATA, else ``~/.cache/waterbed/data``.
+
+    Raises:
+        UsageError: ``root`` is not a folder.
+
+    >>> data_root(".").name
+    ''
+    """
     if root is None:
         return Path(os.environ.get("WATERBED_DATA", Path.home() / ".cache" / "waterbed" / "data"))
     if not Path(root).expanduser().is_dir():
-        raise UsageError(f"root={str(root)!r} is not a folder; make it, or name the one with the data")
+        raise UsageError(f"root={str(root)!r} is not a folder; create it, or pass the one with the data")
     return Path(root).expanduser()
 
 
 def locate(source: Source, root: Path) -> Path | None:
-    """The folder that holds a set, as far as names tell; None if there is none. Opens no file.
+    """The folder that holds a set, judged by file names alone; None if there is none. Opens no file.
 
-    A set lies as it unpacks, in ``<root>/<its folder>`` or in ``<root>/<name>``, or it was arranged by hand in
+    A set is either as it unpacks, in ``<root>/<its folder>`` or in ``<root>/<name>``, or arranged by hand in
     ``<root>/<name>``: as ``train/<class>/*`` and ``test/<class>/*``, or as the four idx files of MNIST.
     """
     own, unpacked = root / source.name, root / source.folder
@@ -58,20 +65,20 @@ def load_named(source: Source, root: Path, download: bool, size: int | None, cha
     place = locate(source, root)
     if source.name not in READERS and not _by_hand(root / source.name):
         place = root / source.folder
-        held: Files | InArrays = _torchvision_arrays(source, root, download)
+        task: Files | Arrays = _torchvision_arrays(source, root, download)
     else:
         if place is None and download:
             _fetch(source, root)
             place = locate(source, root)
         if place is None:
             raise UsageError(_missing(source, root))
-        held = _read(source, place, root)
-    _check_complete(source, held, place, root)
-    if isinstance(held, InArrays):
-        return from_arrays(source.name, held, size, channels, source.flip, source.metric)
+        task = _read(source, place, root)
+    _check_complete(source, task, place, root)
+    if isinstance(task, Arrays):
+        return from_arrays(source.name, task, size, channels, source.flip, source.metric)
     if source.name in READERS:
-        channels = channels or 3  # photographs: spares opening every file to see whether all are grey
-    return from_files(source.name, held, size, channels, source.flip, source.metric)
+        channels = channels or 3  # photographs: saves opening every file to see whether all are grey
+    return from_files(source.name, task, size, channels, source.flip, source.metric)
 
 
 def _by_hand(folder: Path) -> bool:
@@ -80,7 +87,7 @@ def _by_hand(folder: Path) -> bool:
 
 def _missing(source: Source, root: Path) -> str:
     for place in (root / source.folder, root / source.name):
-        if place.is_dir():  # torchvision takes it for complete and would not fetch it again
+        if place.is_dir():  # torchvision takes it for complete and would not download it again
             return (
                 f"the data set {source.name!r} in {str(place)!r} is not complete: {source.marker} is missing; remove "
                 f"what is unpacked there and get it again: {_remedy(source, root)}"
@@ -89,10 +96,11 @@ def _missing(source: Source, root: Path) -> str:
 
 
 def _remedy(source: Source, root: Path) -> str:
-    return f"{source.how(root)}, or put {source.name}/train/<class>/* and {source.name}/test/<class>/* in {str(root)!r}"
+    by_hand = f"{source.name}/train/<class>/* and {source.name}/test/<class>/*"
+    return f"{source.instructions(root)}, or put {by_hand} in {str(root)!r}"
 
 
-def _read(source: Source, place: Path, root: Path) -> Files | InArrays:
+def _read(source: Source, place: Path, root: Path) -> Files | Arrays:
     if source.name not in READERS or not (place / source.marker).exists():
         return read_folder(place)
     try:
@@ -102,37 +110,35 @@ def _read(source: Source, place: Path, root: Path) -> Files | InArrays:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(
             f"the file lists of the data set {source.name!r} in {str(place)!r} cannot be read "
-            f"({type(error).__name__}: {error}); get it again: {source.how(root)}"
+            f"({type(error).__name__}: {error}); get it again: {source.instructions(root)}"
         ) from error
 
 
-def _check_complete(source: Source, held: Files | InArrays, place: Path, root: Path) -> None:
-    """Raise :class:`UsageError` unless the set has the sizes of the catalogue; a listed file must be there to count."""
-    if isinstance(held, InArrays):
-        found = len(held.train[1]), len(held.test[1]), len(held.classes)
-    else:
-        found = _existing(held.train), _existing(held.test), len(held.classes)
-    wanted = source.train_size, source.test_size, source.classes
-    if found == wanted:
+def _check_complete(source: Source, task: Files | Arrays, place: Path, root: Path) -> None:
+    """Raise :class:`UsageError` unless the set has the catalogue's sizes; only files that exist are counted."""
+    count = (lambda part: len(part[1])) if isinstance(task, Arrays) else _existing
+    sizes = count(task.train), count(task.test), len(task.classes)
+    complete = source.train_size, source.test_size, source.classes
+    if sizes == complete:
         return
     text = "{:,} training and {:,} test images of {:,} classes"
     how = "remove what is unpacked there and get it again"
     if _by_hand(place):
-        how = "pass that folder for the name to use it as it is, or put the whole set there"
+        how = "pass that folder instead of the name to use it as is, or put the whole set there"
     raise UsageError(
-        f"the data set {source.name!r} in {str(place)!r} has {text.format(*found)}, a complete one has "
-        f"{text.format(*wanted)}; {how}: {source.how(root)}"
+        f"the data set {source.name!r} in {str(place)!r} has {text.format(*sizes)}, a complete one has "
+        f"{text.format(*complete)}; {how}: {source.instructions(root)}"
     )
 
 
 def _existing(files: LabelledFiles) -> int:
-    """How many of the files are there; one look into each folder."""
+    """How many of the files exist, with one listing per folder."""
     names = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in {p.parent for p, _ in files}}
     return sum(path.name in names[path.parent] for path, _ in files)
 
 
 def _fetch(source: Source, root: Path) -> None:
-    """Let torchvision fetch and unpack a set (of ImageNet: unpack the archives that lie there)."""
+    """Download and unpack a set with torchvision (ImageNet: unpack the archives that are there)."""
     from torchvision import datasets
 
     if source.torchvision is None:
@@ -146,13 +152,13 @@ def _fetch(source: Source, root: Path) -> None:
             getattr(datasets, source.torchvision)(**arguments, **part)
     except (RuntimeError, OSError, EOFError) as error:
         raise UsageError(
-            f"the data set {source.name!r} cannot be fetched to root={str(root)!r} ({_first_line(error)}); "
+            f"the data set {source.name!r} cannot be downloaded to root={str(root)!r} ({_first_line(error)}); "
             f"{_remedy(source, root)}"
         ) from error
 
 
-def _torchvision_arrays(source: Source, root: Path, download: bool) -> InArrays:
-    """A set of small images, which torchvision fetches, verifies and reads."""
+def _torchvision_arrays(source: Source, root: Path, download: bool) -> Arrays:
+    """A set of small images, which torchvision downloads, verifies and reads."""
     from torchvision import datasets
 
     reader = getattr(datasets, source.torchvision)
@@ -167,7 +173,7 @@ def _torchvision_arrays(source: Source, root: Path, download: bool) -> InArrays:
             f"{_remedy(source, root)}"
         ) from error
     classes = tuple(str(c) for c in getattr(train, "classes", range(source.classes)))
-    return InArrays(_arrays(train), _arrays(test), classes)
+    return Arrays(_arrays(train), _arrays(test), classes)
 
 
 def _arrays(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
-"""The official file lists and labels of sets of photographs, read from their annotation files as they unpack.
+"""The official file lists and labels of sets of photographs, read from the annotation files they come with.
 
-Each reader takes the folder that holds the marker of its :class:`~waterbed.data.catalog.Source` and opens no image. One
-for sets that torchvision has, too: its lists are private, and it hashes annotation files at each reading.
+Each reader takes the folder that holds the marker of its :class:`~waterbed.data.catalog.Source` and opens no image.
+Torchvision reads some of these sets, too, but keeps its file lists private and hashes the annotations on every start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def imagenet(folder: Path) -> Files:
 
 
 def oxford_flowers(folder: Path) -> Files:
-    """``imagelabels.mat`` has the class of each image from 1, ``setid.mat`` the numbers of the images of each split."""
+    """``imagelabels.mat`` gives the class of each image, from 1; ``setid.mat`` the image numbers of each split."""
     from torchvision.datasets import Flowers102
 
     labels = _mat(folder / "imagelabels.mat", "labels")
@@ -31,7 +31,7 @@ def oxford_flowers(folder: Path) -> Files:
         numbers = [int(i) for split in splits for i in _mat(folder / "setid.mat", split)]
         return [(folder / "jpg" / f"image_{i:05d}.jpg", int(labels[i - 1]) - 1) for i in numbers]
 
-    names = getattr(Flowers102, "classes", range(1, 103))  # an old torchvision has none
+    names = getattr(Flowers102, "classes", range(1, 103))  # older versions of torchvision have none
     return Files(listed("trnid", "valid"), listed("tstid"), tuple(str(name) for name in names))
 
 
@@ -49,7 +49,7 @@ def cub(folder: Path) -> Files:
 
 
 def fgvc_aircraft(folder: Path) -> Files:
-    """Lines ``<image> <variant>`` for each split."""
+    """Lines ``<image> <variant>`` in one file per split."""
     classes = tuple(_lines(folder / "data/variants.txt"))
     numbers = {name: i for i, name in enumerate(classes)}
 
@@ -61,7 +61,7 @@ def fgvc_aircraft(folder: Path) -> Files:
 
 
 def stanford_cars(folder: Path) -> Files:
-    """Structures ``fname``, ``class`` (from 1) of two annotation files, and the class names of the devkit."""
+    """Fields ``fname`` and ``class`` (from 1) of two annotation files, and the class names of the devkit."""
 
     def listed(annotations: str, images: str) -> LabelledFiles:
         rows = _mat(folder / annotations, "annotations")
@@ -76,7 +76,7 @@ def stanford_cars(folder: Path) -> Files:
 
 
 def stanford_dogs(folder: Path) -> Files:
-    """Paths ``<WordNet id>-<breed>/<image>`` in two .mat files; the sorted folders are the classes."""
+    """Paths ``<WordNet id>-<breed>/<image>`` in two .mat files; the classes are the sorted folders."""
     files = _by_folder(
         folder / "Images", *(map(str, _mat(folder / f"{part}_list.mat", "file_list")) for part in ("train", "test"))
     )
@@ -90,14 +90,14 @@ def mit_indoor(folder: Path) -> Files:
 
 
 def cinic_imagenet(folder: Path) -> Files:
-    """``train/<class>`` and ``test/<class>``: only files named by a WordNet id, as in ``n02130308_4895.png``."""
+    """``train/<class>`` and ``test/<class>``: only files named after a WordNet id, such as ``n02130308_4895.png``."""
     classes = class_folders(folder / "train")
     train, test = (list_classes(folder / part, classes, "n[0-9]*") for part in ("train", "test"))
     return Files(train, test, classes)
 
 
 def caltech101(folder: Path) -> Files:
-    """30 images of each class to train; the digest of its name draws an image, the same for all users."""
+    """30 training images per class, drawn by the digest of their names: the same split for everyone."""
     images = folder / "101_ObjectCategories"
     classes = tuple(name for name in class_folders(images) if name != "BACKGROUND_Google")
     files = Files([], [], classes)
@@ -110,7 +110,7 @@ def caltech101(folder: Path) -> Files:
 
 
 def gtsrb(folder: Path) -> Files:
-    """``GTSRB/Training/<class>/*`` and, for the test images, a table with ``Filename`` and ``ClassId``."""
+    """``GTSRB/Training/<class>/*`` and a table of the test images with ``Filename`` and ``ClassId``."""
     classes = class_folders(folder / "GTSRB/Training")
     with (folder / "GT-final_test.csv").open(newline="") as table:
         rows = list(csv.DictReader(table, delimiter=";"))
@@ -133,7 +133,7 @@ READERS: dict[str, Callable[[Path], Files]] = {
 
 
 def _by_folder(images: Path, train: Iterable[str], test: Iterable[str]) -> Files:
-    """Paths ``<class>/<image>`` whose sorted folders are the classes."""
+    """Files from paths ``<class>/<image>``; the classes are the sorted folders."""
     parts = [list(train), list(test)]
     classes = tuple(sorted({path.split("/")[0] for part in parts for path in part}))
     numbers = {name: i for i, name in enumerate(classes)}
@@ -150,11 +150,11 @@ def _words(name: str) -> str:
 
 
 def _mat(path: Path, variable: str) -> np.ndarray:
-    """One variable (N,) of a MATLAB file."""
+    """One variable (N,) of a MATLAB file; :class:`OSError` if it cannot be read."""
     from scipy.io import loadmat
 
     with path.open("rb") as file:
         try:
             return np.atleast_1d(loadmat(file, squeeze_me=True)[variable])
-        except Exception as error:  # a file that is cut short makes scipy raise nearly anything
+        except Exception as error:  # scipy raises almost anything on a truncated file
             raise OSError(f"{path} is not a MATLAB file with {variable!r}") from error

@@ -268,7 +268,7 @@ def test_half_a_set_is_refused(tree):
     (root / TREES[name][-1]).unlink()
     with pytest.raises(wb.UsageError, match=r"training and .* test images of .* a complete one has") as caught:
         wb.load_dataset(name, root=root, size=8)
-    for part in (repr(name), str(locate(CATALOG[name], root)), CATALOG[name].how(root)):
+    for part in (repr(name), str(locate(CATALOG[name], root)), CATALOG[name].instructions(root)):
         assert part in str(caught.value)
 
 
@@ -294,7 +294,7 @@ def test_damaged_annotations_are_refused(tree, damage):
         path.unlink()
     with pytest.raises(wb.UsageError, match=f"the data set '{name}'") as caught:
         wb.load_dataset(name, root=root, size=8)
-    assert CATALOG[name].how(root) in str(caught.value)
+    assert CATALOG[name].instructions(root) in str(caught.value)
 
 
 def test_a_missing_set_says_how_to_get_it(tmp_path):
