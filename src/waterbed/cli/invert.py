@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from waterbed.cli.options import Root, RunData, Runs
 from waterbed.cli.output import print_rows
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
+from waterbed.inversion.defaults import (
+    BETAS,
+    INIT,
+    NUM_IMAGES,
+    NUM_SAMPLES,
+    NUM_SEEDS,
+    OPTIMIZER,
+    PRECISION,
+    STEPS,
+)
 
 
 @dataclass
@@ -22,19 +32,19 @@ class Invert:
     """plain, variational, effective, all of them, or class (one image per class)."""
     study: str = "none"
     """none, convergence (Fig. 2: which arm is fastest, each with a tuned step size) or beta (images at all --betas)."""
-    num_images: int = 8
+    num_images: int = NUM_IMAGES
     """Number of images, or of classes, from the first."""
-    steps: int = 1000
+    steps: int = STEPS
     """Gradient steps."""
     lr: float | None = None
     """Step size; by default found for each image, and in the convergence study for each arm."""
-    optimizer: str = "sgd"
+    optimizer: str = OPTIMIZER
     """sgd, normalized, adam or lbfgs (without noise at every step)."""
-    precision: str = "fp32"
+    precision: str = PRECISION
     """fp32, or bf16 for the descent alone."""
     layer: str | None = None
     """Invert this module's output instead of the features."""
-    init: str = "gaussian"
+    init: str = INIT
     """Start: gaussian (grey with a little noise), uniform, zeros or ones."""
     fake_relu: bool = False
     """Give the last ReLU the gradient of the identity."""
@@ -44,11 +54,11 @@ class Invert:
     """Information level of the weight noise."""
     prior_variance: float = PRIOR_VARIANCE
     """Prior variance of the weights."""
-    betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
+    betas: tuple[float, ...] = BETAS
     """Information levels of the studies."""
-    seeds: int = 3
+    seeds: int = NUM_SEEDS
     """Number of seeds in the convergence study."""
-    num_samples: int = 500
+    num_samples: int = NUM_SAMPLES
     """Training images behind the weights' Fisher information."""
     data: RunData = None
     root: Root = None

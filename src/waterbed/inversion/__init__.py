@@ -1,1 +1,1 @@
-"""Inversion: pictures that a network cannot tell from given ones."""
+"""Inversion: images that a network cannot tell from given ones."""

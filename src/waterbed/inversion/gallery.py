@@ -1,4 +1,4 @@
-"""draw_gallery: inversions of several networks as pictures, numbers beside them, and one table."""
+"""draw_gallery: inversions of several networks, as pictures, numbers and one table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,20 @@ from waterbed.files import make_folder, to_json, write_atomic
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
+from waterbed.inversion.defaults import (
+    BETAS,
+    INIT,
+    NUM_IMAGES,
+    NUM_SAMPLES,
+    NUM_SEEDS,
+    OPTIMIZER,
+    PRECISION,
+    STEPS,
+)
 from waterbed.inversion.invert import invert, invert_label
 from waterbed.inversion.objective import MODES, check_layer
 from waterbed.inversion.result import Inversion
-from waterbed.inversion.study import BETAS, convergence_table, study_convergence
+from waterbed.inversion.study import convergence_table, study_convergence
 from waterbed.plots import image_grid, save_figure
 
 STUDIES = ("none", "convergence", "beta")
@@ -30,7 +40,7 @@ RECORDED = (
     *("steps", "lr", "optimizer", "precision", "layer", "init", "fake_relu", "beta", "prior_variance", "betas"),
     *("num_samples", "seed", "mode", "study"),
 )
-FRAMES = 50  # of an animation
+FRAMES = 50  # of an animation, approximately
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,9 @@ class Gallery:
     """The table of a gallery.
 
     Attributes:
-        columns, rows: one row per model and inversion, class or arm of the study.
-        notes: what was left out, one sentence each.
+        columns: names of the columns.
+        rows: one row per model and inversion, class or arm of the study.
+        notes: one sentence on each thing left out.
     """
 
     columns: Sequence[str]
@@ -55,46 +66,48 @@ def draw_gallery(
     mode: str = "all",
     study: str = "none",
     images: str | Path | None = None,
-    num_images: int = 8,
-    num_samples: int = 500,
+    num_images: int = NUM_IMAGES,
+    num_samples: int = NUM_SAMPLES,
     beta: float = BETA,
     betas: Sequence[float] = BETAS,
     prior_variance: float = PRIOR_VARIANCE,
-    seeds: int = 3,
+    seeds: int = NUM_SEEDS,
     seed: int = 0,
-    steps: int = 1000,
+    steps: int = STEPS,
     lr: float | None = None,
-    optimizer: str = "sgd",
-    precision: str = "fp32",
-    init: str = "gaussian",
+    optimizer: str = OPTIMIZER,
+    precision: str = PRECISION,
+    init: str = INIT,
     layer: str | None = None,
     fake_relu: bool = False,
     animate: bool = False,
     progress: bool = False,
 ) -> Gallery:
-    """Invert the same images by every model; writes ``out``/NAME.png and ``out``/NAME.json for each, and
-    ``out``/compared.png where there are several of one shape.
+    """Invert the same images with every model.
+
+    Writes ``out``/NAME.png and ``out``/NAME.json for each model and, for several models whose images have the same
+    shape, ``out``/compared.png.
 
     Args:
         models: name -> network with ``features`` and ``input_shape``.
-        load_data: name -> its data. Called after everything else has been checked, and not at all where pictures of
-            one's own are inverted plainly.
-        mode: "plain", "variational", "effective", "all" of them, or "class": an image of each class
+        load_data: name of a model -> its data. Called after all other checks, and not at all for plain inversions of
+            ``images``.
+        mode: "plain", "variational", "effective", "all" of them, or "class": one image per class
             (NAME-classes.png and .json), by :func:`waterbed.inversion.invert.invert_label`.
-        study: "none"; "beta" inverts effectively at all ``betas``; "convergence" is
+        study: "none"; "beta" inverts in mode "effective" at all ``betas``; "convergence" is
             :func:`waterbed.inversion.study.study_convergence` (convergence-NAME.png and .json).
         images: a folder of pictures of any size; None takes test images.
-        num_images: how many of them, or of the classes, from the first.
-        num_samples: training images behind the weights' Fisher information, and test images behind the accuracy with
-            the noise.
+        num_images: number of images, or the first so many classes.
+        num_samples: number of training images for the weight Fisher, and of test images for the accuracy with the
+            noise.
         beta, betas, prior_variance: of the :class:`waterbed.WeightNoise`.
-        seeds: how many, in the convergence study.
-        seed: of start, noise and the choice of images.
+        seeds: number of seeds of the convergence study.
+        seed: of the start, the noise and the choice of images.
         steps, lr, optimizer, precision, init, layer, fake_relu: as for :func:`waterbed.invert`.
-        animate: also write the images on the way as a GIF.
+        animate: also write the descent as a GIF.
 
     Raises:
-        UsageError: a wrong argument, one that this kind of inversion has no use for, or a folder without pictures.
+        UsageError: a wrong argument, one that this kind of inversion does not use, or a folder without pictures.
 
     >>> import tempfile
     >>> import waterbed as wb
@@ -117,7 +130,7 @@ def draw_gallery(
         check_layer(model, layer)
     descent = {"steps": steps, "lr": lr, "optimizer": optimizer, "init": init, "precision": precision}
     descent |= {"progress": progress}
-    on_layer = {"layer": layer, "fake_relu": fake_relu}
+    representation = {"layer": layer, "fake_relu": fake_relu}
     frames = {"keep_every": max(1, steps // FRAMES) if animate else None}
     samples = {"num_samples": num_samples, "seed": seed}
     columns: Sequence[str] = COLUMNS
@@ -129,11 +142,10 @@ def draw_gallery(
         record |= {key: arguments[key] for key in RECORDED}
         if study == "convergence":
             noise = {"betas": betas, "prior_variance": prior_variance, "seeds": tuple(range(seeds))}
-            settings = samples | noise | descent | on_layer
-            columns, more = convergence_table(
-                study_convergence(model, data, out, name, num_images=num_images, **settings)
-            )
-            columns, more = ["run", *columns], [[name, *row] for row in more]
+            settings = samples | noise | descent | representation
+            curves = study_convergence(model, data, out, name, num_images=num_images, **settings)
+            columns, arms = convergence_table(curves)
+            columns, more = ["run", *columns], [[name, *row] for row in arms]
         elif mode == "class":
             columns = ["run", "class", "cross-entropy [nats]"]
             count = min(num_images, data.num_classes)
@@ -147,7 +159,7 @@ def draw_gallery(
                 files, originals = [], stack(data.test, min(num_images, len(data.test)), seed)[0]
             record |= {"files": [file.name for file in files]}
             noises = _noises(model, data, mode, study, beta, betas, prior_variance, progress=progress, **samples)
-            settings = descent | on_layer | frames | {"seed": seed}
+            settings = descent | representation | frames | {"seed": seed}
             results = {
                 kind: invert(model, originals, "effective" if study == "beta" else kind, noise, **settings)
                 for kind, noise in noises.items()
@@ -163,11 +175,14 @@ def draw_gallery(
 
 
 def check_used(arguments: Mapping[str, Any], spell: Callable[[str, Any], str] = "{}={!r}".format) -> None:
-    """Raise where an argument of :func:`draw_gallery` is given that this kind of inversion has no use for.
+    """Raise if an argument of :func:`draw_gallery` is given that this kind of inversion does not use.
 
     Args:
-        arguments: by name.
-        spell: (name, value) -> how the caller writes an argument.
+        arguments: name -> value.
+        spell: (name, value) -> the argument as the user writes it.
+
+    Raises:
+        UsageError: an argument that is not used differs from its default.
     """
     if arguments["study"] == "convergence":
         kind, unused = "study", ("mode", "images", "animate", "beta")
@@ -197,7 +212,7 @@ def _noises(
     seed: int,
     progress: bool,
 ) -> dict[str, WeightNoise | None]:
-    """The noise of every inversion asked for, by the name of the inversion."""
+    """The noise of each inversion, by the name of the inversion."""
     modes = MODES if mode == "all" else (mode,)
     if modes == ("plain",) and study == "none":
         return {"plain": None}
@@ -215,8 +230,8 @@ def _accuracy(noise: WeightNoise | None, model: nn.Module, data: ImageData | Non
     """Accuracy on test images with the noise; None without noise."""
     if noise is None:
         return None
-    tested = stack(data.test, min(num_samples, len(data.test)), seed)
-    return noise.accuracy(*(t.to(device_of(model)) for t in tested))
+    examples = stack(data.test, min(num_samples, len(data.test)), seed)
+    return noise.accuracy(*(t.to(device_of(model)) for t in examples))
 
 
 def _draw_inversions(
@@ -227,7 +242,7 @@ def _draw_inversions(
     out: Path,
     record: dict[str, Any],
 ) -> list[list[Any]]:
-    """Write one model's inversions below their originals, animations and numbers; returns rows for :data:`COLUMNS`."""
+    """Write one model's inversions below their originals, animations and numbers; returns rows of :data:`COLUMNS`."""
     save_figure(image_grid({"original": originals, **{k: r.images for k, r in results.items()}}), out / f"{name}.png")
     rows, numbers = [], {}
     for kind, result in results.items():
@@ -253,7 +268,7 @@ def _draw_classes(
     record: dict[str, Any],
     settings: dict[str, Any],
 ) -> list[list[Any]]:
-    """Write an image of each of the first classes, and the numbers; returns rows with their cross-entropy."""
+    """Write an image of each of the first ``count`` classes, and the numbers; returns rows with their cross-entropy."""
     result = invert_label(model, torch.arange(count), image_shape=data.shape, **settings)
     titles = [str(c) for c in data.classes[:count]]
     save_figure(image_grid({"class": result.images}, titles), out / f"{name}-classes.png")
@@ -265,7 +280,7 @@ def _draw_classes(
 
 
 def _numbers(result: Inversion) -> dict[str, Any]:
-    """What is recorded of an inversion, one number per image unless it belongs to all."""
+    """The numbers recorded of an inversion: one per image, except for ``noise_size``."""
     numbers = {
         "final_losses": result.final_losses.tolist(),
         "final_clean_losses": result.final_clean_losses.tolist(),
@@ -282,19 +297,19 @@ def _numbers(result: Inversion) -> dict[str, Any]:
 def _read_pictures(
     name: str, model: nn.Module, folder: str | Path, count: int, notes: list[str]
 ) -> tuple[list[Path], Tensor]:
-    """The first pictures of a folder in the shape (C, H, W) of the model, as one batch in [0, 1], and their files."""
+    """The first ``count`` picture files of a folder, and a batch of them in [0, 1] in the model's shape (C, H, W)."""
     if model.input_shape is None:
         raise UsageError(f"{name!r} does not record the size of its images; waterbed convert --size records it")
     channels, height, width = model.input_shape
     place = Path(folder).expanduser()
     if not place.is_dir():
-        raise UsageError(f"images={str(folder)!r} is not a folder; name one with pictures")
-    every = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    files = every[:count]
+        raise UsageError(f"images={str(folder)!r} is not a folder; pass one with pictures")
+    paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = paths[:count]
     if not files:
         raise UsageError(f"images={str(folder)!r} has no pictures ({', '.join(IMAGE_SUFFIXES[:3])}, ...); add some")
     if height != width:
         raise UsageError(f"{name!r} takes {height} x {width} images; pictures are only cropped to squares")
-    if len(files) < len(every):
-        notes.append(f"the first {len(files)} of {len(every)} pictures; num_images={len(every)} takes all")
+    if len(files) < len(paths):
+        notes.append(f"the first {len(files)} of {len(paths)} pictures; num_images={len(paths)} takes all")
     return files, torch.stack([adapt(read_image(f, channels), height, channels) for f in files]).float() / 255

@@ -1,4 +1,4 @@
-"""Steps of descent on images that are independent problems: own step size, own moments, own line search."""
+"""Optimisers of a batch of independent images: each has its own step size, moments and line search."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from torch import Tensor
 
 OPTIMIZERS = ("sgd", "normalized", "adam", "lbfgs")
 PILOT_STEPS = 20
-MEMORY = 10  # pairs that L-BFGS keeps
-SUFFICIENT = 1e-4  # share of the predicted decrease that a step of L-BFGS must bring
+MEMORY = 10  # pairs that L-BFGS remembers
+SUFFICIENT = 1e-4  # fraction of the predicted decrease that L-BFGS requires of a step (Armijo)
 
 
 class Step:
-    """The next images from the present ones, their loss and its gradient, all kept in [0, 1].
+    """A step of "sgd", "normalized" or "adam", projected onto [0, 1].
 
-    Every image has its own step size, and its own moments for "adam".
+    Args:
+        optimizer: its name.
+        rates: (B,), the step size of each image.
+
+    >>> step = Step("sgd", torch.tensor([0.5]))
+    >>> step(torch.zeros(1, 1, 1, 1), torch.zeros(1), torch.tensor(-1.0).view(1, 1, 1, 1)).item()
+    0.5
     """
 
     def __init__(self, optimizer: str, rates: Tensor) -> None:
@@ -39,10 +45,14 @@ class Step:
 
 
 class Lbfgs:
-    """L-BFGS of each image, projected onto [0, 1]: one evaluation a call, accepted or shortened by backtracking.
+    """L-BFGS for each image, projected onto [0, 1]: each call evaluates one trial, which is accepted or shortened.
 
-    Liu and Nocedal (1989), "On the limited memory BFGS method". ``images`` of a call are the trial of the call before;
-    an image whose loss did not fall enough goes back and takes a quarter of the step. Needs an objective that stays.
+    Liu and Nocedal (1989), "On the limited memory BFGS method". The ``images`` of a call are the trial
+    of the previous call; an image whose loss did not fall enough goes back and takes a quarter of the step. The
+    objective must not change between calls.
+
+    Args:
+        rates: (B,), scale of the first step of each image.
     """
 
     def __init__(self, rates: Tensor) -> None:
@@ -75,7 +85,7 @@ class Lbfgs:
         self.pairs = [*self.pairs, (s, y, inverse)][-MEMORY:]
 
     def _direction(self) -> Tensor:
-        """H g by the two-loop recursion, on the pixels that are free to move."""
+        """The inverse-Hessian approximation times the gradient by two-loop recursion, on pixels not held at a bound."""
         images, gradient = self.images.flatten(1), self.gradient.flatten(1)
         free = ~(((images <= 0) & (gradient > 0)) | ((images >= 1) & (gradient < 0)))
         q = gradient * free
@@ -85,7 +95,7 @@ class Lbfgs:
             alpha = inverse * (s * q).sum(1)
             q = q - alpha[:, None] * y
             alphas.append(alpha)
-        for _, y, inverse in self.pairs:  # the newest useful pair has the last word
+        for _, y, inverse in self.pairs:  # the newest useful pair determines the scale
             scale = torch.where(inverse > 0, 1 / (inverse * y.square().sum(1)).clamp_min(1e-30), scale)
         q = scale[:, None] * q
         for (s, y, inverse), alpha in zip(self.pairs, reversed(alphas), strict=True):
@@ -97,12 +107,17 @@ class Lbfgs:
 
 
 def make_step(optimizer: str, rates: Tensor) -> Step | Lbfgs:
-    """The optimiser by name."""
+    """The optimiser of that name, one of :data:`OPTIMIZERS`, with step sizes (B,)."""
     return Lbfgs(rates) if optimizer == "lbfgs" else Step(optimizer, rates)
 
 
-def gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss (B,) and its gradient (B, C, H, W)."""
+def loss_and_gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
+    """The losses (B,) that ``function`` gives for images (B, C, H, W), and their gradients (B, C, H, W).
+
+    >>> loss, gradient = loss_and_gradient(lambda x: x.square().flatten(1).sum(1), torch.ones(1, 1, 1, 2))
+    >>> loss.tolist(), gradient.flatten().tolist()
+    ([2.0], [2.0, 2.0])
+    """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
         loss = function(images)
@@ -110,28 +125,28 @@ def gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tens
     return loss.detach(), gradient
 
 
-def where(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Images of ``a`` where ``chosen`` (B,), else of ``b``."""
-    return torch.where(_as_images(chosen), a, b)
+def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The images of ``a`` where ``condition`` (B,) is true, else those of ``b``; (B, C, H, W)."""
+    return torch.where(_as_images(condition), a, b)
 
 
 def natural_rates(loss_of: Callable[[Tensor, int], Tensor], start: Tensor) -> Tensor:
-    """loss / |gradient|^2 of each image: the step of sgd that would reach loss 0 were the loss linear.
+    """loss / |gradient|^2 (B,): the step of sgd that would bring each image to loss 0 if the loss were linear.
 
-    Where the loss is quadratic with largest curvature c it is at least 1 / (2 c).
+    For a quadratic loss with largest curvature c it is at least 1 / (2 c).
     """
-    loss, slope = gradient(lambda r: loss_of(r, 1), start)
-    return loss / slope.square().flatten(1).sum(1).clamp_min(torch.finfo(loss.dtype).tiny)
+    loss, gradient = loss_and_gradient(lambda r: loss_of(r, 1), start)
+    return loss / gradient.square().flatten(1).sum(1).clamp_min(torch.finfo(loss.dtype).tiny)
 
 
 def stable_rates(loss_of: Callable[[Tensor, int], Tensor], start: Tensor, optimizer: str) -> Tensor:
-    """A step size for each image: half the one that, of a grid, brings its loss lowest in 20 steps.
+    """A step size (B,) per image: half of that on a grid which gives the lowest loss after :data:`PILOT_STEPS` steps.
 
-    For sgd the grid surrounds :func:`natural_rates`, so it holds stable steps. L-BFGS searches its own step: it gets
-    half the natural one to begin with.
+    For "sgd" the grid surrounds :func:`natural_rates`, so it contains stable steps. L-BFGS has a line search and starts
+    from half the natural rate.
 
     Args:
-        loss_of: (images, copies) -> loss of each; the images are ``copies`` times those of ``start``.
+        loss_of: (images, copies) -> loss of each image; ``images`` are ``copies`` times those of ``start``.
     """
     natural = natural_rates(loss_of, start)
     if optimizer == "lbfgs":
@@ -146,10 +161,10 @@ def stable_rates(loss_of: Callable[[Tensor, int], Tensor], start: Tensor, optimi
     images = start.repeat(len(grid), 1, 1, 1)
     step_of = Step(optimizer, rates)
     for _ in range(PILOT_STEPS):
-        images = step_of(images, *gradient(lambda r: loss_of(r, len(grid)), images))
+        images = step_of(images, *loss_and_gradient(lambda r: loss_of(r, len(grid)), images))
     with torch.no_grad():
-        reached = loss_of(images, len(grid)).nan_to_num(torch.inf, torch.inf).view(len(grid), -1)
-    return 0.5 * rates.view(len(grid), -1).gather(0, reached.argmin(0, keepdim=True))[0]
+        final = loss_of(images, len(grid)).nan_to_num(torch.inf, torch.inf).view(len(grid), -1)
+    return 0.5 * rates.view(len(grid), -1).gather(0, final.argmin(0, keepdim=True))[0]
 
 
 def _as_images(values: Tensor) -> Tensor:

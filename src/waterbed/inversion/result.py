@@ -1,4 +1,4 @@
-"""Inversion: what an inversion found, how close it is to the original, and its pictures."""
+"""Inversion: the images that an inversion found, their similarity to the originals, pictures and animations."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from waterbed.errors import UsageError, check_count, check_number
 
 @dataclass(frozen=True, repr=False)
 class Inversion:
-    """What :func:`invert` found; B images.
+    """The result of :func:`invert`, of B images.
 
     Attributes:
         images: (B, C, H, W) in [0, 1].
-        losses: (steps, B), before each step, on the objective that was descended (noisy in the noisy modes; the trials
-            of its line search for "lbfgs"). Where all images stopped early the last value stands for the steps left.
+        losses: (steps, B), before each step, of the objective (noisy in the noisy modes; for "lbfgs", of the trials of
+            its line search). If all images stopped early, the last row is repeated.
         clean_losses: (steps, B), the same images on the clean model and target.
-        final_losses, final_clean_losses: (B,), of ``images``, in the weights' own precision.
+        final_losses, final_clean_losses: (B,), of ``images``, in the precision of the weights.
         originals: (B, C, H, W), or None if a bare representation or a label was inverted.
         lr: (B,), the step size of each image.
         diverged: (B,), True where the loss became infinite or NaN; ``images`` then holds the best iterate.
         mode: "plain", "variational", "effective" or "label".
         noise_size: root of E |n|^2 over |w|; 0 without noise.
         seed: of the start image and the noise.
-        scale: (B,), what a loss is compared with: |z|^2 for "l2" (|z| unsquared), 1 for "relative" and "cosine", log K
+        scale: (B,), what losses are relative to: |z|^2 for "l2" (|z| unsquared), 1 for "relative" and "cosine", log K
             for labels.
-        frames: (F, B, C, H, W), images on the way, every ``keep_every`` steps; None if none were kept.
+        frames: (F, B, C, H, W), intermediate images, every ``keep_every`` steps; None without ``keep_every``.
     """
 
     images: Tensor
@@ -62,8 +62,8 @@ class Inversion:
         """Steps (B,) until the loss first was at most ``threshold`` times ``scale``; nan where it never was.
 
         Args:
-            threshold: such as 0.01: of |z|^2, for a squared "l2".
-            clean: of the loss on the clean model, else of the objective itself.
+            threshold: relative to ``scale``: 0.01 is one percent of |z|^2 for a squared "l2".
+            clean: use the loss on the clean model rather than the objective.
         """
         check_number("threshold", threshold, above=0)
         losses = self.clean_losses if clean else self.losses
@@ -74,7 +74,7 @@ class Inversion:
     def similarity(self) -> dict[str, Tensor]:
         """How close each image (B,) is to its original: "rmse" in pixel units, "psnr" in dB, "ssim" (torchmetrics).
 
-        SSIM's window is Gaussian over 11 pixels; images smaller than that get a flat one that fits.
+        SSIM's window is Gaussian over 11 pixels; smaller images get a uniform one that fits.
         """
         from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
@@ -90,13 +90,14 @@ class Inversion:
         }
 
     def identified(self) -> Tensor:
-        """Whether each image (B,) correlates more with its own original than with any other of the batch, over pixels
-        about their mean; by chance one in B does.
+        """Whether each image (B,) correlates more with its own original than with any other of the batch.
+
+        Correlations are over mean-centred pixels; by chance one image in B is identified.
 
         >>> originals = torch.eye(3).view(3, 1, 1, 3)
-        >>> found = Inversion(originals[[0, 2, 1]], *[torch.zeros(1, 3)] * 2, *[torch.zeros(3)] * 2, originals,
+        >>> result = Inversion(originals[[0, 2, 1]], *[torch.zeros(1, 3)] * 2, *[torch.zeros(3)] * 2, originals,
         ...     *[torch.zeros(3)] * 2, "plain", 0.0, 0, torch.ones(3))
-        >>> found.identified().tolist()
+        >>> result.identified().tolist()
         [True, False, False]
         """
         images, originals = (
@@ -108,8 +109,7 @@ class Inversion:
     def lpips(self, net: str = "alex") -> Tensor:
         """Learned perceptual distance (B,) from the originals, by the optional package ``lpips`` (Zhang et al. 2018).
 
-        Its pretrained trunk is downloaded by torchvision unless the weights are there already. Images are enlarged to
-        64 pixels at least.
+        Its pretrained trunk is downloaded by torchvision unless cached. Images are enlarged to at least 64 pixels.
         """
         try:
             import lpips
@@ -122,34 +122,43 @@ class Inversion:
             return lpips.LPIPS(net=net, verbose=False)(images, originals).flatten()
 
     def nearest(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each inversion the nearest of ``images`` (N, C, H, W): its index (B,) and the RMSE in pixels (B,).
+        """The nearest of ``images`` (N, C, H, W) to each inversion: its index (B,) and the RMSE in pixel units (B,).
 
         A check that nothing was memorised: with training images, an inversion should lie nearer to its own original.
         """
-        found = self.images.cpu()
-        if images.shape[1:] != found.shape[1:]:
-            raise UsageError(f"images have shape {tuple(images.shape[1:])} each, not {tuple(found.shape[1:])}")
+        inverted = self.images.cpu()
+        if images.shape[1:] != inverted.shape[1:]:
+            raise UsageError(f"images have shape {tuple(images.shape[1:])} each, not {tuple(inverted.shape[1:])}")
         distances = torch.cat(
-            [torch.cdist(found.flatten(1), part.cpu().to(found).flatten(1)) for part in images.split(4096)], dim=1
+            [torch.cdist(inverted.flatten(1), part.cpu().to(inverted).flatten(1)) for part in images.split(4096)], dim=1
         )
         values, indices = distances.min(1)
-        return indices, values / found[0].numel() ** 0.5
+        return indices, values / inverted[0].numel() ** 0.5
 
     def save(self, path: str | Path) -> None:
-        """Draw originals and inversions as named rows of one picture (PNG)."""
+        """Write originals and inversions as rows of one PNG; :class:`UsageError` if ``path`` does not end in .png."""
         from waterbed.plots import image_grid, save_figure
 
         rows = {} if self.originals is None else {"original": self.originals}
         save_figure(image_grid({**rows, self.mode: self.images}), path)
 
     def animate(self, path: str | Path, seconds: float = 3.0, scale: int = 4) -> None:
-        """Write the way of all images, side by side under their originals, as a GIF; needs ``keep_every=``."""
+        """Write the descent of all images, side by side below their originals, as a GIF.
+
+        Args:
+            path: ends in .gif.
+            seconds: duration of one loop.
+            scale: side of one pixel of the images in pixels of the GIF.
+
+        Raises:
+            UsageError: :func:`invert` was called without ``keep_every``, or ``path`` does not end in .gif.
+        """
         from PIL import Image
 
         from waterbed.files import write_atomic
 
         if self.frames is None:
-            raise UsageError("frames were not kept; pass keep_every= to invert, for example steps // 50")
+            raise UsageError("no frames were stored; pass keep_every= to invert, for example steps // 50")
         if Path(path).suffix.lower() != ".gif":
             raise UsageError(f"path={str(path)!r} must end in .gif")
         check_number("seconds", seconds, above=0)
@@ -175,7 +184,7 @@ class Inversion:
 
 
 def _tiled(rows: Sequence[Tensor], scale: int) -> np.ndarray:
-    """Rows of images (B, C, H, W) in [0, 1] as one uint8 picture."""
+    """Rows of images (B, C, H, W) in [0, 1] as one uint8 picture, each pixel enlarged ``scale`` times."""
     lines = [torch.cat(list(row.detach().float().cpu()), dim=2) for row in rows]
     picture = (torch.cat(lines, dim=1) * 255).round().to(torch.uint8)
     picture = picture.repeat_interleave(scale, 1).repeat_interleave(scale, 2).permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""Does noise in the weights make inversions converge faster (Fig. 2)? Every arm with a step size tuned for it."""
+"""Does weight noise make inversions converge faster (Fig. 2)? Each arm gets a step size tuned for it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from waterbed.information.defaults import PRIOR_VARIANCE
 from waterbed.information.estimate import Estimate, mean_estimate
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
+from waterbed.inversion.defaults import BETAS, NUM_SAMPLES, NUM_SEEDS, OPTIMIZER, STEPS
 from waterbed.inversion.invert import invert
 from waterbed.plots import save_figure
 
 RATES = tuple(4.0**k for k in range(-4, 4))
 THRESHOLDS = (0.1, 0.03, 0.01, 0.003)
-BETAS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to invert: a mode and its noise."""
+    """An arm of the study: a mode and its noise."""
 
     name: str
     mode: str
@@ -39,14 +39,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Curves:
-    """What one arm did on every image and seed; losses are relative to |z|^2.
+    """The losses of one arm on every image and seed, relative to |z|^2.
 
     Attributes:
         name: of the arm.
-        lr: its step size, tuned for it or given for all.
+        lr: its step size, tuned for it or given for all arms.
         noise_size: root of E |n|^2 over |w|.
-        losses, clean_losses: (seeds, steps + 1, B): before each step and at the end, on the objective descended and
-            on the clean model.
+        losses, clean_losses: (seeds, steps + 1, B), before each step and at the end, of the objective and on the clean
+            model.
     """
 
     name: str
@@ -61,14 +61,18 @@ class Curves:
         return torch.where(reached.any(1), reached.to(torch.uint8).argmax(1).double(), torch.inf)
 
     def final_log_ratio(self, other: Curves) -> Estimate:
-        """Mean over images of log(final clean loss / the other arm's): below 0 where this arm ended lower."""
+        """Mean over images of log(final clean loss / the other arm's): negative if this arm ended lower."""
         ratio = (self.clean_losses[:, -1] / other.clean_losses[:, -1]).log().mean(0)
         return mean_estimate(ratio, "nats", f"log ratio of final clean losses, paired by image, to {other.name}")
 
 
 def arms(fisher: WeightFisher, betas: Sequence[float], prior_variance: float) -> list[Arm]:
-    """Plain; variational at every beta; effective and, of the same size, isotropic noise drawn once, both at the
-    middle beta."""
+    """The arms: plain; variational at every beta; at the median beta, effective, and isotropic noise of the same size
+    drawn once.
+
+    Raises:
+        UsageError: ``betas`` is empty.
+    """
     if not betas:
         raise UsageError("betas is empty; pass one or more")
     middle = sorted(betas)[len(betas) // 2]
@@ -86,31 +90,38 @@ def convergence(
     model: nn.Module,
     fisher: WeightFisher,
     images: Tensor,
-    held_back: Tensor,
+    held_out: Tensor,
     *,
     betas: Sequence[float] = BETAS,
     prior_variance: float = PRIOR_VARIANCE,
-    seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 1000,
+    seeds: Sequence[int] = tuple(range(NUM_SEEDS)),
+    steps: int = STEPS,
     tuning_steps: int | None = None,
     lr: float | None = None,
-    optimizer: str = "sgd",
+    optimizer: str = OPTIMIZER,
     progress: bool = False,
     **settings: Any,
 ) -> list[Curves]:
-    """Invert ``images`` by every arm, from every seed, with the step size that did best for that arm on ``held_back``.
+    """Invert ``images`` with every arm and seed, at the step size that is best for that arm on ``held_out``.
 
-    Fig. 2 of the paper says that noise drawn once makes convergence about 40 times faster. That can only be seen if
-    no arm suffers from a step size chosen for another: of :data:`RATES` times the step that :func:`waterbed.invert`
-    finds by itself, each arm gets the one with the lowest objective, averaged in the logarithm, after ``tuning_steps``.
+    According to Fig. 2 of the paper, noise drawn once makes convergence about 40 times faster. Testing that takes a
+    step size tuned for each arm: of :data:`RATES` times the step size that :func:`waterbed.invert` finds by default,
+    each arm gets the one with the lowest mean log objective after ``tuning_steps``.
 
     Args:
-        model: the network; ``fisher`` its weights' Fisher information.
-        images: (B, C, H, W) to invert; ``held_back``: others, for tuning.
-        betas: of the variational arms.
+        model: the network.
+        fisher: its weight Fisher.
+        images: (B, C, H, W) to invert.
+        held_out: other images (B', C, H, W), to tune the step sizes on.
+        betas: information levels of the variational arms.
+        prior_variance: of the weights.
+        seeds: of start and noise.
         tuning_steps: half of ``steps`` by default.
-        lr: one step size for all arms instead of tuning, to tell what noise does from what the step size does.
+        lr: one step size for all arms instead of tuning, to separate the effect of noise from that of the step size.
         optimizer, settings: as for :func:`waterbed.invert` (fake_relu, layer, init, precision, ...).
+
+    Raises:
+        UsageError: "lbfgs", which has no step size to tune, empty ``betas`` or a wrong number.
     """
     check_count("steps", steps)
     if optimizer == "lbfgs":
@@ -119,9 +130,9 @@ def convergence(
     if lr is not None:
         check_number("lr", lr, above=0)
     tuning_steps = tuning_steps or max(1, steps // 2)
-    found = []
+    curves = []
     for arm in arms(fisher, betas, prior_variance):
-        rate = lr or tuned_rate(model, arm, held_back, tuning_steps, optimizer, settings)
+        rate = lr or tuned_rate(model, arm, held_out, tuning_steps, optimizer, settings)
         results = []
         for seed in seeds:
             if progress:
@@ -129,7 +140,7 @@ def convergence(
             results.append(
                 invert(model, images, arm.mode, arm.noise, steps, rate, optimizer, seed, progress=progress, **settings)
             )
-        found.append(
+        curves.append(
             Curves(
                 name=arm.name,
                 lr=rate,
@@ -140,48 +151,48 @@ def convergence(
                 ),
             )
         )
-    return found
+    return curves
 
 
 def tuned_rate(
-    model: nn.Module, arm: Arm, held_back: Tensor, steps: int, optimizer: str, settings: dict[str, Any]
+    model: nn.Module, arm: Arm, held_out: Tensor, steps: int, optimizer: str, settings: dict[str, Any]
 ) -> float:
-    """The step size of the grid with the lowest mean log loss on the held-back images at the end."""
-    # What the pilot finds for plain inversion, of which every arm gets the same multiples to choose from.
-    centre = float(invert(model, held_back, steps=1, optimizer=optimizer, seed=1000, **settings).lr.median())
-    rates = centre * torch.tensor(RATES, dtype=held_back.dtype, device=held_back.device)
+    """The step size of the grid with the lowest mean log loss on the held-out images after ``steps``."""
+    # All arms choose from the same multiples of the step size that plain inversion finds.
+    centre = float(invert(model, held_out, steps=1, optimizer=optimizer, seed=1000, **settings).lr.median())
+    rates = centre * torch.tensor(RATES, dtype=held_out.dtype, device=held_out.device)
     result = invert(
         model,
-        held_back.repeat(len(rates), 1, 1, 1),
+        held_out.repeat(len(rates), 1, 1, 1),
         arm.mode,
         arm.noise,
         steps,
-        rates.repeat_interleave(len(held_back)),
+        rates.repeat_interleave(len(held_out)),
         optimizer,
         seed=1000,
         **settings,
     )
-    # An effective objective is noisy: the last tenth speaks, not the last step.
+    # An effective objective is noisy, so average over the last tenth of the steps.
     tail = (result.losses[-max(1, steps // 10) :] / result.scale).mean(0)
     tail = torch.where(result.diverged, torch.inf, tail).nan_to_num(torch.inf)
     return float(rates[tail.clamp_min(1e-12).log().view(len(rates), -1).mean(1).argmin()])
 
 
 def convergence_table(curves: Sequence[Curves]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: median iterations to each threshold on the clean model, and the final loss against plain."""
+    """Columns and rows: median iterations to each threshold on the clean model, and final losses against plain."""
     columns = ["arm", "lr", "noise / weights", *(f"to {100 * t:g} %" for t in THRESHOLDS), "final clean loss [%]"]
     columns += ["log ratio to plain"]
     rows = []
     for c in curves:
         ratio = "" if c is curves[0] else c.final_log_ratio(curves[0]).short()
         final = 100 * float(c.clean_losses[:, -1].median())
-        to = [_median(c.iterations_to(t)) for t in THRESHOLDS]
-        rows.append([c.name, f"{c.lr:.3g}", f"{c.noise_size:.3g}", *to, f"{final:.3g}", ratio])
+        iterations = [_median(c.iterations_to(t)) for t in THRESHOLDS]
+        rows.append([c.name, f"{c.lr:.3g}", f"{c.noise_size:.3g}", *iterations, f"{final:.3g}", ratio])
     return columns, rows
 
 
 def _median(iterations: Tensor) -> str:
-    """Median over images and seeds, and how many reached the threshold where not all did."""
+    """Median over images and seeds, with the share that reached the threshold unless all did."""
     reached = iterations.isfinite()
     if not bool(reached.any()):
         return "never"
@@ -191,7 +202,7 @@ def _median(iterations: Tensor) -> str:
 
 
 def convergence_figure(curves: Sequence[Curves], title: str) -> Figure:
-    """Fig. 2: loss against iterations, median and quartiles over images and seeds, on noisy and clean model."""
+    """Fig. 2: loss over iterations, median and quartiles over images and seeds, for the noisy and the clean model."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, 2, sharey=True)
@@ -214,11 +225,11 @@ def convergence_figure(curves: Sequence[Curves], title: str) -> Figure:
 
 
 def convergence_record(curves: Sequence[Curves]) -> list[dict[str, Any]]:
-    """Plain numbers for JSON: thresholds, final losses, and the curves' quartiles at some sixty steps."""
+    """The curves as numbers for JSON: iterations to thresholds, final losses, quartiles at about sixty steps."""
     record = []
     for c in curves:
         total = c.losses.shape[1]
-        shown = sorted(
+        sampled = sorted(
             {0, total - 1, *(round(float(v)) for v in torch.logspace(0, torch.tensor(total - 1.0).log10(), 60))}
         )
         quartiles = {
@@ -227,7 +238,7 @@ def convergence_record(curves: Sequence[Curves]) -> list[dict[str, Any]]:
                     float(v)
                     for v in getattr(c, key)[:, s].flatten().double().quantile(torch.tensor([0.25, 0.5, 0.75]).double())
                 ]
-                for s in shown
+                for s in sampled
             ]
             for key in ("losses", "clean_losses")
         }
@@ -247,7 +258,7 @@ def convergence_record(curves: Sequence[Curves]) -> list[dict[str, Any]]:
                     for t in THRESHOLDS
                 },
                 "final_log_ratio_to_plain": None if c is curves[0] else c.final_log_ratio(curves[0]).to_dict(),
-                "steps": shown,
+                "steps": sampled,
                 "quartiles": quartiles,
             }
         )
@@ -261,34 +272,37 @@ def study_convergence(
     name: str,
     *,
     num_images: int = 32,
-    num_held_back: int = 8,
-    num_samples: int = 500,
+    num_held_out: int = 8,
+    num_samples: int = NUM_SAMPLES,
     seed: int = 0,
     **settings: Any,
 ) -> list[Curves]:
     """:func:`convergence` on test images of ``data``; writes ``out``/convergence-NAME.json and .png.
 
     Args:
-        num_images, num_held_back: test images to invert and to tune on, drawn with ``seed``.
-        num_samples: training images behind the weights' Fisher information.
+        num_images, num_held_out: numbers of test images to invert and to tune on, drawn with ``seed``.
+        num_samples: number of training images for the weight Fisher.
         settings: as for :func:`convergence`.
+
+    Raises:
+        UsageError: too few test images, or as for :func:`convergence`.
     """
     out = make_folder(out)
-    both, _ = stack(data.test, min(num_images + num_held_back, len(data.test)), seed)
-    images, held_back = both[num_held_back:], both[:num_held_back]
+    both, _ = stack(data.test, min(num_images + num_held_out, len(data.test)), seed)
+    images, held_out = both[num_held_out:], both[:num_held_out]
     if len(images) == 0:
-        raise UsageError(f"data has {len(data.test)} test images, of which {num_held_back} are held back; pass fewer")
+        raise UsageError(f"data has {len(data.test)} test images, of which {num_held_out} are held out; pass fewer")
     train, _ = stack(data.train, min(num_samples, len(data.train)), seed)
     fisher = WeightFisher(model, train, progress=settings.get("progress", False))
     started = time.monotonic()
-    curves = convergence(model, fisher, images, held_back, **settings)
+    curves = convergence(model, fisher, images, held_out, **settings)
     content = {
         "network": name,
         "data": data.name,
         "arms": convergence_record(curves),
         "settings": {k: v for k, v in settings.items() if k != "progress"},
         "images": num_images,
-        "held_back": num_held_back,
+        "held_back": num_held_out,
         "seconds": time.monotonic() - started,
         "environment": environment(),
     }

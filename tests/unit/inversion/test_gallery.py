@@ -1,15 +1,28 @@
 """draw_gallery: pictures and numbers of inversions, from plain arguments."""
 
+import ast
+import dataclasses
+import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import waterbed as wb
+import waterbed.cli.invert
+from waterbed.cli.invert import Invert
 from waterbed.data.images import stack
+from waterbed.inversion import defaults, gallery, invert, study
 from waterbed.inversion.gallery import COLUMNS, draw_gallery
 
+MODULES = (invert, gallery, study, waterbed.cli.invert)
+OWN = {  # defaults that differ on purpose
+    "invert_label": {"steps", "optimizer"},
+    "effective_images": {"betas"},
+    "study_convergence": {"num_images"},
+}
 SHORT = {"steps": 2, "num_images": 2, "num_samples": 6}
 
 
@@ -84,3 +97,33 @@ def test_arguments_that_are_wrong_or_have_no_use(models, digits, tmp_path, argum
 def test_a_network_that_does_not_say_what_it_takes(tiny, tmp_path):
     with pytest.raises(wb.UsageError, match=r"does not record the size of its images; waterbed convert --size"):
         draw_gallery({"tiny": tiny}, None, tmp_path, images=tmp_path)
+
+
+def test_the_command_has_the_defaults_of_the_gallery():
+    parameters = inspect.signature(draw_gallery).parameters
+    fields = {f.name: f.default for f in dataclasses.fields(Invert) if f.name not in ("runs", "data", "root")}
+    assert {name: parameters[name].default for name in fields} == fields
+
+
+def second_defaults(source):
+    """Shared defaults that are written as a number, a string or a tuple instead of read from the one place."""
+    shared = {name.lower() for name in vars(defaults) if name.isupper()} | {"seeds"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            ordered = [*node.args.posonlyargs, *node.args.args]
+            pairs = [*zip(ordered[len(ordered) - len(node.args.defaults) :], node.args.defaults, strict=True)]
+            pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            literals = {a.arg for a, d in pairs if a.arg in shared and isinstance(d, (ast.Constant, ast.Tuple))}
+            yield from sorted(literals - OWN.get(node.name, set()))
+        elif isinstance(node, ast.ClassDef):
+            fields = [f for f in node.body if isinstance(f, ast.AnnAssign)]
+            yield from (
+                f.target.id for f in fields if f.target.id in shared and isinstance(f.value, (ast.Constant, ast.Tuple))
+            )
+
+
+def test_shared_defaults_are_declared_once():
+    literals = {m.__name__: set(second_defaults(Path(m.__file__).read_text())) for m in MODULES}
+    assert literals == {m.__name__: set() for m in MODULES}
+    assert list(second_defaults("def f(steps=1000, *, seeds=3): ...")) == ["seeds", "steps"]
+    assert list(second_defaults("class C:\n    betas: tuple = (1e-8,)")) == ["betas"]

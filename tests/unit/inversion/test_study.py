@@ -89,7 +89,7 @@ def test_the_accuracy_under_noise_has_both_errors(convnet):
 
 def test_the_study_writes_its_record_and_picture(tiny, digits, tmp_path):
     settings = {"betas": (1e-8, 1e-6), "steps": 6, "seeds": (0, 1)}
-    found = study_convergence(tiny, digits, tmp_path, "tiny", num_images=3, num_held_back=2, num_samples=8, **settings)
+    found = study_convergence(tiny, digits, tmp_path, "tiny", num_images=3, num_held_out=2, num_samples=8, **settings)
     assert [c.losses.shape for c in found] == [(2, 7, 3)] * 5
     record = json.loads((tmp_path / "convergence-tiny.json").read_text())
     assert [a["arm"] for a in record["arms"]] == [c.name for c in found]
