@@ -1,1 +1,1 @@
-"""Reporting: pages in one file, from runs and from the demo."""
+"""Reporting: self-contained HTML pages about runs, and the demo."""

@@ -1,4 +1,4 @@
-"""The main job on real data: one standard and one robust network, evaluated, measured, inverted, transferred."""
+"""The demo: a standard and a robust network on real data, evaluated, measured, inverted and transferred."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from waterbed.transfer_learning.transfer import transfer
 
 @dataclass(frozen=True)
 class Config:
-    """What the demo does; ``QUICK`` is the same in seconds, for a check that it runs."""
+    """The settings of the demo; :data:`QUICK` takes seconds, to check that everything runs."""
 
     eps: float = 0.5
     size: int = 16
@@ -51,7 +51,7 @@ class Config:
     inverted: int = 8
     inversion_steps: int = 500
     inversion_optimizer: str = "adam"
-    # Not the default of the library: at this size of network it shows what noise does to an inversion.
+    # Not the library's defaults: in a network this small, these show what noise does to an inversion.
     beta: float = 1e-6
     prior_variance: float = 1e-4
     transfer_epochs: int = 30
@@ -75,7 +75,16 @@ QUICK = Config(
 def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progress: bool = True) -> dict[str, Any]:
     """Train, evaluate, measure, invert and transfer on the embedded data; write report.html and results.json.
 
-    Returns what results.json holds: a part for "standard" and "robust" each, "environment", "config", "seconds".
+    Args:
+        out: the folder to write to.
+        config: the settings; those of :class:`Config` by default.
+        progress: whether to report progress on standard output and standard error.
+
+    Returns:
+        The content of results.json: results of "standard" and "robust", "environment", "config" and "seconds".
+
+    Raises:
+        UsageError: ``out`` cannot be written to.
     """
     config = config or Config()
     started = time.monotonic()
@@ -84,7 +93,7 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
     attack = PGD(config.eps, steps=config.attack_steps)
     runs, results, inversions = {}, {}, {}
     for name, objective in (("standard", Standard()), ("robust", AdversarialTraining(attack))):
-        _say(progress, f"{name}: training")
+        _log(progress, f"{name}: training")
         model = create_model(
             config.model, data.num_classes, width=config.width, in_channels=data.shape[0], seed=config.seed
         )
@@ -95,18 +104,18 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
             out / "runs" / name,
             epochs=config.epochs,
             lr=config.lr,
-            augment="none",  # eight epochs are too few for augmentation to pay
+            augment="none",  # eight epochs are too few for augmentation to pay off
             seed=config.seed,
             watch=min(500, config.test_images),
             progress=progress,
         )
-        _say(progress, f"{name}: evaluating, measuring, inverting, transferring")
+        _log(progress, f"{name}: evaluating, measuring, inverting, transferring")
         inversions[name] = _inversions(runs[name].model, data, config)
         results[name] = _results(runs[name].model, data, inversions[name], config)
         results[name]["precision"] = runs[name].config["precision"]
     results |= {"environment": environment(), "config": asdict(config), "seconds": time.monotonic() - started}
     write_atomic(out / "results.json", to_json(results).encode())
-    grids = {name: inversion_grid(found, data) for name, found in inversions.items()}
+    grids = {name: inversion_grid(by_mode, data) for name, by_mode in inversions.items()}
     for name, grid in grids.items():
         save_figure(grid, out / f"inversion-{name}.png")
     _write_report(out / "report.html", results, runs, grids, data)
@@ -114,13 +123,13 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
 
 
 def _results(model: Module, data: ImageData, inversions: dict[str, Inversion], c: Config) -> dict[str, Any]:
-    """What results.json says about one network."""
+    """The entry of one network in results.json."""
     attack = PGD(c.eps, steps=c.evaluation_steps)
-    some = next(iter(inversions.values()))
+    first = next(iter(inversions.values()))
     score: Score = evaluate(model, data.test, [attack], num_samples=c.evaluated, seed=c.seed)
     robust = score.robust[attack.name]
     measures = measure(model, data, c.measured, c.seed)
-    size = float(model.features(some.originals).detach().square().sum(1).mean())
+    size = float(model.features(first.originals).detach().square().sum(1).mean())
     table = transfer({"": model}, ["digits"], "linear", seeds=[c.seed], epochs=c.transfer_epochs, lr=c.transfer_lr)
     return {
         "clean_accuracy": float(score.clean),
@@ -162,11 +171,11 @@ def _one_of_each(data: ImageData, count: int) -> Tensor:
 
 
 def summary_table(results: dict[str, Any]) -> Table:
-    """The demo's numbers side by side."""
+    """The demo's results, one column per network."""
     names = ("standard", "robust")
 
-    def row(label: str, show: Any) -> list[str]:
-        return [label, *(show(results[name]) for name in names)]
+    def row(label: str, cell_of: Any) -> list[str]:
+        return [label, *(cell_of(results[name]) for name in names)]
 
     def percent(key: str) -> Any:
         return lambda r: f"{r[f'{key}_accuracy']:.1f} [{r[f'{key}_interval'][0]:.1f}, {r[f'{key}_interval'][1]:.1f}]"
@@ -200,10 +209,10 @@ def summary_table(results: dict[str, Any]) -> Table:
 
 
 def inversion_grid(inversions: dict[str, Inversion], data: ImageData) -> Figure:
-    """Rows: original, plain, variational, effective; a column an image."""
-    some = next(iter(inversions.values()))
-    rows = {"original": some.originals, **{mode: i.images for mode, i in inversions.items()}}
-    return image_grid(rows, titles=data.classes[: len(some.originals)])
+    """A grid with rows original, plain, variational and effective, and one column per image."""
+    first = next(iter(inversions.values()))
+    rows = {"original": first.originals, **{mode: i.images for mode, i in inversions.items()}}
+    return image_grid(rows, titles=data.classes[: len(first.originals)])
 
 
 def _write_report(
@@ -216,15 +225,15 @@ def _write_report(
             "Results",
             [
                 f"A {config['model']} of width {config['width']} was trained twice on {config['train_images']} images "
-                f"of {data.name}: as usual, and on adversarial images (l2, eps {config['eps']:g}, "
+                f"of {data.name}: normally, and on adversarial images (l2, eps {config['eps']:g}, "
                 f"{config['attack_steps']} steps).",
-                "One seed: differences between the columns include the luck of one training.",
+                "One seed: differences between the columns include the randomness of a single training.",
             ],
             [summary_table(results)],
             [
                 Picture(
                     curves(history, "epoch", "training accuracy [%]"),
-                    "Accuracy on the images trained on (adversarial ones for the robust network).",
+                    "Accuracy on the training images (adversarial ones for the robust network).",
                     "Line plot of training accuracy over epochs for both networks.",
                 )
             ],
@@ -232,9 +241,10 @@ def _write_report(
         Section(
             "What the classifier keeps",
             [
-                "Each row is found by descent on the pixels (Adam), from noise, until the features match those of the "
-                "original. Plain: no noise. Variational: noise on the weights, drawn once. Effective: drawn anew at "
-                "every step. The inversion loss in the table is on the clean network, for all three.",
+                "Each row is found by gradient descent on the pixels (Adam), starting from noise, until the features "
+                "match those of the original. Plain: no noise. Variational: noise on the weights, drawn once. "
+                "Effective: drawn anew at every step. The inversion loss in the table is that on the clean network for "
+                "all three.",
                 *(
                     f"{name}: noise of {100 * results[name]['inversion_noise']:.1f} % of the weights' norm."
                     for name in runs
@@ -261,6 +271,6 @@ def _write_report(
     write_page(path, "Waterbed demo", lead, sections, results["environment"])
 
 
-def _say(progress: bool, line: str) -> None:
+def _log(progress: bool, line: str) -> None:
     if progress:
         print(line, flush=True)

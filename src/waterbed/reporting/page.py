@@ -1,4 +1,4 @@
-"""One self-contained HTML page: sections of text, tables and pictures, nothing fetched from elsewhere."""
+"""A self-contained HTML page: sections of text, tables and pictures, with nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from waterbed.plots import png
 
 @dataclass(frozen=True)
 class Pair:
-    """A cell with a published number and ours beside it."""
+    """A cell with a published number and ours next to it."""
 
     published: str
     ours: str
@@ -25,7 +25,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Interval:
-    """A cell that draws an interval to scale: ends, value and the mark to compare with, as shares of the width."""
+    """A cell that draws an interval to scale: its ends, the value and a reference mark, as fractions of the width."""
 
     low: float
     value: float
@@ -35,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Link:
-    """A cell that leads to an anchor of the page."""
+    """A cell that links to an anchor on the page."""
 
     text: str
     anchor: str
@@ -43,7 +43,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under column names; the first cell of a row names it. ``wrap``: cells are text and break lines."""
+    """Rows of cells below column names; the first cell of a row is its header. ``wrap``: text cells may break lines."""
 
     caption: str
     columns: Sequence[str]
@@ -53,9 +53,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure or a PNG file with its caption and a text for those who do not see it.
+    """A figure or a PNG file, with a caption and an alternative text.
 
-    ``wide``: too fine for a phone's width, so that it scrolls there.
+    ``wide``: too detailed for the width of a phone, where it scrolls instead.
     """
 
     figure: Figure | Path
@@ -72,15 +72,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, the verdict on it, and why.
+    """A claim, the verdict on it, and the reasons.
 
     Attributes:
         id: its anchor.
-        verdict: in words; ``sign`` stands before it, and ``colour`` (good, bad, open, none) behind it.
-        where: its place in what is judged.
-        evidence: a table; None without any.
-        details: name -> text, folded away.
-        see: name -> anchor of what to look at.
+        sentence: the claim.
+        verdict: in words, with ``sign`` before it.
+        colour: class of the background: "good", "bad", "open" or "none".
+        where: the place of the claim in the publication.
+        evidence: a table, or None.
+        details: name -> text, collapsed by default.
+        see: name -> anchor of related parts of the page.
     """
 
     id: str
@@ -99,11 +101,11 @@ class Section:
     """One part of a page.
 
     Attributes:
-        id: its anchor; numbered without one.
-        findings: after the text.
-        sections: parts of this part, at the end.
-        command: a command line to have the same again.
-        folded: title -> lines, folded away.
+        id: its anchor; a number by default.
+        findings: shown after the text.
+        sections: subsections, shown at the end.
+        command: the command line that reproduces it.
+        folded: title -> lines, collapsed by default.
     """
 
     title: str
@@ -120,7 +122,22 @@ class Section:
 def write_page(
     path: str | Path, title: str, lead: str, sections: Sequence[Section], environment: Mapping[str, Any]
 ) -> None:
-    """Render the page and write it as a whole."""
+    """Render a page and write it atomically.
+
+    Args:
+        lead: the paragraph below the title.
+        environment: name -> value, listed at the end.
+
+    Raises:
+        UsageError: the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "page.html"
+    ...     write_page(path, "A title", "A lead.", [Section("Results", ["Text."])], {"python": "3"})
+    ...     ">Results</h2>" in path.read_text()
+    True
+    """
     templates = Environment(
         loader=PackageLoader("waterbed", "reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

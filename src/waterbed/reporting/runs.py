@@ -1,4 +1,4 @@
-"""report: a page about one or several run folders."""
+"""report: an HTML page about one or several runs."""
 
 from __future__ import annotations
 
@@ -22,28 +22,34 @@ WATCHED = {
 
 
 def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") -> Path:
-    """Write one HTML page about trainings: their settings, last epoch and learning curves.
+    """Write an HTML page about runs: their settings, results and learning curves.
 
     Args:
-        runs: :class:`Run` objects or run folders, one or more.
-        out: the file, ending in .html.
+        runs: one or more :class:`Run` objects or run folders.
+        out: the file to write, ending in .html.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UsageError: ``runs`` is empty, one of them is not a run folder, or ``out`` does not end in .html.
     """
     out = Path(out).expanduser()
     if out.suffix != ".html":
         raise UsageError(f"out={str(out)!r} must end in .html")
     loaded = [run if isinstance(run, Run) else Run.load(run) for run in runs]
     if not loaded:
-        raise UsageError("runs is empty; pass one run or more")
+        raise UsageError("runs is empty; pass at least one run")
     names = run_names(loaded)
     settings = Table(
         "Settings", ["setting", *names], [[key, *(_setting(r, key) for r in loaded)] for key in _keys(loaded)]
     )
-    last = [run.record for run in loaded]
-    keys = [k for k in ("epoch", "loss", "weight_norm", *WATCHED) if any(k in record for record in last)]
+    records = [run.record for run in loaded]
+    keys = [k for k in ("epoch", "loss", "weight_norm", *WATCHED) if any(k in record for record in records)]
     results = Table(
-        "At the epoch that was kept (accuracies in percent)",
+        "At the selected epoch (accuracies in percent)",
         ["", *names],
-        [[WATCHED.get(k, k.replace("_", " ")), *(_number(record.get(k)) for record in last)] for k in keys],
+        [[WATCHED.get(k, k.replace("_", " ")), *(_number(record.get(k)) for record in records)] for k in keys],
     )
     pictures = [
         Picture(
@@ -60,7 +66,7 @@ def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") ->
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
-    """A short name for each run: its folder's or file's, numbered where two are alike."""
+    """A short name for each run, that of its folder or file, numbered where several are equal."""
     names = [(run.path.stem if run.path.is_file() else run.path.name) if run.path else "run" for run in runs]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
