@@ -1,10 +1,10 @@
-"""Does `choose` find the backbone that fine-tuning finds? Its ranking beside the accuracies of a transfer table.
+"""Does `choose` find the backbone that fine-tuning finds? Its ranking compared with the accuracies of a transfer table.
 
     python benchmarks/choose.py TABLE.csv --backbones NETWORK... --targets DATA... [--num-samples N] [--out FILE.json]
 
-TABLE.csv is what `waterbed transfer NETWORK... --targets DATA... --out TABLE.csv` wrote. For every target: Spearman's
-rank correlation over the backbones between each score and the accuracy (mean over seeds), and the points that are lost
-by taking the first of the score's ranking instead of the best backbone.
+TABLE.csv is written by `waterbed transfer NETWORK... --targets DATA... --out TABLE.csv`. For every target: Spearman's
+rank correlation over the backbones between each score and the accuracy (mean over seeds), and the percentage points
+lost by taking the backbone that the score ranks first instead of the best one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCORES = ("probe", "logme", "h_score", "leep")
 
 
 def validate(choice: wb.Choice, accuracies: pd.Series) -> dict[str, dict[str, float]]:
-    """Of each score: rank correlation with the accuracies (backbone -> percent), and points lost by following it."""
+    """For each score: rank correlation with the accuracies (backbone -> percent), and points lost by following it."""
     frame = choice.to_frame().set_index("backbone")
     accuracies = accuracies.reindex(frame.index)
     return {
@@ -47,10 +47,10 @@ def main() -> None:
     options = parser.parse_args()
     table = pd.read_csv(options.table).groupby(["target", "model"])["accuracy"].mean()
     backbones = {Path(path).stem: wb.load_model(path) for path in options.backbones}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for target in options.targets:
         choice = wb.choose(backbones, target, options.num_samples)
-        found[choice.target] = {
+        results[choice.target] = {
             "chosen": choice.best,
             "best": table[choice.target].reindex(backbones).idxmax(),
             "accuracies": table[choice.target].reindex(backbones).to_dict(),
@@ -59,19 +59,19 @@ def main() -> None:
         }
     columns = ["target", "chosen", "best", "spread", *SCORES]
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-    for target, row in found.items():
+    for target, row in results.items():
         values = list(row["accuracies"].values())
         scores = [f"{s['spearman']:.2f} ({s['lost']:.1f})" for s in row["scores"].values()]
         cells = [target, row["chosen"], row["best"], f"{max(values) - min(values):.1f}", *scores]
         print("| " + " | ".join(cells) + " |")
-    means = {s: [row["scores"][s] for row in found.values()] for s in SCORES}
+    means = {s: [row["scores"][s] for row in results.values()] for s in SCORES}
     cells = [
         f"{np.mean([m['spearman'] for m in v]):.2f} ({np.mean([m['lost'] for m in v]):.1f})" for v in means.values()
     ]
     print("| mean | | | | " + " | ".join(cells) + " |")
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {"targets": found, "num_samples": options.num_samples, "environment": environment()}
+        content = {"targets": results, "num_samples": options.num_samples, "environment": environment()}
         options.out.write_text(json.dumps(content, indent=2) + "\n")
 
 

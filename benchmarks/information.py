@@ -1,10 +1,10 @@
-"""Time and accuracy of the weight Fisher's measures beside other libraries.
+"""Time and accuracy of the weight Fisher's measures compared with other libraries.
 
     python benchmarks/information.py [--threads 1] [--repeats 5] [--large 1000] [--out FILE.json]
 
 The network is a ResNet of 78,002 weights with BatchNorm in eval mode, K = 10, on random images 32 x 32; float32. Every
-repetition runs all methods in turn, so a busy machine slows all of them; medians are reported. Errors are relative to
-the same quantity in float64. Peers are optional: pip install nngeometry backpack-for-pytorch curvlinops-for-pytorch.
+repetition runs all methods in turn, so that a busy machine slows all; medians are reported. Errors are relative to the
+same quantity in float64. Peers are optional: pip install nngeometry backpack-for-pytorch curvlinops-for-pytorch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Method = Callable[[], Any]
 
 
 def network(name: str = "resnet10", classes: int = 10, width: int = 8) -> nn.Module:
-    """A network in eval mode whose BatchNorm statistics are not the initial ones."""
+    """A network in eval mode, with BatchNorm statistics unlike the initial ones."""
     model = wb.create_model(name, classes, width=width, in_channels=3, seed=0).eval()
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
@@ -62,7 +62,7 @@ def diagonals(model: nn.Module, x: Tensor) -> dict[str, Method | str]:
 
 
 def nngeometry_diagonal(model: nn.Module, x: Tensor) -> Method | str:
-    """PMatDiag of the closed-form Fisher; batches of 32 were its fastest."""
+    """PMatDiag of the closed-form Fisher, in batches of 32, which were the fastest."""
     try:
         from nngeometry.metrics import FIM
         from nngeometry.object.pspace import PMatDiag
@@ -73,23 +73,23 @@ def nngeometry_diagonal(model: nn.Module, x: Tensor) -> Method | str:
 
 
 def backpack_diagonal(model: nn.Module, x: Tensor) -> Method | str:
-    """DiagGGNExact of the mean cross-entropy, 16 examples at a time (its fastest); the conversion of the residual
-    network is not timed."""
+    """DiagGGNExact of the mean cross-entropy, 16 examples at a time, which was the fastest; converting the
+    residual network is not timed."""
     try:
         import backpack
         from backpack.extensions import DiagGGNExact
     except ImportError:
         return NOT_INSTALLED
-    own = copy.deepcopy(model)
+    network_copy = copy.deepcopy(model)
     names = ["backbone", "flatten", "head"]
-    chain = nn.Sequential(own.backbone, nn.Flatten(), own.head)
+    chain = nn.Sequential(network_copy.backbone, nn.Flatten(), network_copy.head)
     chain = backpack.extend(chain, use_converter=True).eval()
     loss = backpack.extend(nn.CrossEntropyLoss())
-    found = {}
+    by_name = {}
     for name, parameter in chain.named_parameters():
         first, rest = name.split(".", 1)
-        found[f"{names[int(first)]}.{rest}"] = parameter
-    parameters = [found[name] for name, _ in model.named_parameters()]
+        by_name[f"{names[int(first)]}.{rest}"] = parameter
+    parameters = [by_name[name] for name, _ in model.named_parameters()]
 
     def diagonal() -> Tensor:
         total = 0.0
@@ -104,7 +104,7 @@ def backpack_diagonal(model: nn.Module, x: Tensor) -> Method | str:
 
 
 def vmap_diagonal(model: nn.Module, x: Tensor, chunk: int = 16) -> Tensor:
-    """What torch alone offers: the Jacobian of each example's logits, 16 examples at a time."""
+    """With torch alone: the Jacobian of each example's logits, 16 examples at a time."""
     weights = {name: p.detach() for name, p in model.named_parameters()}
 
     def logits(w: dict[str, Tensor], one: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def traces(model: nn.Module, x: Tensor) -> dict[str, Method | str]:
     }
     estimators = {"hutchinson_trace": 30, "hutchpp_trace": 30, "xtrace": 30}
     try:
-        with warnings.catch_warnings():  # a dependency compiles with the deprecated torch.jit
+        with warnings.catch_warnings():  # a dependency uses the deprecated torch.jit
             warnings.simplefilter("ignore")
             import curvlinops
     except ImportError:
@@ -148,11 +148,11 @@ def traces(model: nn.Module, x: Tensor) -> dict[str, Method | str]:
 
 
 def compare(methods: dict[str, Method | str], reference: Tensor, repeats: int) -> list[dict[str, Any]]:
-    """One row a method: median seconds, ratio to the first, root mean square of its relative error."""
+    """One row per method: median seconds, ratio to ours, root mean square of the relative error."""
     ready = {name: method for name, method in methods.items() if not isinstance(method, str)}
     seconds: dict[str, list[float]] = {name: [] for name in ready}
     errors: dict[str, list[float]] = {name: [] for name in ready}
-    for i in range(repeats + 1):  # the first round warms up
+    for i in range(repeats + 1):  # the first round is a warm-up
         for name, method in ready.items():
             torch.manual_seed(i)
             start = time.perf_counter()
@@ -181,7 +181,7 @@ def compare(methods: dict[str, Method | str], reference: Tensor, repeats: int) -
 
 
 def timed(name: str, method: Method) -> dict[str, Any]:
-    """One run of a job that has no peer."""
+    """One run of a job that no peer offers."""
     start = time.perf_counter()
     value = str(method())
     return {"method": name, "seconds": time.perf_counter() - start, "value": value}
@@ -197,7 +197,7 @@ def scale() -> list[dict[str, Any]]:
 
 
 def large(count: int, threads: int) -> dict[str, Any]:
-    """Diagonal and trace of an 11 M ResNet-18, in a process of its own for the peak of its memory."""
+    """Diagonal and trace of a ResNet-18 with 11 M weights, in a process of its own to measure its peak memory."""
     torch.set_num_threads(threads)
     model, x = network("resnet18", width=64), images(count)
     fisher = wb.WeightFisher(model, x, progress=True)
@@ -207,7 +207,7 @@ def large(count: int, threads: int) -> dict[str, Any]:
         return fisher.trace()
 
     row = timed(f"diagonal and trace, ResNet-18 of {fisher.size:,} weights, K = 10, N = {count:,}", both)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; bytes on macOS
     return row | {"peak_gib": peak / (2**30 if sys.platform == "darwin" else 2**20)}
 
 
@@ -241,15 +241,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--large", type=int, default=0, metavar="N", help="also an 11 M network on N images")
+    parser.add_argument("--large", type=int, default=0, metavar="N", help="also a network of 11 M weights on N images")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/information.json"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     biggest = []
-    if options.large:  # first, while this process is small: a child starts with its parent's peak
+    if options.large:  # first, while this process is small: a child inherits its parent's peak
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             biggest.append(pool.apply(large, (options.large, options.threads)))
-    with warnings.catch_warnings():  # of the peers
+    with warnings.catch_warnings():  # those of the peers
         warnings.simplefilter("ignore")
         model, x = network(), images(64)
         exact = wb.WeightFisher(copy.deepcopy(model).double(), x.double())

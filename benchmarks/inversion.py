@@ -1,11 +1,11 @@
-"""Speed of inversion beside the usual practice, and what the optimiser is worth.
+"""Speed of inversion compared with common practice, and of its optimisers with each other.
 
     python benchmarks/inversion.py NETWORK.safetensors [--data FOLDER] [--threads 1] [--repeats 3] [--out FILE.json]
 
-The usual practice is a loop over torch.autograd.grad on the network in eval mode, in float32, one image at a time or a
-batch. All ways run in turn in every repetition, with one step size, from one start; medians are reported, and the loss
-each one ends at. Then: the iterations every optimiser needs for the loss that sgd reaches in 2,000, at its own step
-size; the pilot that finds one costs 20 iterations on 8 copies, which are added.
+Common practice is a loop over torch.autograd.grad on the network in eval mode, in float32, one image at a time or in
+batches. Every repetition runs all methods in turn, with the same step size and start; medians and final losses are
+reported. Then: the iterations that each optimiser needs to reach the loss of sgd after 2,000, at its own step size,
+also including the search for that step size, which costs 20 iterations on 8 copies.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from torch import Tensor, nn
 
 import waterbed as wb
 from waterbed.environment import environment
-from waterbed.inversion.optimizers import PILOT_STEPS
+from waterbed.inversion.optimizers import OPTIMIZERS, PILOT_STEPS
 
-OPTIMIZERS = ("sgd", "normalized", "adam", "lbfgs")
 PILOT_COPIES = 8
 
 
-def usual_practice(model: nn.Module, x: Tensor, start: Tensor, lr: float, steps: int) -> Tensor:
-    """Images after plain gradient descent with autograd, the network as it is."""
+def common_practice(model: nn.Module, x: Tensor, start: Tensor, lr: float, steps: int) -> Tensor:
+    """Images after plain gradient descent with autograd on the unmodified network."""
     with torch.no_grad():
         z = model.features(x)
     r = start.clone()
     for _ in range(steps):
         r.requires_grad_()
         loss = (model.features(r) - z).square().sum()
-        (slope,) = torch.autograd.grad(loss, r)
-        r = (r.detach() - lr * slope).clamp(0, 1)
+        (gradient,) = torch.autograd.grad(loss, r)
+        r = (r.detach() - lr * gradient).clamp(0, 1)
     return r
 
 
@@ -50,41 +49,41 @@ def relative_loss(model: nn.Module, r: Tensor, x: Tensor) -> float:
 
 
 def speed(model: nn.Module, x: Tensor, steps: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Image-iterations per second of every way, and the loss it ends at."""
+    """Image-iterations per second and final loss of each method."""
     lr = float(wb.invert(model, x, steps=1).lr.median())
     start = (0.5 + 0.1 * torch.randn(1, *x.shape[1:], generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     start = start.expand_as(x).contiguous()
-    few = slice(0, 4)  # one at a time is slow: four images speak for all
-    ways: dict[str, tuple[int, Callable[[], Tensor]]] = {
+    few = slice(0, 4)  # one at a time is slow, so time four images only
+    methods: dict[str, tuple[int, Callable[[], Tensor]]] = {
         "usual, one image at a time": (
             len(x[few]),
             lambda: torch.cat(
-                [usual_practice(model, a[None], b[None], lr, steps) for a, b in zip(x[few], start[few], strict=True)]
+                [common_practice(model, a[None], b[None], lr, steps) for a, b in zip(x[few], start[few], strict=True)]
             ),
         ),
-        "usual, batched": (len(x), lambda: usual_practice(model, x, start, lr, steps)),
+        "usual, batched": (len(x), lambda: common_practice(model, x, start, lr, steps)),
         "waterbed, fp32": (len(x), lambda: wb.invert(model, x, steps=steps, lr=lr, init=start).images),
         "waterbed, bf16": (
             len(x),
             lambda: wb.invert(model, x, steps=steps, lr=lr, init=start, precision="bf16").images,
         ),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
     losses = {}
     for _ in range(repeats):
-        for name, (count, way) in ways.items():
-            began = time.perf_counter()
-            found = way()
-            seconds[name].append((time.perf_counter() - began) / (count * steps))
-            losses[name] = relative_loss(model, found, x[: len(found)])
+        for name, (count, method) in methods.items():
+            start_time = time.perf_counter()
+            inverted = method()
+            seconds[name].append((time.perf_counter() - start_time) / (count * steps))
+            losses[name] = relative_loss(model, inverted, x[: len(inverted)])
     return {
         name: {"image_iterations_per_second": 1 / median(s), "final_loss": losses[name]} for name, s in seconds.items()
     }
 
 
 def iterations(model: nn.Module, x: Tensor, steps: int) -> dict[str, dict[str, Any]]:
-    """Median iterations to the loss that sgd reaches after ``steps``, and with the pilot's added."""
-    goal, found = None, {}
+    """Median iterations to the loss that sgd reaches after ``steps``, without and with the search for a step size."""
+    goal, results = None, {}
     for optimizer in OPTIMIZERS:
         result = wb.invert(model, x, steps=steps, optimizer=optimizer, progress=True)
         relative = result.losses / result.scale
@@ -92,19 +91,19 @@ def iterations(model: nn.Module, x: Tensor, steps: int) -> dict[str, dict[str, A
         reached = relative <= goal
         first = torch.where(reached.any(0), reached.to(torch.uint8).argmax(0).double(), torch.inf)
         pilot = 0 if optimizer == "lbfgs" else PILOT_STEPS * PILOT_COPIES
-        found[optimizer] = {
+        results[optimizer] = {
             "iterations": float(first.median()),
             "with_pilot": float(first.median()) + pilot,
             "reached": float(reached.any(0).double().mean()),
             "final_loss": float((result.final_losses / result.scale).median()),
         }
-    return found
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network")
-    parser.add_argument("--data", default="fashion-mini", help="whose test images to invert")
+    parser.add_argument("--data", default="fashion-mini", help="the data set whose test images to invert")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--steps", type=int, default=100, help="of the timed runs")
     parser.add_argument("--sgd-steps", type=int, default=2000)

@@ -1,9 +1,9 @@
-"""Time of Sigma_z = J_w Sigma* J_w^T, layer by layer and through the whole Jacobian J_w.
+"""Time of Sigma_z = J_w Sigma* J_w^T, layer by layer and with the full Jacobian J_w.
 
     python benchmarks/noise.py [--threads 1] [--repeats 5] [--width 16] [--out FILE.json]
 
 A ResNet-18 in eval mode on random images 32 x 32, one image at a time, float32 weights and float64 sums, the diagonal
-of Sigma*. Every repetition runs both in turn, so a busy machine slows both; medians are reported.
+of Sigma*. Every repetition runs both in turn, so that a busy machine slows both; medians are reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     with frozen(model):
         noise = RepresentationNoise(model, wb.WeightFisher(model, x, params="features"), 1e-8, 1e-3, "diagonal")
         seconds: dict[str, list[float]] = {"layer by layer": [], "whole Jacobian": []}
-        for _ in range(options.repeats + 1):  # the first warms up
+        for _ in range(options.repeats + 1):  # the first round is a warm-up
             values = []
             for name, method in zip(
                 seconds, (noise.covariance, lambda one: noise.project(noise.jacobian(one))), strict=True
@@ -48,7 +48,7 @@ def main() -> None:
     ratio = times["whole Jacobian"] / times["layer by layer"]
     print(f"{noise.size:,} weights, {values[0].shape[1]} features, {options.threads} thread(s)")
     for name, value in times.items():
-        print(f"{name}: {value:.3f} s an image")
+        print(f"{name}: {value:.3f} s per image")
     print(f"ratio {ratio:.2f}, relative difference {difference:.1e}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     result = {"weights": noise.size, "seconds": times, "ratio": ratio, "difference": difference}

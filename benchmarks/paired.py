@@ -1,12 +1,12 @@
-"""Does a setting of fit change accuracy? Paired trainings, the interval of the difference.
+"""Does a setting of fit change accuracy? Paired trainings, with an interval for the difference.
 
     python benchmarks/paired.py precision fp32 bf16
     python benchmarks/paired.py ema 0 0.97 0.995 --width 8 --images 4000
     [--seeds 8] [--width 16] [--images 10000] [--threads 2] [--out FILE.json]
 
-Each seed trains a network of recipes/fashion-mini.toml (of that width, on that many of its images) once with each value
-of the setting, from the same weights and with the same order of data; all are evaluated in float32 on the same 2,000
-test images, clean and under PGD-20 at eps 0.5. The first value is what the others are compared with.
+Each seed trains a network of recipes/fashion-mini.toml (of the given width and number of images) once with each value
+of the setting, with the same initial weights and order of data; all are evaluated in float32 on the same 2,000
+test images, clean and under PGD-20 at eps 0.5. The others are compared with the first value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from waterbed.environment import environment
 EPS = 0.5
 
 
-def trained(seed: int, width: int, images: int, **setting: Any) -> dict[str, float]:
+def accuracies(seed: int, width: int, images: int, **setting: Any) -> dict[str, float]:
     """Accuracies in percent after one training."""
     data = wb.load_dataset("fashion-mini", size=16)
     data = data.take(images, len(data.test))
@@ -49,7 +49,7 @@ def value(text: str) -> Any:
 
 
 def difference(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """Mean of second less first, and its 95 % t interval."""
+    """Mean of second minus first, with a 95 % t interval."""
     differences = [b - a for a, b in pairs]
     half = float(student.ppf(0.975, len(pairs) - 1)) * stdev(differences) / math.sqrt(len(pairs))
     middle = mean(differences)
@@ -72,7 +72,7 @@ def main() -> None:
     for seed in range(options.seeds):
         values = (options.reference, *options.others)
         size = {"width": options.width, "images": options.images}
-        rows.append({v: trained(seed, **size, **{options.setting: value(v)}) for v in values})
+        rows.append({v: accuracies(seed, **size, **{options.setting: value(v)}) for v in values})
         print(f"seed {seed}: {rows[-1]}", flush=True)
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for other in options.others:
@@ -80,8 +80,8 @@ def main() -> None:
         for kind in ("clean", "robust"):
             d = difference([(row[options.reference][kind], row[other][kind]) for row in rows])
             summary[other][kind] = d
-            less = f"{options.setting} {other} less {options.reference}"
-            print(f"{kind}: {less} {d['difference']:+.2f} points [{d['low']:+.2f}, {d['high']:+.2f}]")
+            label = f"{options.setting} {other} minus {options.reference}"
+            print(f"{kind}: {label} {d['difference']:+.2f} points [{d['low']:+.2f}, {d['high']:+.2f}]")
     if options.out is not None:
         content = {"setting": options.setting, "summary": summary, "rows": rows, "environment": environment()}
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""One step of l2 PGD-7 training beside `robustness` and `torchattacks`.
+"""One step of l2 PGD-7 training compared with `robustness` and `torchattacks`.
 
     python benchmarks/training.py [--threads 2] [--repeats 3] [--width 64] [--steps 7] [--out FILE.json]
 
 The network is the ResNet-18 with a CIFAR stem, batch 128, images 32 x 32. Ours is timed through ``fit`` itself, with
 precision="auto" and, for comparison, "fp32"; the peers with their own attack and model code, in float32, as published.
-All ways run in turn in every repetition; medians and ratios are printed. Peers are optional: pip install
-robustness==1.2.1 torchattacks. (`robustness` imports a module that torchvision has dropped and moves tensors to a GPU
-without asking; a stand-in is given to it, and without a GPU the move does nothing.)
+Every repetition runs all methods in turn; medians and ratios are printed. Peers are optional: pip install
+robustness==1.2.1 torchattacks. (`robustness` imports a module that torchvision has removed, so it gets a stand-in, and
+always moves tensors to a GPU, which is disabled if there is none.)
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ def synchronise() -> None:
 def ours(width: int, steps: int, precision: str) -> Step:
     """Two epochs of two steps; the second is timed."""
 
-    def run() -> float:
+    def step() -> float:
         model = wb.create_model("resnet18", 10, width=width, seed=0)
         objective = wb.AdversarialTraining(wb.PGD(EPS, steps=steps))
-        done = wb.fit(model, Noise(), objective, epochs=2, precision=precision, watch=0, progress=False)
-        return done.history[-1]["seconds"] / 2
+        run = wb.fit(model, Noise(), objective, epochs=2, precision=precision, watch=0, progress=False)
+        return run.history[-1]["seconds"] / 2
 
-    return run
+    return step
 
 
 def timed_step(loss_of: Callable[[], torch.Tensor], optimizer: torch.optim.Optimizer) -> Step:
-    """The usual step around a peer's attack, in seconds."""
+    """An ordinary float32 step with a peer's attack, in seconds."""
 
-    def run() -> float:
+    def step() -> float:
         began = time.perf_counter()
         loss = loss_of()
         optimizer.zero_grad()
@@ -84,11 +84,11 @@ def timed_step(loss_of: Callable[[], torch.Tensor], optimizer: torch.optim.Optim
         synchronise()
         return time.perf_counter() - began
 
-    return run
+    return step
 
 
 def robustness_step(width: int, steps: int) -> Step | None:
-    """Its AttackerModel and ResNet-18, the loop of its train.py without logging."""
+    """The AttackerModel and ResNet-18 of `robustness`, with the loop of its train.py without logging."""
     if width != 64:
         return None  # it has no narrow networks
     try:
@@ -137,7 +137,7 @@ def version(name: str) -> str:
 
 
 def flops(model: nn.Module, steps: int) -> float:
-    """Multiplications and additions of one training step: steps attacks (two passes each) and three passes."""
+    """Floating-point operations of one training step: ``steps`` attack steps (two passes each) and three passes."""
     from torch.utils.flop_counter import FlopCounterMode
 
     x = torch.zeros(1, 3, 32, 32)
@@ -155,17 +155,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    warnings.simplefilter("ignore")  # of the peers
-    ways = {
+    warnings.simplefilter("ignore")  # those of the peers
+    methods = {
         "waterbed, auto": ours(options.width, options.steps, "auto"),
         "waterbed, fp32": ours(options.width, options.steps, "fp32"),
         "robustness": robustness_step(options.width, options.steps),
         "torchattacks": torchattacks_step(options.width, options.steps),
     }
-    seconds: dict[str, list[float]] = {name: [] for name, way in ways.items() if way is not None}
+    seconds: dict[str, list[float]] = {name: [] for name, method in methods.items() if method is not None}
     for _ in range(options.repeats):
         for name in seconds:
-            seconds[name].append(ways[name]())
+            seconds[name].append(methods[name]())
     total = flops(wb.create_model("resnet18", 10, width=options.width), options.steps)
     base = median(seconds["waterbed, auto"])
     print(f"one step, batch {BATCH}, PGD-{options.steps}, width {options.width}, {options.threads} thread(s)")

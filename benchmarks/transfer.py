@@ -1,8 +1,8 @@
-"""What caching the trunk is worth: seconds an epoch and accuracy, with and without.
+"""What caching the frozen trunk saves: seconds per epoch and accuracy, with and without the cache.
 
     python benchmarks/transfer.py NETWORK.safetensors [--data digits] [--train 2000] [--epochs 5] [--out FILE.json]
 
-Both ways train the same head (and batch norm) from the same start in the same order of data; the trunk is in float32.
+Both train the same head (and batch norm) from the same start in the same order of data; the trunk is in float32.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def main() -> None:
         settings = {"epochs": options.epochs, "lr": options.lr}
         began = time.perf_counter()
         trunk = FrozenTrunk(model, data, mode)
-        _ = trunk.train, trunk.test  # each is computed on first use
+        _ = trunk.train, trunk.test  # both are computed on first use
         filling = time.perf_counter() - began
-        ways = {
+        runs = {
             "cached": wb.finetune(model, data, mode, trunk=trunk, **settings),
             "whole network": wb.finetune(model, data, mode, cache="never", precision="fp32", **settings),
         }
-        seconds = {name: median(r["seconds"] for r in run.history) for name, run in ways.items()}
-        accuracy = {name: float(wb.evaluate(run.model, data.test).clean) for name, run in ways.items()}
+        seconds = {name: median(r["seconds"] for r in run.history) for name, run in runs.items()}
+        accuracy = {name: float(wb.evaluate(run.model, data.test).clean) for name, run in runs.items()}
         ratio = seconds["whole network"] / seconds["cached"]
         rows[str(mode)] = {"seconds": seconds, "ratio": ratio, "filling": filling, "accuracy": accuracy}
         print(
-            f"mode {mode}: {seconds['cached']:.4f} s an epoch cached, {seconds['whole network']:.3f} s whole, "
-            f"{ratio:.0f} x (filling {filling:.1f} s once); accuracy {accuracy['cached']:.2f} and "
+            f"mode {mode}: {seconds['cached']:.4f} s per epoch cached, {seconds['whole network']:.3f} s for the whole "
+            f"network, {ratio:.0f} x (filling {filling:.1f} s, once); accuracy {accuracy['cached']:.2f} and "
             f"{accuracy['whole network']:.2f} %"
         )
     if options.out is not None:

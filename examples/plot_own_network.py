@@ -2,8 +2,8 @@
 Measure and invert a network of your own
 ========================================
 
-Any network that gives features and ends in a linear layer can be wrapped: what it keeps of an image is then a number
-with a standard error, and a picture.
+Any network that computes features and ends in a linear layer can be wrapped: what it retains of an image then becomes
+a number with a standard error, and a picture.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 import waterbed as wb
 
 # %%
-# A small network, of which ``backbone`` gives the representation z and ``head`` the logits.
+# A small network: ``backbone`` computes the representation z, ``head`` the logits.
 
 torch.manual_seed(0)
 data = wb.load_dataset("fashion-mini", size=16).take(2000, 500)
@@ -28,7 +28,7 @@ wb.fit(model, data, wb.Standard(), epochs=3, lr=0.1, augment="none", progress=Fa
 print(wb.evaluate(model, data.test, [wb.PGD(eps=0.5, steps=10)]))
 
 # %%
-# How fast the prediction moves with the image, how much the labels say about the weights.
+# How sensitive the prediction is to the image, and how much the labels say about the weights.
 
 images, _ = wb.stack(data.test, num_samples=100)
 print(wb.InputFisher(model, images).trace())
@@ -37,7 +37,7 @@ print(weights.trace())
 print(weights.rescaling_invariant_trace())
 
 # %%
-# Images with the same features, found from grey, plainly and with noise on the weights.
+# Images with the same features, reached from grey: without noise, and with noise on the weights.
 
 noise = wb.WeightNoise(weights, beta=1e-6, prior_variance=1e-3)
 plain = wb.invert(model, images[:6], steps=200, optimizer="adam")

@@ -2,14 +2,14 @@
 Which backbone for my task?
 ===========================
 
-Two source networks, one trained adversarially, and a target task with few images: a ranking in seconds, then the
-fine-tuning that it predicts.
+Two source networks, one trained adversarially, and a target task with few images: a ranking in seconds, then
+the fine-tuning that it predicts.
 """
 
 import waterbed as wb
 
 # %%
-# The source networks, small here; yours may be run folders, files of ``results/networks``, RobustBench or timm.
+# The source networks, small here; yours may be run folders, files in ``results/networks``, or from RobustBench or timm.
 
 source = wb.load_dataset("fashion-mini", size=16).take(2000, 500)
 backbones = {}
