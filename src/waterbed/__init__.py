@@ -9,5 +9,5 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-# The public names stand in __init__.pyi; each is imported on first use, so that ``import waterbed`` loads no torch.
+# __init__.pyi declares the public names; each is imported on first use, so ``import waterbed`` does not load torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

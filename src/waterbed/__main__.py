@@ -1,4 +1,4 @@
-"""The entry point: parses the command line, runs a command, turns a wrong use into one line and exit code 2."""
+"""The entry point: parses the command line, runs the command, reports errors in one line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageType
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 (training diverged), 2 (wrong use), 130 (interrupted)
+    """Run one command; returns the exit code: 0, 1 (training diverged), 2 (usage error), 130 (interrupted)
     or 143 (stopped by SIGTERM)."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -19,22 +19,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is not None:
             command()
     except (UsageError, UsageTypeError) as error:
-        return _complain(str(error), 2)
-    except BrokenPipeError:  # the reader of our output has left, as in "| head"
+        return _fail(str(error), 2)
+    except BrokenPipeError:  # whoever reads our output has closed it, as in "| head"
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
     except OSError as error:
-        return _complain(f"{error.filename or 'a file'!s}: {error.strerror or error}; check path, rights and space", 2)
+        return _fail(f"{error.filename or 'a file'!s}: {error.strerror or error}; check path, permissions, space", 2)
     except DivergenceError as error:
-        return _complain(str(error), 1)
+        return _fail(str(error), 1)
     except StoppedError as error:
-        return _complain(str(error), 143)
+        return _fail(str(error), 143)
     except KeyboardInterrupt:
-        return _complain("interrupted; the same command with the same --out continues from what was saved", 130)
+        return _fail("interrupted; the same command with the same --out continues from what was saved", 130)
     return 0
 
 
-def _complain(line: str, code: int) -> int:
+def _fail(line: str, code: int) -> int:
     print(f"waterbed: error: {' '.join(line.split())}", file=sys.stderr)
     return code
 

@@ -1,4 +1,4 @@
-"""Devices: where a network lies, in which memory format, with which random numbers."""
+"""The device and memory format of a network, and seeded random numbers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from waterbed.errors import UsageError
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:
-    """Channels last, the order that is fast; the usual one for narrow networks on a CPU.
+    """Channels last, which is faster; contiguous for narrow networks on a CPU.
 
-    There the backward pass of torch 2.14 in channels-last order ended the process with damaged memory at widths 4 and
-    8, on two threads of a processor with AVX-512; at widths 16 and 32, which fill its vectors of 16, it did not.
+    With channels last, the CPU backward pass of torch 2.14 corrupted memory and crashed at widths 4 and 8 (two threads,
+    AVX-512), but not at widths 16 and 32, which fill vectors of 16 floats.
+
+    >>> memory_format(nn.Conv2d(3, 4, 3))
+    torch.contiguous_format
     """
     narrow = any(m.out_channels % 16 for m in model.modules() if isinstance(m, nn.Conv2d))
     return torch.contiguous_format if narrow and device_of(model).type == "cpu" else torch.channels_last
@@ -24,7 +27,13 @@ def memory_format(model: nn.Module) -> torch.memory_format:
 
 @contextmanager
 def channels_last(model: nn.Module) -> Iterator[None]:
-    """Convolutions inside keep their weights in :func:`memory_format`; the usual order comes back at the end."""
+    """Put the model's weights into its :func:`memory_format` inside the block, and back to contiguous after it.
+
+    >>> model = nn.Conv2d(16, 16, 3)
+    >>> with channels_last(model):
+    ...     model.weight.is_contiguous(memory_format=torch.channels_last)
+    True
+    """
     model.to(memory_format=memory_format(model))
     try:
         yield
@@ -33,7 +42,11 @@ def channels_last(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter or buffer (the CPU if it has neither)."""
+    """The device of the model's first parameter or buffer (the CPU if it has neither).
+
+    >>> device_of(nn.Linear(2, 2))
+    device(type='cpu')
+    """
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
@@ -41,7 +54,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Random numbers inside are those of ``seed``; the caller's generators are left as they were.
+    """Seed random numbers inside the block; the caller's generators are restored after it.
+
+    Raises:
+        UsageError: ``seed`` is not a whole number >= 0.
 
     >>> with seeded(0):
     ...     a = torch.rand(1)
@@ -51,7 +67,7 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     True
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UsageError(f"seed={seed!r} must be a whole number >= 0; pass such a value")
+        raise UsageError(f"seed={seed!r} must be a whole number >= 0")
     device = torch.device(device)
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):

@@ -1,4 +1,4 @@
-"""Device, precision and processes: the only file that imports accelerate."""
+"""Devices, precision and processes of a job: the only module that imports accelerate."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ T = TypeVar("T")
 
 
 class Engine:
-    """Where a job runs: the device, the number of processes and the arithmetic.
+    """Where a job runs and in which precision: its device, its rank and the number of processes.
 
-    ``accelerate launch`` (or ``torchrun``) starts several processes; a plain start is one.
+    ``accelerate launch`` or ``torchrun`` start several processes; otherwise there is one.
+
+    Args:
+        precision: "fp32", "bf16", or "auto": bf16 where the hardware supports it natively.
+
+    >>> Engine("fp32").processes
+    1
     """
 
     def __init__(self, precision: str = "fp32") -> None:
-        # The autocast below is ours, so that attacks on the raw module see the same arithmetic.
-        # Without a GPU accelerate takes part in torchrun's group only if told so.
+        # mixed_precision="no" because autocast() below also covers attacks, which call the unwrapped module.
+        # Without a GPU, accelerate joins torchrun's process group only with cpu=True.
         several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         joined = _in_group()
         self.accelerator = Accelerator(mixed_precision="no", cpu=several and not torch.cuda.is_available())
@@ -41,24 +47,24 @@ class Engine:
         self.precision = _auto_precision(self.device) if precision == "auto" else precision
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Forward passes inside run in bfloat16 where that was chosen; weights stay in float32."""
+        """Run forward passes inside the block in bfloat16 if ``precision`` is "bf16"; weights stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """What convolutions compute in; None for the weights' own type."""
+        """The dtype of convolutions; None for that of the weights."""
         return torch.bfloat16 if self.precision == "bf16" else None
 
     def place(self, images: Tensor, model: nn.Module) -> Tensor:
-        """Images (N, C, H, W) in the order in memory that suits the model's convolutions."""
+        """Images (N, C, H, W) in the memory format that suits the model's convolutions."""
         return images.contiguous(memory_format=memory_format(model))
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as the training step calls it: gradients are averaged over processes."""
+        """The model for the training step, with gradients averaged over processes."""
         return self.accelerator.prepare_model(model)
 
     def broadcast_buffers(self, module: nn.Module) -> None:
-        """The first process's buffers to all; batch norms see other images in each."""
+        """Copy the first process's buffers to all: each sees other images, so batch norm statistics differ."""
         if self.processes > 1:
             for buffer in module.buffers():
                 value = buffer.to(self.device).contiguous()
@@ -66,14 +72,15 @@ class Engine:
                 buffer.copy_(value)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over processes, of a tensor that may lie on any device."""
+        """Sum over processes of a tensor on any device."""
         return summed(tensor.to(self.device)).to(tensor.device)
 
 
 def start_tracker(name: str, folder: Path, config: Mapping[str, Any]) -> Any:
-    """accelerate's tracker of that name, started on a run folder with the scalars of the run's config."""
+    """Start accelerate's tracker of that name on a run folder, with the scalars of the run's config."""
     options = {
-        "wandb": {"name": folder.name, "dir": str(folder), "resume": "allow"},  # a resumed training goes on in its run
+        # With "allow", a resumed training continues its run.
+        "wandb": {"name": folder.name, "dir": str(folder), "resume": "allow"},
         "mlflow": {"run_name": folder.name},
     }
     accelerator = Accelerator(log_with=name, project_dir=str(folder / "tensorboard"))
@@ -83,7 +90,7 @@ def start_tracker(name: str, folder: Path, config: Mapping[str, Any]) -> Any:
 
 
 def _auto_precision(device: torch.device) -> str:
-    """bf16 where the hardware multiplies it natively, fp32 elsewhere."""
+    """bf16 where the hardware supports it natively, fp32 elsewhere."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
@@ -93,35 +100,39 @@ def _auto_precision(device: torch.device) -> str:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of work that several processes do together; all of it where there is one process.
+    """This process's share of the items; all of them if there is only one process.
 
     >>> share([1, 2, 3])
     [1, 2, 3]
     """
-    rank, processes = _place_among_processes()
+    rank, processes = _rank_and_processes()
     return items[rank::processes]
 
 
 def slices(total: int, size: int) -> Sequence[slice]:
-    """``total`` examples in parts of at most ``size``, of which this process gets its share."""
-    _, processes = _place_among_processes()
+    """This process's share of the slices that cover ``total`` examples, each of at most ``size``.
+
+    >>> slices(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    _, processes = _rank_and_processes()
     size = max(1, min(size, -(-total // processes)))
     return share([slice(start, min(start + size, total)) for start in range(0, total, size)])
 
 
 def summed(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over processes, each of which must call this.
+    """The sum of a tensor over all processes; every process must call this.
 
     >>> summed(torch.ones(2))
     tensor([1., 1.])
     """
-    if _place_among_processes()[1] > 1:
+    if _rank_and_processes()[1] > 1:
         tensor = tensor.clone()
         torch.distributed.all_reduce(tensor)
     return tensor
 
 
-def _place_among_processes() -> tuple[int, int]:
+def _rank_and_processes() -> tuple[int, int]:
     """Rank and number of processes."""
     if _in_group():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -133,9 +144,10 @@ def _in_group() -> bool:
 
 
 def _leave_group() -> None:
-    """Gloo's threads may still hold tensors; freeing them once the interpreter is ending would abort the process.
+    """Leave gloo's group before the interpreter shuts down: its threads may still hold tensors, and freeing those later
+    would abort the process (github.com/pytorch/pytorch/pull/179291).
 
-    See github.com/pytorch/pytorch/pull/179291. They need the interpreter's lock for it, which sleeping leaves to them.
+    To free them the threads need the interpreter's lock, which sleeping releases.
     """
     if _in_group() and torch.distributed.get_backend() == "gloo":
         time.sleep(0.5)

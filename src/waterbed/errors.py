@@ -1,4 +1,4 @@
-"""The one exception a user causes, and the checks that raise it."""
+"""The exceptions of the library, and checks of arguments that raise them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 
 class UsageError(ValueError):
-    """A wrong argument, file or folder: names it, shows the value received and says what to do.
+    """A wrong argument, file or folder. The message names it, shows the value received and says what to do.
 
     The command line prints it as one line and exits with code 2.
     """
 
 
 class UsageTypeError(TypeError):
-    """The same for an argument of a wrong type."""
+    """The same for an argument of the wrong type."""
 
 
 class DivergenceError(RuntimeError):
-    """Training met a loss that is not finite; the message names the epoch and the batch."""
+    """The training loss became infinite or NaN; the message names the epoch and the batch."""
 
 
 class StoppedError(RuntimeError):
-    """Training was asked to stop (SIGTERM) and has saved its state; the same call goes on from there."""
+    """Training was stopped by SIGTERM after saving its state; the same call resumes from there."""
 
 
 def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> None:
@@ -46,12 +46,16 @@ def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> None:
 
 
 def check_number(argument: str, value: Any, *, above: float | None = None, at_least: float | None = None) -> None:
-    """Raise unless ``value`` is a finite number above (or not below) a bound.
+    """Raise unless ``value`` is a finite number, ``> above`` or ``>= at_least`` where given.
+
+    Raises:
+        UsageError: the value is infinite, NaN or out of bounds.
+        UsageTypeError: it is not a number.
 
     >>> check_number("eps", -1.0, at_least=0)
     Traceback (most recent call last):
         ...
-    waterbed.errors.UsageError: eps=-1.0 must be a finite number >= 0; pass such a value
+    waterbed.errors.UsageError: eps=-1.0 must be a finite number >= 0
     """
     bound = "" if above is None else f" > {above:g}"
     bound = bound if at_least is None else f" >= {at_least:g}"
@@ -59,18 +63,22 @@ def check_number(argument: str, value: Any, *, above: float | None = None, at_le
         raise UsageTypeError(f"{argument}={value!r} must be a number{bound}, not {type(value).__name__}")
     finite = math.isfinite(value)
     if not finite or (above is not None and value <= above) or (at_least is not None and value < at_least):
-        raise UsageError(f"{argument}={value!r} must be a finite number{bound}; pass such a value")
+        raise UsageError(f"{argument}={value!r} must be a finite number{bound}")
 
 
 def check_count(argument: str, value: Any, at_least: int = 1) -> None:
-    """Raise unless ``value`` is a whole number that is not below ``at_least``.
+    """Raise unless ``value`` is a whole number >= ``at_least``.
+
+    Raises:
+        UsageError: the value is too small.
+        UsageTypeError: it is not a whole number.
 
     >>> check_count("steps", 0)
     Traceback (most recent call last):
         ...
-    waterbed.errors.UsageError: steps=0 must be a whole number >= 1; pass such a value
+    waterbed.errors.UsageError: steps=0 must be a whole number >= 1
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise UsageTypeError(f"{argument}={value!r} must be a whole number >= {at_least}")
     if value < at_least:
-        raise UsageError(f"{argument}={value!r} must be a whole number >= {at_least}; pass such a value")
+        raise UsageError(f"{argument}={value!r} must be a whole number >= {at_least}")

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, JSON with null for NaN, TOML, folders made before the work, one digest."""
+"""Files: atomic writes, JSON with null for NaN, TOML, output folders, and the one digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ except ModuleNotFoundError:  # Python 3.10
 
 
 def to_json(content: Any) -> str:
-    """JSON with null for what is not finite, which JSON cannot say."""
+    """JSON, with null for NaN and infinity, which JSON lacks.
+
+    >>> print(to_json({"loss": float("nan")}), end="")
+    {
+      "loss": null
+    }
+    """
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
@@ -58,19 +64,37 @@ def digest(parts: Iterable[bytes | str]) -> str:
 
 
 def make_folder(path: str | Path, argument: str = "out") -> Path:
-    """Make a folder to write into; :class:`UsageError` if that is not possible."""
+    """Create a folder to write to, with its parents.
+
+    Args:
+        path: may start with ``~``.
+        argument: its name in messages.
+
+    Raises:
+        UsageError: the folder cannot be created or is not writable.
+    """
     path = Path(path).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{argument}={str(path)!r} cannot be made ({error.strerror}); choose another") from error
+        raise UsageError(f"{argument}={str(path)!r} cannot be created ({error.strerror}); choose another") from error
     if not os.access(path, os.W_OK):
-        raise UsageError(f"{argument}={str(path)!r} is not writable; choose another folder or change its rights")
+        raise UsageError(f"{argument}={str(path)!r} is not writable; choose another folder or change its permissions")
     return path
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
-    """Write a whole file or leave the one that was there: a full disk loses nothing."""
+    """Write a file completely or not at all: where that fails, as on a full disk, an earlier file is left intact.
+
+    Raises:
+        UsageError: the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomic(Path(folder) / "a.txt", b"content")
+    ...     (Path(folder) / "a.txt").read_bytes()
+    b'content'
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

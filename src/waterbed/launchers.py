@@ -1,4 +1,4 @@
-"""Where the parts of a long job run: here, or as jobs of submitit."""
+"""Launchers of the parts of a long job: in this process, or as jobs submitted by submitit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ LAUNCHERS = ("here", "slurm", "local", "debug")
 
 
 def submitit_executor(launcher: str, folder: Path, name: str) -> Any:
-    """An executor of submitit for one of :data:`LAUNCHERS` but "here"; a job may take a day.
+    """A submitit executor whose jobs may run for a day.
+
+    Args:
+        launcher: one of :data:`LAUNCHERS` other than "here".
+        folder: for submitit's logs.
+        name: of the jobs.
 
     Raises:
         UsageError: submitit is not installed.

@@ -1,4 +1,4 @@
-"""Progress with an ETA: a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet."""
+"""Progress with an ETA: a bar on a terminal, otherwise a line every ten seconds; nothing if disabled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts steps of a long job on standard error.
+    """Reports the progress of a long job on standard error.
 
     >>> with Progress("training", total=3, enabled=False) as progress:
     ...     for _ in range(3):
@@ -28,7 +28,7 @@ class Progress:
     def __init__(self, description: str, total: int, enabled: bool = True) -> None:
         self.description, self.total, self.done, self._skipped = description, total, 0, 0
         self._started = self._printed = time.monotonic()
-        # Of several processes (torchrun names them in RANK) one reports.
+        # Of several processes only the first reports; torchrun sets RANK.
         self.enabled = enabled and total > 0 and os.environ.get("RANK", "0") == "0"
         self._bar: RichProgress | None = None
         if self.enabled and sys.stderr.isatty():
@@ -55,26 +55,26 @@ class Progress:
             self._bar.stop()
 
     def skip(self, steps: int) -> None:
-        """Count ``steps`` that an earlier start has done; they say nothing about the time left."""
+        """Count ``steps`` done before a restart, which are left out of the ETA."""
         self._skipped += steps
         self.done += steps
         if self._bar is not None:
             self._bar.reset(self._task, total=self.total - steps)
 
     def advance(self, steps: int = 1, message: str = "") -> None:
-        """Count ``steps`` more; ``message`` stands at the end of the bar or the line."""
+        """Count ``steps`` more, and show ``message`` after the bar or at the end of the line."""
         self.done += steps
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done - self._skipped, message=message)
         elif self.enabled and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
-            left = (self._printed - self._started) * (self.total - self.done) / max(1, self.done - self._skipped)
-            line = f"{self.description}: {self.done}/{self.total}, ETA {left:.0f} s  {message}"
+            seconds = (self._printed - self._started) * (self.total - self.done) / max(1, self.done - self._skipped)
+            line = f"{self.description}: {self.done}/{self.total}, ETA {seconds:.0f} s  {message}"
             print(line.rstrip(), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int, enabled: bool = True) -> Iterator[T]:
-    """Iterate over ``items`` and show how far it is.
+    """Iterate over ``items`` and report progress.
 
     >>> list(track("ab", "letters", total=2, enabled=False))
     ['a', 'b']

@@ -70,7 +70,7 @@ COMMAND_LINES = {
     "corrupt image": ("train {t}/corrupt --out {t}/o", "dark/5.png", "remove or replace"),
     "half an idx folder": ("train {t}/halfidx --out {t}/o", "lacks the idx file", "train-labels-idx1-ubyte"),
     "data not fetched": ("train mnist --root {t}/empty --out {t}/o", "'mnist' is not complete", "download=True"),
-    "root that is none": ("train mnist --root {t}/nowhere --out {t}/o", "root=", "make it"),
+    "root that is none": ("train mnist --root {t}/nowhere --out {t}/o", "root=", "create it"),
     "unknown network": ("train digits --model resnet19 --out {t}/o", "'resnet19'", "resnet18"),
     "unknown stem": ("train digits --stem large --out {t}/o", "stem='large'", "imagenet"),
     "unknown objective": ("train digits --objective sgd --out {t}/o", "objective='sgd'", "standard"),

@@ -37,7 +37,7 @@ class TrainConfig:
     >>> TrainConfig(epochs=0)
     Traceback (most recent call last):
         ...
-    waterbed.errors.UsageError: epochs=0 must be a whole number >= 1; pass such a value
+    waterbed.errors.UsageError: epochs=0 must be a whole number >= 1
     """
 
     epochs: int = _setting(30, "passes over the training images", at_least=1)
@@ -167,7 +167,7 @@ def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
 def _check_number(name: str, value: Any, valid: Mapping[str, Any]) -> None:
     check_number(name, value, above=valid.get("above"), at_least=valid.get("at_least"))
     if value >= valid.get("below", math.inf):
-        raise UsageError(f"{name}={value!r} must be below {valid['below']}; pass such a value")
+        raise UsageError(f"{name}={value!r} must be below {valid['below']}")
 
 
 def _check_flag(name: str, value: Any, valid: Mapping[str, Any]) -> None:
