@@ -72,6 +72,11 @@ def make_folder(path: str | Path, argument: str = "out") -> Path:
 
     Raises:
         UsageError: the folder cannot be created or is not writable.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     make_folder(Path(folder) / "runs" / "first").is_dir()
+    True
     """
     path = Path(path).expanduser()
     try:

@@ -118,7 +118,12 @@ def from_files(
 def from_arrays(
     name: str, arrays: Arrays, size: int | None, channels: int | None, flip: bool = False, metric: str = "top-1"
 ) -> ImageData:
-    """A task from arrays, resized and converted as :func:`waterbed.data.images.adapt` does."""
+    """A task from arrays, resized and converted as :func:`waterbed.data.images.adapt` does.
+
+    >>> part = np.zeros((3, 8, 8), dtype=np.uint8), np.array([0, 1, 0])
+    >>> from_arrays("blank", Arrays(part, part, ("a", "b")), size=4, channels=None).shape
+    (1, 4, 4)
+    """
 
     def part(images: np.ndarray, labels: np.ndarray) -> TensorImages:
         x = torch.as_tensor(np.array(images))

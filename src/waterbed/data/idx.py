@@ -48,6 +48,13 @@ def read_idx(path: str | Path) -> np.ndarray:
 
     Raises:
         UsageError: the file is truncated, or not an idx file of unsigned bytes.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "labels"
+    ...     _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]))  # one dimension of size 2, then its values
+    ...     read_idx(path).tolist()
+    [7, 9]
     """
     path = Path(path)
     try:

@@ -196,7 +196,7 @@ def check_used(arguments: Mapping[str, Any], spell: Callable[[str, Any], str] = 
     for name in unused:
         if arguments[name] != parameters[name].default:
             given, other = spell(name, arguments[name]), spell(kind, arguments[kind])
-            raise UsageError(f"{given} means nothing with {other}; leave one of them out")
+            raise UsageError(f"{given} has no effect with {other}; leave one of them out")
 
 
 def _noises(

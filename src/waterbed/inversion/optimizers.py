@@ -126,7 +126,11 @@ def loss_and_gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> t
 
 
 def where(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The images of ``a`` where ``condition`` (B,) is true, else those of ``b``; (B, C, H, W)."""
+    """The images of ``a`` where ``condition`` (B,) is true, else those of ``b``; (B, C, H, W).
+
+    >>> where(torch.tensor([True, False]), torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)).flatten().tolist()
+    [1.0, 0.0]
+    """
     return torch.where(_as_images(condition), a, b)
 
 

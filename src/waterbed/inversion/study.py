@@ -56,7 +56,12 @@ class Curves:
     clean_losses: Tensor
 
     def iterations_to(self, threshold: float, clean: bool = True) -> Tensor:
-        """Steps (seeds, B) until the loss first was at most ``threshold``; infinite where it never was."""
+        """Steps (seeds, B) until the loss first was at most ``threshold``; infinite where it never was.
+
+        >>> losses = torch.tensor([1.0, 0.5, 0.1]).view(1, 3, 1)
+        >>> Curves("plain", 1.0, 0.0, losses, losses).iterations_to(0.5).item()
+        1.0
+        """
         reached = (self.clean_losses if clean else self.losses) <= threshold
         return torch.where(reached.any(1), reached.to(torch.uint8).argmax(1).double(), torch.inf)
 
