@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from waterbed.reporting.page import Pair, Section, Table
-from waterbed.transfer_learning.finetune import RATES
+from waterbed.transfer_learning.rate_search import RATES
 from waterbed_paper.evidence import Evidence, over_seeds
 from waterbed_paper.phrases import NOT_PRINTED, NOT_RUN, rerun_command, training_phrase
 from waterbed_paper.published import Published, printed_numbers

@@ -14,6 +14,9 @@ SCHEDULES = ("one-cycle", "cosine", "step", "constant")
 AUGMENTATIONS = ("auto", "crop-flip", "crop", "none")
 PRECISIONS = ("auto", "fp32", "bf16")
 RESUMES = ("auto", "never")
+# Optimisers by name, each with the learning rate that it takes by default.
+OPTIMIZERS = {"sgd": 0.1, "adamw": 1e-3}
+OF_NAMED_OPTIMIZERS = ("lr", "momentum", "nesterov", "weight_decay")  # a factory sets its own
 
 
 def _setting(default: Any, help: str, *, recorded: bool = True, **valid: Any) -> Any:
@@ -42,9 +45,9 @@ class TrainConfig:
 
     epochs: int = _setting(30, "passes over the training images", at_least=1)
     batch_size: int = _setting(128, "images in a step, of each process", at_least=2)
-    lr: float = _setting(0.1, "largest learning rate of SGD", above=0)
+    lr: float = _setting(0.1, "largest learning rate; the default stands for 0.001 with adamw", above=0)
     momentum: float = _setting(0.9, "momentum of SGD", at_least=0, below=1)
-    weight_decay: float = _setting(5e-4, "weight decay of SGD, on every trained weight", at_least=0)
+    weight_decay: float = _setting(5e-4, "weight decay", at_least=0)
     schedule: str = _setting(
         "one-cycle",
         "one-cycle (rises over 30 % of the steps, then falls as a cosine), cosine, step or constant",
@@ -75,6 +78,14 @@ class TrainConfig:
         at_least=0,
         below=1,
     )
+    optimizer: Any = _setting(  # noqa: RUF009 - a string or a function is not changed
+        "sgd", "sgd or adamw (in Python also parameters -> torch.optim.Optimizer)", choices=tuple(OPTIMIZERS)
+    )
+    decay_norms: bool = _setting(True, "weight decay also on normalisation layers and biases")
+    clip_norm: float = _setting(
+        0.0, "largest norm of the gradient, to which a longer one is scaled down; 0 for none", at_least=0
+    )
+    accumulate: int = _setting(1, "batches whose mean gradient makes one step of the optimizer", at_least=1)
     precision: str = _setting(
         "auto", "fp32, bf16, or auto: bf16 where the hardware multiplies it", recorded=False, choices=PRECISIONS
     )
@@ -108,6 +119,21 @@ class TrainConfig:
                 check(setting.name, value, setting.metadata)
         if self.milestones and self.schedule != "step":
             raise UsageError(f"milestones={self.milestones!r} belong to schedule='step', not {self.schedule!r}")
+        self._settle_optimizer()
+
+    def _settle_optimizer(self) -> None:
+        """The default rate becomes the optimiser's own; a factory takes no rate, momentum or decay from here."""
+        defaults = {setting.name: setting.default for setting in fields(self)}
+        if isinstance(self.optimizer, str):
+            if self.lr == defaults["lr"]:
+                object.__setattr__(self, "lr", OPTIMIZERS[self.optimizer])
+            return
+        for name in (*OF_NAMED_OPTIMIZERS, "decay_norms"):
+            if getattr(self, name) != defaults[name]:
+                raise UsageError(
+                    f"{name}={getattr(self, name)!r} does not reach optimizer={qualified_name(self.optimizer)}, which "
+                    "sets its own; leave it out, or pass optimizer='sgd'"
+                )
 
     @classmethod
     def of(
@@ -132,11 +158,16 @@ class TrainConfig:
 
     def record(self) -> dict[str, Any]:
         """What a run folder records of the recipe, as TOML has it; a resumed run must agree with it."""
-        plain: dict[str, Callable[[Any], Any]] = {"float": float, "tuple[int, ...]": list}
+        plain: dict[str, Callable[[Any], Any]] = {
+            "float": float,
+            "tuple[int, ...]": list,
+            "Any": lambda value: value if isinstance(value, str) else qualified_name(value),
+        }
+        unused = () if isinstance(self.optimizer, str) else (*OF_NAMED_OPTIMIZERS, "decay_norms")
         return {
             setting.name: plain.get(setting.type, lambda value: value)(getattr(self, setting.name))
             for setting in fields(self)
-            if setting.metadata["recorded"]
+            if setting.metadata["recorded"] and setting.name not in unused
         }
 
     def rate(self, done: float) -> float:
@@ -156,6 +187,16 @@ def documented(function: Callable) -> Callable:
     lines = [f"{setting.name} ({setting.default!r}): {setting.metadata['help']}." for setting in fields(TrainConfig)]
     function.__doc__ = (function.__doc__ or "").replace("{settings}", "\n        ".join(lines))
     return function
+
+
+def qualified_name(function: Callable[..., Any]) -> str:
+    """Where a function or the class of a callable object is defined: what a record says of it.
+
+    >>> qualified_name(math.sqrt)
+    'math.sqrt'
+    """
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
@@ -181,5 +222,6 @@ _CHECKS: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "tuple[int, ...]": lambda name, value, valid: check_count(name, value, valid["at_least"]),
     "float": _check_number,
     "str": lambda name, value, valid: check_choice(name, value, valid["choices"]),
+    "Any": lambda name, value, valid: None if callable(value) else check_choice(name, value, valid["choices"]),
     "bool": _check_flag,
 }

@@ -18,6 +18,7 @@ from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import attacked_network
 from waterbed.training.objectives import Objective
+from waterbed.training.optimizers import make_optimizer
 
 STEPS = 3
 
@@ -32,7 +33,7 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
     model.to(engine.device)
     steps = math.ceil(len(data.train) / (config.batch_size * engine.processes))
     attacked = attacked_network(model, objective, data, engine)
-    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+    optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config)
     if engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(engine.device)
     seconds: list[float] = []

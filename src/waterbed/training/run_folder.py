@@ -21,11 +21,9 @@ from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import digest, make_folder, read_toml, to_json, write_atomic
 from waterbed.models.checkpoints import load_model, read_card, save_model
-from waterbed.training.config import RESUMES
+from waterbed.training.config import RESUMES, TrainConfig
 
 SCHEMA = 1
-# What trainings did before these settings were recorded.
-BEFORE = {"ema": 0.0}
 
 
 @dataclass
@@ -112,9 +110,11 @@ class RunFolder:
 
     def check_same(self, config: dict[str, Any]) -> None:
         """Raise unless the folder's run was started with this config; the first difference is named."""
-        # Where the data lie may change; what they are may not.
+        # Where the data lie may change; what they are may not. A setting that is not recorded is younger than the run,
+        # which was made with what is now its default.
         recorded, config = (
-            BEFORE | _leaves({k: v for k, v in c.items() if k != "source"}) for c in (self.config(), config)
+            TrainConfig().record() | _leaves({k: v for k, v in c.items() if k != "source"})
+            for c in (self.config(), config)
         )
         for key in sorted({*recorded, *config}):
             if recorded.get(key) != config.get(key):

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from waterbed.errors import UsageError
 from waterbed.models.classifier import weight_norm
 from waterbed.training.config import TrainConfig
+from waterbed.training.optimizers import make_optimizer
 
 
 class Job:
@@ -33,22 +34,17 @@ class Job:
         self.averaged = (
             AveragedModel(model, multi_avg_fn=moving_average(config.ema), use_buffers=True) if config.ema else None
         )
-        parameters = [p for module in self.trained for p in module.parameters() if p.requires_grad]
-        if not parameters:
+        self.parameters = [p for module in self.trained for p in module.parameters() if p.requires_grad]
+        if not self.parameters:
             raise UsageError("model has no parameter that requires a gradient; call model.requires_grad_(True)")
-        self.optimizer = torch.optim.SGD(
-            parameters,
-            config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=config.nesterov and config.momentum > 0,
-        )
-        total = steps * config.epochs
+        self.optimizer = make_optimizer(self.parameters, config)
+        self.batches = steps
+        total = math.ceil(steps / config.accumulate) * config.epochs
         self.scheduler = LambdaLR(self.optimizer, lambda t: config.rate(t / total))
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] | None = None
         self.meter = Meter()
-        self.rate = config.lr
+        self.rate = self.optimizer.param_groups[0]["lr"]
         self.started = time.monotonic()
 
     @property
@@ -68,10 +64,21 @@ class Job:
             module.train()
 
     def step(self, backward: Callable[[Tensor], None], loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """One step of the optimiser, of the schedule and of the averages; nothing here waits for the device."""
+        """One step of the optimiser, of the schedule and of the averages; nothing here waits for the device.
+
+        With ``accumulate`` the last batch of each such group makes it, and the last group of an epoch may be smaller.
+        """
+        done, together = self.meter.batches, self.config.accumulate
+        first = done - done % together
+        size = min(together, self.batches - first) if done < self.batches else together
         self.meter.add(loss, logits, y)
-        self.optimizer.zero_grad()
-        backward(loss)
+        if done == first:
+            self.optimizer.zero_grad()
+        backward(loss if size == 1 else loss / size)
+        if done + 1 < first + size:
+            return
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.scheduler.step()
@@ -113,10 +120,15 @@ class Job:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "gradients": self._accumulated(),
             "history": self.history,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         }
+
+    def _accumulated(self) -> list[Tensor | None] | None:
+        """The gradients of a group of batches that is not complete."""
+        return [p.grad for p in self.parameters] if self.meter.batches % self.config.accumulate else None
 
     def restore(self, state: dict[str, Any]) -> None:
         """Undo of :meth:`snapshot`."""
@@ -131,6 +143,8 @@ class Job:
         self.meter, self.rate = Meter(**state["meter"]), state["rate"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        for parameter, gradient in zip(self.parameters, state.get("gradients") or (), strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter)
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"])

@@ -17,7 +17,7 @@ from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
 from waterbed.transfer_learning.logistic import held_out
 from waterbed.transfer_learning.modes import MODES, fingerprint
-from waterbed.transfer_learning.rate_search import RATES, RateSearch
+from waterbed.transfer_learning.rate_search import RATES_BY_OPTIMIZER, RateSearch
 from waterbed.transfer_learning.settings import FINETUNING, SOLVERS, check_logistic, check_rates
 from waterbed.transfer_learning.whole_network import WholeNetwork
 
@@ -55,7 +55,8 @@ def finetune(
             (such as ``ema``, ``trackers``, ``precision="bf16"``) are refused.
         lr: the largest learning rate. Of several, the one with the highest accuracy on held-out training images is
             taken, and the training repeated on all images. None takes that of ``config``; without a config it chooses
-            among :data:`RATES`: one rate for all backbones would compare the scales of their features.
+            among :data:`RATES_BY_OPTIMIZER`: one rate for all backbones would compare the scales of their features.
+            An ``optimizer`` of your own keeps its own rate.
         views: number of augmented copies of each image in the cache; epochs take them in turn.
         solver: "sgd", or for the mode "linear" "logistic": l2-regularised logistic regression on standardised
             features (scikit-learn), its strength chosen on held-out images. It takes no learning rate.
@@ -81,7 +82,9 @@ def finetune(
     """
     recipe = read_recipe({"config": config, **settings})
     _check(model, data, mode, solver, search_epochs)
-    rates = check_rates(lr) if lr is not None else RATES if config is None else (config.lr,)
+    rates = check_rates(lr) if lr is not None else (recipe.lr,)
+    if lr is None and config is None and isinstance(recipe.optimizer, str):
+        rates = RATES_BY_OPTIMIZER[recipe.optimizer]
     if solver == "logistic":
         check_logistic(mode, recipe, lr, views, search_epochs)
     if trunk is not None:

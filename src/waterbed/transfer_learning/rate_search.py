@@ -12,6 +12,7 @@ from waterbed.training.config import TrainConfig
 from waterbed.training.run_folder import RunFolder
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+RATES_BY_OPTIMIZER = {"sgd": RATES, "adamw": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _row(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | N
         "mean_per_class": score.mean_per_class,
         "metric": getattr(data, "metric", "top-1"),
         "n": score.n,
-        "lr": run.config["lr"],
+        "lr": run.config.get("lr"),
     }
 
 

@@ -19,6 +19,7 @@ SETTINGS = {setting.name: setting for setting in fields(TrainConfig)}
 OTHER_MEANINGS = {
     "batch_size": "images evaluated at once",
     "lr": "step size of an inversion, or None for the config's",
+    "optimizer": "of the pixels of an inversion or an attack",
     "precision": "arithmetic of an inversion, or of one engine",
     "validation": "fraction of the images that chooses a rate, a strength or a backbone",
     "weight_decay": "of the training that influence speaks of",
@@ -27,6 +28,7 @@ OTHER_MEANINGS = {
     "epochs": "by mode of fine-tuning",
 }
 DECLARED = {
+    "waterbed/attacks/pgd.py": {"optimizer"},
     "waterbed/data/images.py": {"workers"},
     "waterbed/distributed.py": {"precision"},
     "waterbed/evaluation/accuracy.py": {"batch_size"},
@@ -34,11 +36,11 @@ DECLARED = {
     "waterbed/information/influence.py": {"weight_decay"},
     "waterbed/models/features.py": {"batch_size"},
     "waterbed/models/normalisers.py": {"batch_size"},
-    "waterbed/cli/invert.py": {"lr", "precision"},
-    "waterbed/inversion/gallery.py": {"lr", "precision"},
-    "waterbed/inversion/invert.py": {"lr", "precision"},
+    "waterbed/cli/invert.py": {"lr", "optimizer", "precision"},
+    "waterbed/inversion/gallery.py": {"lr", "optimizer", "precision"},
+    "waterbed/inversion/invert.py": {"lr", "optimizer", "precision"},
     "waterbed/inversion/objective.py": {"precision"},
-    "waterbed/inversion/study.py": {"lr"},
+    "waterbed/inversion/study.py": {"lr", "optimizer"},
     "waterbed/cli/transfer.py": {"lr"},
     "waterbed/transfer_learning/choose.py": {"validation"},
     "waterbed/transfer_learning/finetune.py": {"lr", "validation"},
@@ -50,6 +52,7 @@ DECLARED = {
         "epochs",
         "augment",
         "lr",
+        "optimizer",
         "precision",
     },  # by mode; of inversions; read from TrainConfig
 }
