@@ -36,7 +36,9 @@ class _Network:
 # In --help the options of the last base come first.
 @dataclass(kw_only=True)
 class Train(
-    options_of(TrainConfig(), trackers=tuple[str, ...], optimizer=str), options_of(ObjectiveConfig()), _Network
+    options_of(TrainConfig(), trackers=tuple[str, ...], measures=tuple[str, ...], optimizer=str),
+    options_of(ObjectiveConfig()),
+    _Network,
 ):
     """Train a network on a named data set or a folder of images; writes a run folder."""
 

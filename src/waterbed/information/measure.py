@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from waterbed.data.images import stack
 from waterbed.devices import device_of
-from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.information.curvature import gaussian_curvature_ratio, kl_curvature_ratio
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.effective import effective_information
@@ -133,6 +133,23 @@ QUANTITIES: dict[str, tuple[str, Measure]] = {
 DEFAULT = tuple(QUANTITIES)[:5]  # the cheap ones
 
 
+ARGUMENTS = tuple(f.name for f in fields(Settings))
+
+
+def check_measures(name: str, arguments: Any) -> dict[str, Any]:
+    """The arguments of :func:`measure` for one quantity; raise unless the quantity and they exist.
+
+    >>> check_measures("weight_fisher_trace", {"num_samples": 50})
+    {'num_samples': 50}
+    """
+    check_choice("measures", name, QUANTITIES)
+    if not isinstance(arguments, Mapping):
+        raise UsageTypeError(f"measures[{name!r}]={arguments!r} must be a dict of arguments, such as {{}}")
+    for argument in arguments:
+        check_choice(f"the argument of measures[{name!r}]", argument, ARGUMENTS)
+    return dict(arguments)
+
+
 def measure(
     model: nn.Module,
     data: Any,
@@ -153,6 +170,8 @@ def measure(
         settings: eps, beta, prior_variance, input_variance; see :class:`Settings`.
     """
     check_count("num_samples", num_samples)
+    for name in settings:
+        check_choice("the argument of measure", name, ARGUMENTS)
     for name in quantities:
         check_choice("quantities", name, QUANTITIES)
     if not quantities:

@@ -104,6 +104,10 @@ class TrainConfig:
     trackers: tuple[Any, ...] = _setting(
         (), "beside metrics.jsonl: tensorboard, wandb, mlflow (in Python also objects)", recorded=False
     )
+    measures: Mapping[str, Any] | tuple[str, ...] = _setting(
+        (), "quantities of waterbed measure to record (in Python also a dict of their arguments)", recorded=False
+    )
+    measure_every: int = _setting(1, "epochs between two records of measures", recorded=False, at_least=1)
     progress: bool = _setting(True, "show a progress bar with the time left", recorded=False)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
 from waterbed.models.states import probe
 from waterbed.progress import Progress
+from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
 from waterbed.training.checkpointing import Checkpointing
 from waterbed.training.config import TrainConfig, documented
 from waterbed.training.objectives import TRADES, AdversarialTraining, Objective, Standard
@@ -41,6 +42,7 @@ def fit(
     config: TrainConfig | None = None,
     trained: Iterable[nn.Module] | None = None,
     notes: Mapping[str, Any] | None = None,
+    callbacks: Iterable[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Train ``model`` in place and return the :class:`Run`.
@@ -58,6 +60,7 @@ def fit(
         config: a :class:`waterbed.TrainConfig`; by default ``TrainConfig()``.
         trained: the modules to train; all by default. The others keep weights and running statistics.
         notes: more to record in the run's config.
+        callbacks: called after each epoch (:class:`~waterbed.training.callbacks.Callback`).
         settings: any field of :class:`waterbed.TrainConfig`, in place of the config's own:
 
         {settings}
@@ -80,6 +83,7 @@ def fit(
             f"objective={objective!r} must be an objective, such as Standard() or TRADES(PGD(eps=1.0))"
         )
     check_data(data)
+    after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every)]
     train, held_out = _split(len(data.train), c.validation, c.seed)
     engine = Engine(c.precision)
     model.to(engine.device)
@@ -123,8 +127,11 @@ def fit(
                 engine.broadcast_buffers(job.averaged)
             watched = _watch(job.result, data, held_out, objective, c)
             improved = job.end_epoch({**job.meter.record(engine.sum), **watched})
-            checkpointing.after_epoch(job, job.result if improved else None)
-            track(job.history[-1])
+            try:
+                call_back(after_epoch, job)
+            finally:
+                checkpointing.after_epoch(job, job.result if improved else None)
+                track(job.history[-1])
     job.finish()
     return Run(model, job.history, folder.path if folder else None, recorded)
 

@@ -11,7 +11,7 @@ from waterbed.training.config import TrainConfig
 # The defaults of fine-tuning; those not named are the same as in training from scratch.
 FINETUNING = TrainConfig(epochs=20, augment="none", watch=0, progress=False)
 SOLVERS = ("sgd", "logistic")
-OF_THE_WHOLE_NETWORK = ("validation", "ema", "precision", "workers", "checkpoint_minutes", "trackers")
+OF_THE_WHOLE_NETWORK = ("validation", "ema", "precision", "workers", "checkpoint_minutes", "trackers", "measures")
 OF_LOGISTIC_REGRESSION = ("augment", "watch", "seed", "resume", "progress", "precision")
 
 

@@ -102,7 +102,7 @@ def test_a_setting_has_a_default_a_line_of_help_and_a_range(name):
     assert setting.default is not MISSING
     assert "\n" not in setting.metadata["help"]
     ranges = {"choices", "at_least", "above", "below"} & set(setting.metadata)
-    assert ranges or setting.type in ("bool", "tuple[Any, ...]")
+    assert ranges or setting.type in ("bool", "tuple[Any, ...]", "Mapping[str, Any] | tuple[str, ...]")
 
 
 def test_a_config_is_what_the_keywords_are(digits):
