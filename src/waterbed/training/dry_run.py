@@ -17,7 +17,7 @@ from waterbed.distributed import Engine
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import attacked_network
-from waterbed.training.objectives import Objective
+from waterbed.training.objectives import Objective, check_loss, check_objective
 from waterbed.training.optimizers import make_optimizer
 
 STEPS = 3
@@ -29,6 +29,7 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
     The time is that of the median step times the number of steps; evaluations after epochs come on top.
     """
     check_data(data)
+    check_objective(objective)
     engine = Engine(config.precision)
     model.to(engine.device)
     steps = math.ceil(len(data.train) / (config.batch_size * engine.processes))
@@ -44,7 +45,7 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
             began = time.perf_counter()
             x, y = engine.place(x.to(engine.device), model), y.to(engine.device)
             with engine.autocast():
-                loss, logits = objective(attacked(), model, x, y)
+                loss, logits = check_loss(objective(attacked(), model, x, y), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -15,7 +15,7 @@ from waterbed.data.augment import augmentation
 from waterbed.data.images import batches, check_data
 from waterbed.devices import channels_last, device_of, seeded
 from waterbed.distributed import Engine
-from waterbed.errors import UsageError, UsageTypeError
+from waterbed.errors import UsageError
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
@@ -24,7 +24,7 @@ from waterbed.progress import Progress
 from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
 from waterbed.training.checkpointing import Checkpointing
 from waterbed.training.config import TrainConfig, documented
-from waterbed.training.objectives import TRADES, AdversarialTraining, Objective, Standard
+from waterbed.training.objectives import Objective, Standard, check_loss, check_objective
 from waterbed.training.run_folder import Run, open_run
 from waterbed.training.state import Job
 from waterbed.training.trackers import tracking
@@ -55,7 +55,7 @@ def fit(
             none and all of it is trained) or any module from images in [0, 1] to logits.
         data: what ``load_dataset`` returns, or any object with train, test, classes, num_classes, shape, name.
         objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
-            ``GaussianNoise(eps)``.
+            ``GaussianNoise(eps)``, or your own (:class:`~waterbed.training.objectives.Objective`).
         out: the run folder; None writes nothing.
         config: a :class:`waterbed.TrainConfig`; by default ``TrainConfig()``.
         trained: the modules to train; all by default. The others keep weights and running statistics.
@@ -78,10 +78,7 @@ def fit(
     """
     c = TrainConfig.of(config, settings)
     objective = Standard() if objective is None else objective
-    if isinstance(objective, type) or not callable(objective) or not hasattr(objective, "config"):
-        raise UsageTypeError(
-            f"objective={objective!r} must be an objective, such as Standard() or TRADES(PGD(eps=1.0))"
-        )
+    check_objective(objective)
     check_data(data)
     after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every)]
     train, held_out = _split(len(data.train), c.validation, c.seed)
@@ -141,13 +138,13 @@ def step(
 ) -> None:
     """One step on a batch that lies on the device. Nothing in it reads a value back, so a GPU never waits for us."""
     with engine.autocast():
-        loss, logits = objective(attacked, forward, x, y)
+        loss, logits = check_loss(objective(attacked, forward, x, y), y)
     job.step(engine.accelerator.backward, loss, logits, y)
 
 
 def attacked_network(model: nn.Module, objective: Objective, data: Any, engine: Engine) -> Callable[[], nn.Module]:
-    """The network that our own objectives attack, with its current weights; a user's own attacks the model."""
-    if type(objective) not in (AdversarialTraining, TRADES):
+    """What the objective attacks, with the network's current weights: the folded copy, unless it asks for the model."""
+    if getattr(objective, "attack", None) is None or not getattr(objective, "attacks_copy", True):
         return lambda: model
     images = torch.rand(2, *data.shape, generator=torch.Generator().manual_seed(0))
     return folded(model, images.to(engine.device, next(model.parameters()).dtype), engine.dtype)

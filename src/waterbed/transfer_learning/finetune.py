@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from waterbed.data.images import check_data
-from waterbed.errors import UsageTypeError, check_choice, check_count
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
+from waterbed.training.objectives import Objective, check_objective
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
 from waterbed.transfer_learning.logistic import held_out
-from waterbed.transfer_learning.modes import MODES, fingerprint
+from waterbed.transfer_learning.modes import CACHED_MODES, MODES, fingerprint
 from waterbed.transfer_learning.rate_search import RATES_BY_OPTIMIZER, RateSearch
 from waterbed.transfer_learning.settings import FINETUNING, SOLVERS, check_logistic, check_rates
 from waterbed.transfer_learning.whole_network import WholeNetwork
@@ -36,6 +37,7 @@ def finetune(
     search_epochs: int | None = None,
     cache: str = "auto",
     trunk: FrozenTrunk | None = None,
+    objective: Objective | None = None,
     **settings: Any,
 ) -> Run:
     """Train a copy of ``model`` with a new linear head on another task; ``model`` itself is not changed.
@@ -65,13 +67,17 @@ def finetune(
             quarter (one at least) elsewhere.
         cache: "auto", or "never" to run the whole network at every step.
         trunk: a :class:`FrozenTrunk` of this model, task and mode, to use its cache again.
+        objective: what is minimised, as for :func:`waterbed.fit`; cross-entropy by default. With
+            ``AdversarialTraining(attack)`` the fine-tuning is robust, and of several learning rates the one with the
+            highest accuracy under the attack is taken. Every step then runs the whole network: modes 1 and 2, or
+            ``cache="never"``.
 
     Returns:
         A :class:`Run`; ``run.config["finetune"]`` says what was trained, at which rate, and what was cached.
 
     Raises:
         UsageError: unknown mode, data that do not fit, a backbone without any normalisation in modes 0 and 1, a
-            setting that is misspelt or cannot be honoured.
+            setting that is misspelt or cannot be honoured, an objective where training is on cached activations.
         DivergenceError: the loss is not finite at the one learning rate given.
 
     >>> import waterbed as wb
@@ -82,6 +88,8 @@ def finetune(
     """
     recipe = read_recipe({"config": config, **settings})
     _check(model, data, mode, solver, search_epochs)
+    if objective is not None:
+        _check_honoured(objective, mode, cache, solver)
     rates = check_rates(lr) if lr is not None else (recipe.lr,)
     if lr is None and config is None and isinstance(recipe.optimizer, str):
         rates = RATES_BY_OPTIMIZER[recipe.optimizer]
@@ -92,7 +100,7 @@ def finetune(
     else:
         options = {"augment": recipe.augment, "views": views, "seed": recipe.seed, "progress": recipe.progress}
         trunk = trunk_for(model, data, mode, cache, **options)
-    network = trunk or WholeNetwork(model, data, mode)
+    network = trunk or WholeNetwork(model, data, mode, objective)
     network.check(recipe, views)
     record = {
         "mode": str(mode),
@@ -139,6 +147,18 @@ def _check(model: Any, data: Any, mode: Any, solver: Any, search_epochs: Any) ->
         )
     if search_epochs is not None:
         check_count("search_epochs", search_epochs)
+
+
+def _check_honoured(objective: Objective, mode: int | str, cache: str, solver: str) -> None:
+    """Raise unless fine-tuning can minimise the objective: on cached activations there is no image to attack."""
+    check_objective(objective)
+    if solver != "sgd":
+        raise UsageError(f"objective={objective!r} means nothing to solver={solver!r}; pass solver='sgd'")
+    if mode in CACHED_MODES and cache != "never":
+        raise UsageError(
+            f"objective={objective!r} needs the whole network at every step, and mode={mode!r} trains on cached "
+            "activations of images as they are; pass cache='never', or mode=1 or 2"
+        )
 
 
 def _held_out_accuracy(network: FrozenTrunk | WholeNetwork, validation: float, config: TrainConfig) -> float:

@@ -15,7 +15,7 @@ from waterbed.evaluation.accuracy import Score, evaluate
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import fit
-from waterbed.training.objectives import Standard
+from waterbed.training.objectives import Objective, Standard
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.modes import submodules, trained_modules, with_new_head
 
@@ -27,8 +27,10 @@ class WholeNetwork:
         trained: names of the modules that ``mode`` trains; [""] is the whole model.
     """
 
-    def __init__(self, model: FeatureClassifier, data: Any, mode: int | str) -> None:
-        self.model, self.data = model, data
+    def __init__(
+        self, model: FeatureClassifier, data: Any, mode: int | str, objective: Objective | None = None
+    ) -> None:
+        self.model, self.data, self.objective = model, data, objective or Standard()
         self.trained = trained_modules(model, mode, data.shape)
 
     def __str__(self) -> str:
@@ -58,15 +60,18 @@ class WholeNetwork:
         tuned = with_new_head(self.model, self.data, self.trained, config.seed)
         data = self.data if indices is None else self._with_training_images(indices)
         modules = submodules(tuned, self.trained)
-        return fit(tuned, data, Standard(), out, config=config, trained=modules, notes=notes)
+        return fit(tuned, data, self.objective, out, config=config, trained=modules, notes=notes)
 
     def fit_logistic(self, *_: Any, **__: Any) -> Run:
         """Raises :class:`UsageError`: the features of all images at once are those of a cache."""
         raise UsageError("solver='logistic' works on cached features; leave cache='auto'")
 
     def accuracy(self, model: nn.Module, indices: Tensor) -> float:
-        """Percent of the training images ``indices`` that a fine-tuned model gets right."""
-        return float(evaluate(model, Subset(self.data.train, indices.tolist())).clean)
+        """Percent of the training images ``indices`` that a fine-tuned model gets right, under the objective's attack
+        if it has one."""
+        attack = getattr(self.objective, "attack", None)
+        score = evaluate(model, Subset(self.data.train, indices.tolist()), [] if attack is None else [attack])
+        return float(score.clean if attack is None else score.robust[attack.name])
 
     def score(self, model: nn.Module) -> Score:
         """:func:`waterbed.evaluate` of a fine-tuned model on the test images."""
