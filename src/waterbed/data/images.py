@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms.v2 import functional as tvf
 
+from waterbed.data.samples import collate, map_style
 from waterbed.errors import UsageError, UsageTypeError, check_count
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -193,6 +194,8 @@ def batches(
     >>> [len(y) for _, y in batches(data, batch_size=2)]
     [2, 2, 1]
     """
+    if isinstance(dataset, DataLoader):  # its length is that of its batches
+        raise UsageTypeError("dataset=DataLoader cannot be read by index; pass the loader's dataset")
     order = torch.arange(len(dataset)) if order is None else order
     splits = (order.split(batch_size) if parts is None else order.tensor_split(parts))[skip:]
     if hasattr(dataset, "batch"):
@@ -201,7 +204,9 @@ def batches(
         # Without a generator of its own the loader would advance the caller's.
         generator = torch.Generator().manual_seed(seed)
         sampler = [indices.tolist() for indices in splits]
-        loaded = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, generator=generator)
+        loaded = DataLoader(
+            dataset, batch_sampler=sampler, num_workers=workers, generator=generator, collate_fn=collate
+        )
     for x, y in loaded:
         check_images(x, "data")
         if num_classes is not None:
@@ -218,6 +223,7 @@ def stack(
     >>> stack(data, 3)[0].shape
     torch.Size([3, 1, 4, 4])
     """
+    dataset = map_style(dataset)
     total = len(dataset)
     if num_samples is not None and not 1 <= num_samples <= total:
         raise UsageError(f"num_samples={num_samples} must lie between 1 and {total}, the size of the data set")

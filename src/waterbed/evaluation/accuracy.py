@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from waterbed.attacks.attack import Attack, CheckedAttack, check_attack
 from waterbed.data.images import batches
+from waterbed.data.samples import map_style
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import share, summed
 from waterbed.errors import UsageError, UsageTypeError, check_count
@@ -96,7 +97,7 @@ def evaluate(
 
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K).
-        dataset: map-style, ``(image, label)``.
+        dataset: map-style, ``(image, label)``; of a ``DataLoader`` its data set is read.
         attacks: :class:`waterbed.PGD` or a user's own (:class:`~waterbed.attacks.attack.Attack`), of different names.
             Only the images that the model classifies correctly are attacked.
         num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
@@ -115,7 +116,7 @@ def evaluate(
     check_count("batch_size", batch_size)
     check_count("seed", seed, at_least=0)
     attacks = _checked_list(attacks)
-    check_dataset(dataset)
+    dataset = check_dataset(dataset)
     if num_samples is not None:
         check_count("num_samples", num_samples)
     total = len(dataset)
@@ -201,12 +202,14 @@ def _checked_list(attacks: Any) -> list[Attack]:
     return attacks
 
 
-def check_dataset(dataset: Any) -> None:
-    """Raise unless it is a map-style data set with images."""
-    if hasattr(dataset, "test") or not hasattr(dataset, "__len__"):
+def check_dataset(dataset: Any) -> Any:
+    """The data set, of a DataLoader the one it reads; raise unless it is map-style and has images."""
+    if hasattr(dataset, "test"):
         raise UsageTypeError(f"dataset={type(dataset).__name__} must be a map-style data set, such as data.test")
+    dataset = map_style(dataset)
     if len(dataset) == 0:
         raise UsageError("dataset is empty; pass one with images")
+    return dataset
 
 
 def check_range(y: Tensor, classes: int) -> None:

@@ -107,7 +107,7 @@ def evaluate_standard(
     >>> list(report.robust)
     ['pgd-20 l2 eps=0.1', 'pgd-100 x5 l2 eps=0.1', 'autoattack l2 eps=0.1']
     """
-    check_dataset(dataset)
+    dataset = check_dataset(dataset)
     check_number("eps", eps, above=0)
     check_choice("norm", norm, autoattack_adapter.NORMS)
     check_count("batch_size", batch_size)

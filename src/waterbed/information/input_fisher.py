@@ -11,7 +11,7 @@ from torch.func import vjp
 
 from waterbed.distributed import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
-from waterbed.information.checks import check_inputs, examples_that_fit, per_example
+from waterbed.information.checks import check_inputs, examples_that_fit, gather_batches, per_example
 from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
 from waterbed.information.lanczos import batched_lambda_max
 from waterbed.information.likelihood import softmax_root
@@ -98,7 +98,7 @@ class InputFisher(SymmetricOperator):
         check_count("num_probes", num_probes, at_least=2)
         if chunk_size is not None:
             check_count("chunk_size", chunk_size)
-        inputs, outputs = check_inputs(model, inputs)
+        inputs, outputs = check_inputs(model, gather_batches(inputs)[0])
         if observation != "label":
             if not hasattr(model, "features"):
                 raise UsageError(

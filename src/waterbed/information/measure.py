@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from waterbed.data.images import stack
+from waterbed.data.task import as_task
 from waterbed.devices import device_of
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.information.curvature import gaussian_curvature_ratio, kl_curvature_ratio
@@ -164,7 +165,9 @@ def measure(
 
     Args:
         model: logits (N, K) from images in [0, 1]; some quantities need a FeatureClassifier.
-        data: with ``train`` and ``test``; ``num_samples`` of each are drawn with ``seed`` (fewer if there are fewer).
+        data: with ``train`` and ``test``, a pair (train, test) of data sets or loaders, or one of them for both (see
+            :func:`waterbed.data.task.as_task`); ``num_samples`` of each are drawn with ``seed`` (fewer if there
+            are fewer).
         damping: of the log-variance and log-determinant.
         quantities: names from :data:`QUANTITIES`; the first five by default.
         settings: eps, beta, prior_variance, input_variance; see :class:`Settings`.
@@ -176,5 +179,6 @@ def measure(
         check_choice("quantities", name, QUANTITIES)
     if not quantities:
         raise UsageError(f"quantities is empty; name one or more of {', '.join(QUANTITIES)}")
+    data = as_task(data, one_for_both=True)
     network = _Network(model, data, Settings(num_samples, seed, damping, **settings), progress)
     return {name: QUANTITIES[name][1](network) for name in quantities}

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from waterbed.data.images import batches, check_data
+from waterbed.data.task import as_task
 from waterbed.devices import channels_last, seeded
 from waterbed.distributed import Engine
 from waterbed.models.classifier import FeatureClassifier
@@ -28,6 +29,7 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
 
     The time is that of the median step times the number of steps; evaluations after epochs come on top.
     """
+    data = as_task(data)
     check_data(data)
     check_objective(objective)
     engine = Engine(config.precision)

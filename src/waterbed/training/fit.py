@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 
 from waterbed.data.augment import augmentation
 from waterbed.data.images import batches, check_data
+from waterbed.data.task import as_task
 from waterbed.devices import channels_last, device_of, seeded
 from waterbed.distributed import Engine
 from waterbed.errors import UsageError
@@ -53,7 +54,8 @@ def fit(
     Args:
         model: a :class:`FeatureClassifier` (its mean and std are set from the training images if it has
             none and all of it is trained) or any module from images in [0, 1] to logits.
-        data: what ``load_dataset`` returns, or any object with train, test, classes, num_classes, shape, name.
+        data: what ``load_dataset`` returns, any object with train, test, classes, num_classes, shape, name, or a pair
+            (train, test) of your own data sets or loaders (:func:`waterbed.data.task.as_task`).
         objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
             ``GaussianNoise(eps)``, or your own (:class:`~waterbed.training.objectives.Objective`).
         out: the run folder; None writes nothing.
@@ -79,6 +81,7 @@ def fit(
     c = TrainConfig.of(config, settings)
     objective = Standard() if objective is None else objective
     check_objective(objective)
+    data = as_task(data)
     check_data(data)
     after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every)]
     train, held_out = _split(len(data.train), c.validation, c.seed)

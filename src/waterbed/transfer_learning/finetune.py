@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from waterbed.data.images import check_data
+from waterbed.data.task import as_task
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
@@ -46,7 +47,8 @@ def finetune(
 
     Args:
         model: the source network; the copy has its mean and std.
-        data: what ``load_dataset`` returns (of the model's image shape), or an object like it.
+        data: what ``load_dataset`` returns (of the model's image shape), or an object like it, or a pair (train, test)
+            of data sets or loaders.
         mode: "linear" trains the head alone; 0 the head and the last BatchNorm of the backbone's main path, its
             running statistics included; 1 the head and every BatchNorm; 2 everything. The rest stays in eval mode
             and does not move. A backbone without BatchNorm: the last (0) or every (1) LayerNorm or GroupNorm.
@@ -87,6 +89,7 @@ def finetune(
     (['head'], 'memory, float32, 1 view')
     """
     recipe = read_recipe({"config": config, **settings})
+    data = as_task(data)
     _check(model, data, mode, solver, search_epochs)
     if objective is not None:
         _check_honoured(objective, mode, cache, solver)

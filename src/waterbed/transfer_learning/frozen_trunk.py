@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from waterbed.data.augment import augmentation
 from waterbed.data.images import check_data
+from waterbed.data.task import as_task
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import Engine
 from waterbed.errors import UsageError, check_choice, check_count
@@ -82,6 +83,7 @@ class FrozenTrunk:
         progress: bool = FINETUNING.progress,
     ) -> None:
         check_choice("mode", mode, CACHED_MODES)
+        data = as_task(data)
         check_data(data)
         check_views(views, augment)
         self.model, self.data, self.mode = model, data, mode

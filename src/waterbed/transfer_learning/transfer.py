@@ -12,6 +12,7 @@ from torch import nn
 from waterbed.attacks.pgd import PGD
 from waterbed.data.images import stack
 from waterbed.data.load import load_dataset
+from waterbed.data.task import as_task
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.information.bounds import fisher_bounds
@@ -90,6 +91,7 @@ def transfer(
     if "trunk" in settings:
         raise UsageError("trunk= is made by transfer for each model and target; leave it out")
     finished = RowsFile(keep)
+    targets = [target if isinstance(target, str | Path) else as_task(target) for target in targets]
     # Everything is loaded before anything is trained, so that a wrong name costs nothing.
     tasks = _load_targets(models, targets, root, num_train)
     table = TransferTable()
