@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waterbed.cli.options import Root, Runs, options_of
+from waterbed.cli.options import Root, Runs, options_of, values_of
 from waterbed.cli.output import check_writable, print_rows, write_json, write_text
 from waterbed.errors import check_choice
+from waterbed.training.objective_config import ObjectiveConfig
 from waterbed.transfer_learning.settings import FINETUNING
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class _Tasks:
 
 # In --help the options of the last base come first.
 @dataclass(kw_only=True)
-class Transfer(options_of(FINETUNING, only=SETTINGS), _Tasks):
+class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig("standard")), _Tasks):
     """Fine-tune runs on other tasks and compare their accuracy there."""
 
     lr: tuple[float, ...] = ()
@@ -63,9 +64,11 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), _Tasks):
         from waterbed.attacks.pgd import PGD
         from waterbed.cli.distance import read_distances
         from waterbed.cli.runs import unique_runs
+        from waterbed.training.objectives import make_objective
         from waterbed.transfer_learning.transfer import transfer
 
         check_writable(self.out)
+        objective = ObjectiveConfig(**values_of(ObjectiveConfig, self))
         distances = None if self.distances is None else read_distances(self.distances, self.targets)
         table = transfer(
             {name: run.model for name, run in unique_runs(self.runs).items()},
@@ -77,6 +80,7 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), _Tasks):
             **{name: getattr(self, name) for name in SETTINGS},
             lr=self.lr or None,
             **({} if self.search_epochs is None else {"search_epochs": self.search_epochs}),
+            **({} if self.objective == "standard" else {"objective": make_objective(objective)}),
             views=self.views,
             solver=self.solver,
             num_train=self.num_train,

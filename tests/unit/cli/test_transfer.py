@@ -53,3 +53,14 @@ def test_settings_of_the_training_are_those_of_fine_tuning():
     defaults = {f.name: f.default for f in fields(Transfer)}
     assert {name: defaults[name] for name in SETTINGS} == {name: getattr(FINETUNING, name) for name in SETTINGS}
     assert not set(SETTINGS) & set(vars(Transfer)["__annotations__"])
+
+
+def test_robust_fine_tuning(runs, tmp_path, capsys):
+    words = f"transfer {runs}/standard --targets {runs}/data --seeds 0 --epochs 1 --lr 0.1 --attack-eps 0.5"
+    words += f" --objective adversarial --eps 0.5 --attack-steps 1 --out {tmp_path}/t.csv"
+    assert main([*words.split(), "--mode", "2"]) == 0
+    (line,) = (tmp_path / "t.rows.jsonl").read_text().splitlines()
+    assert "AdversarialTraining" in json.loads(line)["asked"]["settings"]["objective"]
+    capsys.readouterr()
+    assert main(words.split()) == 2
+    assert "trains on cached activations" in capsys.readouterr().err
