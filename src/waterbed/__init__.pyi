@@ -37,6 +37,7 @@ from .models.normalisers import check_normalisation as check_normalisation
 from .reporting.runs import report as report
 from .training.config import TrainConfig as TrainConfig
 from .training.fit import fit as fit
+from .training.objectives import MART as MART
 from .training.objectives import TRADES as TRADES
 from .training.objectives import AdversarialTraining as AdversarialTraining
 from .training.objectives import GaussianNoise as GaussianNoise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-OBJECTIVES = ("standard", "adversarial", "trades", "gaussian-noise")
+OBJECTIVES = ("standard", "adversarial", "trades", "mart", "gaussian-noise")
 
 
 def _setting(default: Any, help: str, **valid: Any) -> Any:
@@ -21,9 +21,9 @@ class ObjectiveConfig:
     """
 
     objective: str = _setting(
-        "adversarial", "standard, adversarial (eq. 1), trades (eq. 2) or gaussian-noise", choices=OBJECTIVES
+        "adversarial", "standard, adversarial (eq. 1), trades (eq. 2), mart or gaussian-noise", choices=OBJECTIVES
     )
     eps: float = _setting(0.5, "radius of the ball, in pixel units [0, 1]")
     norm: str = _setting("l2", "norm of the ball: l2 or linf")
     attack_steps: int = _setting(7, "steps of the attack")
-    beta: float = _setting(6.0, "weight of the KL divergence in trades")
+    beta: float = _setting(6.0, "weight of the KL divergence in trades and mart")

@@ -1,4 +1,4 @@
-"""What training minimises: Standard, AdversarialTraining (eq. 1), TRADES (eq. 2), GaussianNoise."""
+"""What training minimises: Standard, AdversarialTraining (eq. 1), TRADES (eq. 2), MART, GaussianNoise."""
 
 from __future__ import annotations
 
@@ -179,6 +179,43 @@ class TRADES:
 
 
 @dataclass(frozen=True)
+class MART:
+    """Adversarial training that weighs the images which the network gets wrong as they are: the mean of
+
+        -log p(y|x') - log(1 - max_{k != y} p(k|x')) + beta (1 - p(y|x)) KL(p(.|x) || p(.|x')),   x' = attack(x).
+
+    Wang et al. (2020), "Improving adversarial robustness requires revisiting misclassified examples". The second
+    logarithm is that of 1.0001 - max p, as in the authors' code, so that it stays finite.
+
+    Args:
+        attack: :class:`waterbed.PGD`, or a user's own (:class:`~waterbed.attacks.attack.Attack`).
+        beta: weight of the KL, in units of the loss (nats).
+    """
+
+    attack: Attack
+    beta: float = ObjectiveConfig.beta
+
+    def __post_init__(self) -> None:
+        check_attack(self.attack, "attack")
+        check_number("beta", self.beta, at_least=0)
+        object.__setattr__(self, "_attack", CheckedAttack(self.attack))
+
+    def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x_adv = self._attack(model, x, y)
+        # One pass over both halves, as in TRADES.
+        logits, attacked_logits = forward(torch.cat([x, x_adv])).chunk(2)
+        clean, adversarial = F.log_softmax(logits, dim=1), F.log_softmax(attacked_logits, dim=1)
+        wrong = adversarial.scatter(1, y[:, None], -math.inf).amax(1).exp()
+        missed = 1 - clean.gather(1, y[:, None]).squeeze(1).exp()
+        kl = F.kl_div(adversarial, clean, log_target=True, reduction="none").sum(1)
+        boosted = F.nll_loss(adversarial, y, reduction="none") - (1.0001 - wrong).log()
+        return (boosted + self.beta * missed * kl).mean(), logits
+
+    def config(self) -> dict[str, Any]:
+        return _with_attack({"name": "mart", "beta": float(self.beta)}, self.attack)
+
+
+@dataclass(frozen=True)
 class GaussianNoise:
     """Cross-entropy under noise N(0, eps^2/n I), n the pixels times channels: expected squared length eps^2.
 
@@ -212,7 +249,9 @@ def make_objective(config: ObjectiveConfig) -> Objective:
     if config.objective == "gaussian-noise":
         return GaussianNoise(config.eps)
     attack = PGD(config.eps, config.norm, config.attack_steps)
-    return AdversarialTraining(attack) if config.objective == "adversarial" else TRADES(attack, config.beta)
+    if config.objective == "adversarial":
+        return AdversarialTraining(attack)
+    return (TRADES if config.objective == "trades" else MART)(attack, config.beta)
 
 
 def _with_attack(objective: dict[str, Any], attack: Attack) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def test_adversarial_training_is_cross_entropy_on_attacked_images(model, batch):
     assert torch.equal(loss, F.cross_entropy(expected, batch[1]))
 
 
-@pytest.mark.parametrize("make", [wb.AdversarialTraining, wb.TRADES])
+@pytest.mark.parametrize("make", [wb.AdversarialTraining, wb.TRADES, wb.MART])
 def test_a_step_reads_nothing_from_the_device(model, batch, make):
     objective = make(wb.PGD(eps=0.3, steps=2))
     objective(model, model, *batch)  # the first batch's values are checked at once
@@ -77,6 +77,29 @@ def test_trades_needs_a_random_start():
         wb.TRADES(wb.PGD(random_start=False))
 
 
+def test_mart_is_its_formula(model, batch):
+    model, (x, y) = model.double(), (batch[0].double(), batch[1])
+    attack = wb.PGD(eps=0.3, random_start=False)
+    loss, logits = wb.MART(attack, beta=3.0)(model, model, x, y)
+    assert torch.equal(logits, model(x))
+    p, q = model(x).softmax(1), model(attack(model, x, y)).softmax(1)
+    expected = 0.0
+    for i, label in enumerate(y.tolist()):
+        wrong = max(float(q[i, k].detach()) for k in range(3) if k != label)
+        kl = (p[i] * (p[i] / q[i]).log()).sum()
+        expected += -q[i, label].log() - math.log(1.0001 - wrong) + 3.0 * (1 - p[i, label]) * kl
+    assert torch.allclose(loss, expected / len(y))
+
+
+def test_mart_is_finite_when_the_softmax_saturates(model, batch):
+    with torch.no_grad():
+        model[1].weight *= 1e4
+    loss, _ = wb.MART(wb.PGD(eps=0.5))(model, model, *batch)
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert bool(torch.isfinite(model[1].weight.grad).all())
+
+
 def test_gaussian_noise_has_expected_length_eps():
     seen = []
 
@@ -93,7 +116,8 @@ def test_gaussian_noise_has_expected_length_eps():
 def test_an_objective_by_its_name():
     made = [make_objective(ObjectiveConfig(name, eps=0.25, attack_steps=3, beta=2.0)) for name in OBJECTIVES]
     attack = wb.PGD(0.25, "l2", 3)
-    expected = [wb.Standard(), wb.AdversarialTraining(attack), wb.TRADES(attack, 2.0), wb.GaussianNoise(0.25)]
+    expected = [wb.Standard(), wb.AdversarialTraining(attack), wb.TRADES(attack, 2.0), wb.MART(attack, 2.0)]
+    expected.append(wb.GaussianNoise(0.25))
     assert [o.config() for o in made] == [o.config() for o in expected]
     assert [o.config()["name"] for o in made] == list(OBJECTIVES)
     with pytest.raises(wb.UsageError, match=r"objective='trade' is unknown.*did you mean 'trades'"):

@@ -39,7 +39,9 @@ def reads_in_a_step(objective, data):
 
 
 @pytest.mark.parametrize(
-    "objective", [wb.Standard(), wb.AdversarialTraining(ATTACK), wb.TRADES(ATTACK), wb.GaussianNoise(0.5)], ids=str
+    "objective",
+    [wb.Standard(), wb.AdversarialTraining(ATTACK), wb.TRADES(ATTACK), wb.MART(ATTACK), wb.GaussianNoise(0.5)],
+    ids=str,
 )
 def test_a_step_reads_nothing_back(objective, digits):
     assert reads_in_a_step(objective, digits) == 0
