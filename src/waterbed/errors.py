@@ -20,6 +20,10 @@ class UsageTypeError(TypeError):
     """The same for an argument of the wrong type."""
 
 
+class UsageWarning(UserWarning):
+    """A use that is allowed but hardly meant; the command line prints it as one line."""
+
+
 class DivergenceError(RuntimeError):
     """The training loss became infinite or NaN; the message names the epoch and the batch."""
 

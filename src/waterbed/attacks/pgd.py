@@ -1,4 +1,4 @@
-"""Projected gradient descent inside a ball: l2, linf or a user's own."""
+"""Projected gradient descent inside a ball: l1, l2, linf or a user's own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from waterbed.attacks.attack import PerExampleLoss, batch_is_checked
-from waterbed.attacks.balls import Ball, as_ball
+from waterbed.attacks.balls import Ball, as_ball, as_images
+from waterbed.attacks.losses import Loss, as_loss, loss_name
+from waterbed.attacks.radius import parse_eps
 from waterbed.attacks.steps import SteepestAscent, StepRuleFactory, describe
 from waterbed.data.images import check_images, check_labels
-from waterbed.errors import UsageError, check_count, check_number
+from waterbed.errors import UsageError, UsageTypeError, check_count, check_number
 from waterbed.models.states import frozen, probe
 
 
@@ -26,8 +27,8 @@ class PGD:
     eval mode (its mode is restored, also after an exception) and only input gradients are computed.
 
     Args:
-        eps: radius of the ball, in pixel units ([0, 1]).
-        norm: "l2", "linf", or an object with ``name``, ``project``, ``direction`` and ``random_start``
+        eps: radius of the ball, in pixel units ([0, 1]), a number or text such as "8/255". More than 1 in linf warns.
+        norm: "l1" (:class:`~waterbed.attacks.balls.L1`), "l2", "linf", or an object with ``name``, ``project``, ``direction`` and ``random_start``
             (:class:`~waterbed.attacks.balls.Ball`).
         steps: gradient steps of one run.
         step_size: length of a step in the same norm; None is 2.5 eps / steps.
@@ -37,6 +38,11 @@ class PGD:
             (N, C, H, W) whose ``.grad`` is the gradient of the loss: ``lambda images: torch.optim.Adam(images, lr=0.01,
             maximize=True)``, or any callable whose result has ``step()``. None steps by ``step_size`` along the
             steepest ascent of the norm.
+        targeted: descend the loss towards the labels that are given, each the class an image is to get, instead of
+            ascending it. Training and evaluation give the true labels and refuse it; there write
+            ``as_attack(lambda model, x, y: attack(model, x, targets(y)), name="targeted")``.
+        loss: what is ascended: "cross-entropy", "margin" (the largest other logit less that of the label), or a
+            function of logits (N, K) and labels (N,) that gives one number for each image.
 
     Raises:
         UsageError: a value out of range, an unknown norm, settings that contradict each other.
@@ -57,10 +63,14 @@ class PGD:
     random_start: bool = True
     restarts: int = 1
     optimizer: StepRuleFactory | None = None
+    targeted: bool = False
+    loss: str | Loss = "cross-entropy"
 
     def __post_init__(self) -> None:
-        check_number("eps", self.eps, at_least=0)
-        as_ball(self.norm)
+        object.__setattr__(self, "eps", parse_eps(self.eps, norm=as_ball(self.norm).name))
+        as_loss(self.loss)
+        if not isinstance(self.targeted, bool):
+            raise UsageTypeError(f"targeted={self.targeted!r} must be True or False; the targets are the labels given")
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
         if self.step_size is not None:
@@ -75,12 +85,14 @@ class PGD:
                 raise UsageError(f"step_size={self.step_size!r} is of the default steps; give optimizer its lr instead")
 
     def __repr__(self) -> str:
-        """Without an ``optimizer`` that is None: files of results compare what was written before there was one."""
+        """Without what came later and has its default: files of results compare what was written before."""
+        first = ("eps", "norm", "steps", "step_size", "random_start", "restarts")
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        if self.optimizer is None:
-            del values["optimizer"]
-        else:
+        values = {f.name: values[f.name] for f in fields(self) if f.name in first or values[f.name] != f.default}
+        if self.optimizer is not None:
             values["optimizer"] = describe(self.optimizer)
+        if "loss" in values:
+            values["loss"] = loss_name(self.loss)
         return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     @property
@@ -88,7 +100,9 @@ class PGD:
         """Such as ``pgd-20 l2 eps=0.5``; the key under which ``evaluate`` reports it."""
         restarts = f" x{self.restarts}" if self.restarts > 1 else ""
         optimizer = f" {describe(self.optimizer)['name']}" if self.optimizer is not None else ""
-        return f"pgd-{self.steps}{restarts}{optimizer} {as_ball(self.norm).name} eps={self.eps:g}"
+        loss = f" {loss_name(self.loss)}" if self.loss != "cross-entropy" else ""
+        targeted = " targeted" if self.targeted else ""
+        return f"pgd-{self.steps}{restarts}{optimizer}{loss}{targeted} {as_ball(self.norm).name} eps={self.eps:g}"
 
     def config(self) -> dict[str, Any]:
         """What a run folder records of it."""
@@ -101,6 +115,8 @@ class PGD:
             "random_start": self.random_start,
             "restarts": self.restarts,
             **({} if self.optimizer is None else {"optimizer": describe(self.optimizer)}),
+            **({"targeted": True} if self.targeted else {}),
+            **({} if self.loss == "cross-entropy" else {"loss": loss_name(self.loss)}),
         }
 
     @property
@@ -108,7 +124,8 @@ class PGD:
         return 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Adversarial images for ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,)."""
+        """Adversarial images for ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,); if targeted, the classes
+        wanted."""
         if not batch_is_checked():
             check_images(x, "x")
             check_labels(y, torch.iinfo(torch.int64).max, "y")
@@ -123,19 +140,29 @@ class PGD:
     def _worst(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """For each image the worst result of the restarts."""
 
+        of_labels = as_loss(self.loss)
+
         def loss(logits: Tensor) -> Tensor:
-            return _cross_entropy(logits, y)
+            return -of_labels(logits, y) if self.targeted else of_labels(logits, y)
 
         worst = self._run(model, x, loss)
         if self.restarts == 1:
             return worst
-        highest = _rank(model, worst, y)
+        reached, highest = self._rank(model, worst, y, loss)
         for _ in range(self.restarts - 1):
             x_adv = self._run(model, x, loss)
-            rank = _rank(model, x_adv, y)
-            worst = torch.where(_as(rank > highest, x), x_adv, worst)
-            highest = torch.maximum(rank, highest)
+            breaks, value = self._rank(model, x_adv, y, loss)
+            worse = (breaks & ~reached) | ((breaks == reached) & (value > highest))
+            worst = torch.where(as_images(worse, x), x_adv, worst)
+            reached, highest = reached | breaks, torch.where(worse, value, highest)
         return worst
+
+    @torch.no_grad()
+    def _rank(self, model: nn.Module, x: Tensor, y: Tensor, loss: PerExampleLoss) -> tuple[Tensor, Tensor]:
+        """How bad an adversarial image is for the model: any that does what it is for above any other, then by loss."""
+        logits = model(x)
+        predicted = logits.argmax(1)
+        return predicted == y if self.targeted else predicted != y, loss(logits)
 
     def maximise(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:
         """One run that ascends any loss of the logits, (N, K) -> (N,), inside the same ball."""
@@ -159,20 +186,3 @@ class PGD:
                 # Clamping to [0, 1] moves each pixel towards x, so the image stays in the ball.
                 x_adv.copy_((x + ball.project(x_adv - x, self.eps)).clamp(0, 1))
         return x_adv.detach()
-
-
-def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float() if logits.dtype == torch.bfloat16 else logits, y, reduction="none")
-
-
-@torch.no_grad()
-def _rank(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """How bad an adversarial image is for the model: any misclassified one above any other, then by loss."""
-    logits = model(x)
-    loss = _cross_entropy(logits, y).double()
-    return torch.sigmoid(loss.log()) + (logits.argmax(1) != y)
-
-
-def _as(values: Tensor, x: Tensor) -> Tensor:
-    """(N,) shaped to broadcast against (N, ...)."""
-    return values.reshape(-1, *[1] * (x.ndim - 1))
