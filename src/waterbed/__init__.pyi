@@ -1,5 +1,8 @@
 """The public names, each once: what ``waterbed`` loads on first use, and what type checkers read."""
 
+from .attacks.adapters import as_attack as as_attack
+from .attacks.attack import Attack as Attack
+from .attacks.balls import Ball as Ball
 from .attacks.pgd import PGD as PGD
 from .data.images import ImageData as ImageData
 from .data.images import stack as stack

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from waterbed.cli.parsing import parse
-from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError
+from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, UsageWarning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,9 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     or 143 (stopped by SIGTERM)."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        command = parse(args)
-        if command is not None:
-            command()
+        with _warnings_as_lines():
+            command = parse(args)
+            if command is not None:
+                command()
     except (UsageError, UsageTypeError) as error:
         return _fail(str(error), 2)
     except BrokenPipeError:  # whoever reads our output has closed it, as in "| head"
@@ -32,6 +36,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; the same command with the same --out continues from what was saved", 130)
     return 0
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """A warning of ours is one line, once; those of other packages are shown as ever."""
+    lines = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def print_line(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if not issubclass(category, UsageWarning):
+                show(message, category, *rest)
+            elif str(message) not in lines:
+                lines.add(str(message))
+                print(f"waterbed: warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = print_line
+        yield
 
 
 def _fail(line: str, code: int) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from waterbed.errors import UsageError, UsageTypeError
@@ -14,6 +15,7 @@ from waterbed.models.states import frozen
 
 # Loss of each example, (N, K) logits -> (N,).
 PerExampleLoss = Callable[[Tensor], Tensor]
+_READ_EVERY = 50  # batches, on a device where reading a value waits for all work
 _BATCH_IS_CHECKED = ContextVar("_BATCH_IS_CHECKED", default=False)
 
 
@@ -32,6 +34,16 @@ class Attack(Protocol):
 
         In training and evaluation the model is in eval mode and its weights need no gradient.
         """
+
+
+class Bounded(Attack, Protocol):
+    """An attack that tells which images left its ball; training and evaluation then ask it.
+
+    :func:`waterbed.as_attack` gives any attack this form. :class:`waterbed.PGD` projects, and is not asked.
+    """
+
+    def outside(self, x_adv: Tensor, x: Tensor) -> Tensor | None:
+        """(N,) bool, for ``x_adv`` made from ``x`` (N, C, H, W); None where the ball is not known."""
 
 
 class Maximiser(Attack, Protocol):
@@ -54,7 +66,15 @@ def check_attack(attack: Any, argument: str, *methods: str) -> None:
     missing = [] if isinstance(getattr(attack, "name", None), str) else ["name"]
     missing += [m for m in ("config", "__call__", *methods) if not callable(getattr(attack, m, None))]
     if missing:
-        raise UsageTypeError(f"{argument}={attack!r} lacks {', '.join(missing)}; pass an attack, such as PGD(eps=0.5)")
+        wrap = ", or as_attack(it, name='mine')" if callable(attack) else ""
+        raise UsageTypeError(
+            f"{argument}={attack!r} lacks {', '.join(missing)}; pass an attack, such as PGD(eps=0.5){wrap}"
+        )
+    if getattr(attack, "targeted", False) is True:
+        raise UsageError(
+            f"{argument}={attack.name!r} is targeted, but the labels it gets here are the true ones; write "
+            "as_attack(lambda model, x, y: attack(model, x, targets(y)), name='targeted')"
+        )
 
 
 def batch_is_checked() -> bool:
@@ -78,35 +98,60 @@ def _on_checked_batch(model: nn.Module) -> Iterator[None]:
 class CheckedAttack:
     """An attack on batches that are known to be sound, run on the frozen model; the images it returns are checked.
 
-    Shape, type and device are checked for every batch. Values (finite, in [0, 1]) are read from the device for the
-    first batch and by :meth:`check_values`, so that the batches between need no synchronisation.
+    Shape, type and device are checked for every batch. Values (finite, in [0, 1], in the ball of a :class:`Bounded`
+    attack) are read from the device for the first batch, then for every batch on a CPU and every 50th elsewhere, so
+    that the batches between need no synchronisation, and by :meth:`check_values`.
 
     Raises:
-        UsageError: the images returned are not like those given; the message names the attack.
+        UsageError: the images returned are not like those given, or left the ball; the message names the attack.
         UsageTypeError: something else than a tensor is returned.
     """
 
     def __init__(self, attack: Attack) -> None:
         self.attack = attack
-        self._in_range: Tensor | None = None
+        self._batches = 0
+        self._sound: Tensor | None = None  # (2,) whether all images so far were in range, and in the ball
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with _on_checked_batch(model):
-            return self._checked(self.attack(model, x, y), x)
+            x_adv = self._like(self.attack(model, x, y), x)
+        self._record(x_adv, self._outside(x_adv, x))
+        return x_adv
+
+    def with_outside(self, model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The images, and which left the ball, (N,) bool: no error here, for an evaluation that does not count them."""
+        with _on_checked_batch(model):
+            x_adv = self._like(self.attack(model, x, y), x)
+        outside = self._outside(x_adv, x)
+        self._record(x_adv, None)
+        return x_adv, torch.zeros(len(x), dtype=torch.bool, device=x.device) if outside is None else outside
 
     def maximise(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:
         """The images of a :class:`Maximiser`."""
         with _on_checked_batch(model):
-            return self._checked(self.attack.maximise(model, x, loss), x)
+            x_adv = self._like(self.attack.maximise(model, x, loss), x)
+        self._record(x_adv, self._outside(x_adv, x))
+        return x_adv
 
     def check_values(self) -> None:
-        """Raise if any image so far was not finite or left [0, 1]."""
-        if self._in_range is not None and not bool(self._in_range):
+        """Raise if any image so far was not finite, left [0, 1] or, where that is an error, left the ball."""
+        in_range, in_ball = (True, True) if self._sound is None else self._sound.tolist()
+        if not in_range:
             raise UsageError(
                 f"attack {self.attack.name!r} returned pixels that are not finite or outside [0, 1]; clamp them"
             )
+        if not in_ball:
+            raise UsageError(
+                f"attack {self.attack.name!r} returned images outside its ball ({ball_of(self.attack)}); project them, "
+                "or name the ball that it keeps to"
+            )
 
-    def _checked(self, x_adv: Any, x: Tensor) -> Tensor:
+    def _outside(self, x_adv: Tensor, x: Tensor) -> Tensor | None:
+        outside = getattr(self.attack, "outside", None)
+        return None if outside is None else outside(x_adv, x)
+
+    def _like(self, x_adv: Any, x: Tensor) -> Tensor:
+        """What came back, as long as it is a tensor like ``x``."""
         if not isinstance(x_adv, Tensor):
             raise UsageTypeError(
                 f"attack {self.attack.name!r} returned {type(x_adv).__name__}; return the images as a tensor like x"
@@ -114,10 +159,19 @@ class CheckedAttack:
         if (x_adv.shape, x_adv.dtype, x_adv.device) != (x.shape, x.dtype, x.device):
             got, expected = (f"{t.dtype} {tuple(t.shape)} on {t.device}" for t in (x_adv, x))
             raise UsageError(f"attack {self.attack.name!r} returned {got} for images {expected}; return the like of x")
-        x_adv = x_adv.detach()
+        return x_adv.detach()
+
+    def _record(self, x_adv: Tensor, outside: Tensor | None) -> None:
         in_range = ((x_adv >= 0) & (x_adv <= 1)).all()  # False for NaN too
-        first = self._in_range is None
-        self._in_range = in_range if first else in_range & self._in_range.to(in_range.device)
-        if first:
+        in_ball = torch.ones_like(in_range) if outside is None else ~outside.any()
+        sound = torch.stack([in_range, in_ball])
+        self._sound = sound if self._sound is None else sound & self._sound.to(sound.device)
+        if self._batches % _READ_EVERY == 0 or sound.device.type == "cpu":
             self.check_values()
-        return x_adv
+        self._batches += 1
+
+
+def ball_of(attack: Attack) -> str:
+    """Such as "l2, eps=0.5", from what the attack records of itself."""
+    config = attack.config()
+    return f"{config.get('norm', 'its norm')}, eps={config.get('eps', '?')}"

@@ -28,8 +28,8 @@ class PGD:
 
     Args:
         eps: radius of the ball, in pixel units ([0, 1]), a number or text such as "8/255". More than 1 in linf warns.
-        norm: "l1" (:class:`~waterbed.attacks.balls.L1`), "l2", "linf", or an object with ``name``, ``project``, ``direction`` and ``random_start``
-            (:class:`~waterbed.attacks.balls.Ball`).
+        norm: "l1" (:class:`~waterbed.attacks.balls.L1`), "l2", "linf", or an object with ``name``, ``project``,
+            ``direction`` and ``random_start`` (:class:`~waterbed.attacks.balls.Ball`).
         steps: gradient steps of one run.
         step_size: length of a step in the same norm; None is 2.5 eps / steps.
         random_start: start uniformly in the ball instead of at the image.

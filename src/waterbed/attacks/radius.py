@@ -1,4 +1,4 @@
-"""The radius of a ball as the field writes it, "8/255" or 0.5, and the norms that balls are known for; needs no torch."""
+"""A radius as the field writes it, "8/255" or 0.5, and the names of the norms; needs no torch."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def parse_eps(eps: Any, argument: str = "eps", *, norm: Any = None, above: float
     value = _from_text(eps, argument) if isinstance(eps, str) else eps
     check_number(argument, value, above=above, at_least=0 if above is None else None)
     if norm == "linf" and value > 1:
-        text = f"{argument}={eps} with norm='linf' allows every image: pixels lie in [0, 1]; did you mean {value:g}/255?"
-        warnings.warn(text, UsageWarning, stacklevel=3)
+        meant = f"pixels lie in [0, 1]; did you mean {value:g}/255?"
+        warnings.warn(f"{argument}={eps} with norm='linf' allows every image: {meant}", UsageWarning, stacklevel=3)
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Root, RunData, Runs
+from waterbed.cli.options import Radius, Root, RunData, Runs
 from waterbed.cli.output import add_to_json, check_writable, print_rows
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 
@@ -20,7 +20,7 @@ class Measure:
     """Number of test images, and of training images."""
     damping: float = 1e-8
     """Added to F_w in its log-variance and log-determinant."""
-    eps: float = 0.5
+    eps: Radius = 0.5
     """Radius of the curvature ratios."""
     beta: float = BETA
     """Information level, for weight_information and effective_information."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
+from waterbed.attacks.radius import parse_eps
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import read_toml
 
@@ -23,6 +26,16 @@ Root = Annotated[
 ]
 Download = Annotated[bool, arg(help="Download a named data set that is missing.")]
 Size = Annotated[int | None, arg(help="Side of the square images.")]
+Radius = Annotated[
+    float,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT|N/255",
+        instance_from_str=lambda words: parse_eps(words[0]),
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 Channels = Annotated[int | None, arg(help="1 (grey) or 3 (RGB).")]
 
 
@@ -68,16 +81,31 @@ def from_config(kind: type, path: Path) -> Any:
     except ValueError as error:
         raise UsageError(f"--config {str(path)!r} is not TOML ({error}); correct it") from error
     hints = get_type_hints(kind)
+    radii = {name for name, hint in get_type_hints(kind, include_extras=True).items() if _holds_radii(hint)}
     known = {f.name: f for f in fields(kind)}
     ready: dict[str, Any] = {n: tyro.MISSING for n, f in known.items() if f.default is MISSING}
     for name, value in values.items():
         check_choice(f"the key in --config {str(path)!r}", name, known)
         value = tuple(value) if isinstance(value, list) else value
+        if name in radii:  # a fraction is text in TOML
+            read = partial(_as_radius, argument=f"--config {str(path)!r}: {name}")
+            value = tuple(map(read, value)) if isinstance(value, tuple) else read(value)
         if not _fits(value, hints[name]):
             wanted = getattr(hints[name], "__name__", str(hints[name]))
             raise UsageError(f"--config {str(path)!r} has {name}={value!r}; it must be of type {wanted}")
         ready[name] = float(value) if hints[name] is float else value
     return kind(**ready)
+
+
+def _holds_radii(hint: Any) -> bool:
+    """Whether an option is a :data:`Radius` or a tuple of them."""
+    if get_origin(hint) is tuple:
+        return _holds_radii(get_args(hint)[0])
+    return any(isinstance(extra, PrimitiveConstructorSpec) for extra in getattr(hint, "__metadata__", ()))
+
+
+def _as_radius(value: Any, argument: str) -> Any:
+    return parse_eps(value, argument) if isinstance(value, str) else value
 
 
 def _fits(value: Any, hint: Any) -> bool:

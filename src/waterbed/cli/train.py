@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from waterbed.cli.options import Channels, Download, Root, Size, options_of, values_of
+from waterbed.cli.options import Channels, Download, Radius, Root, Size, options_of, values_of
 from waterbed.cli.output import print_rows
 from waterbed.training.config import TrainConfig
 from waterbed.training.objective_config import ObjectiveConfig
@@ -37,7 +37,7 @@ class _Network:
 @dataclass(kw_only=True)
 class Train(
     options_of(TrainConfig(), trackers=tuple[str, ...], measures=tuple[str, ...], optimizer=str),
-    options_of(ObjectiveConfig()),
+    options_of(ObjectiveConfig(), eps=Radius),
     _Network,
 ):
     """Train a network on a named data set or a folder of images; writes a run folder."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from waterbed.attacks.attack import Attack, CheckedAttack, check_attack
+from waterbed.attacks.attack import Attack, CheckedAttack, ball_of, check_attack
 from waterbed.data.images import batches
 from waterbed.data.samples import map_style
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import share, summed
-from waterbed.errors import UsageError, UsageTypeError, check_count
+from waterbed.errors import UsageError, UsageTypeError, UsageWarning, check_count
 from waterbed.models.states import probe, unchanged
 from waterbed.progress import Progress
 
@@ -63,13 +64,15 @@ class Score:
 
     ``robust`` has one entry per attack, by its name, in the order they were given: an image counts if it is
     classified correctly both as it is and under the attack. ``mean_per_class`` is the clean accuracy averaged over
-    the classes that occur.
+    the classes that occur. ``outside``, by the name of an attack, is how many of its images left the ball it was
+    given (:func:`waterbed.as_attack`), if any did; they count as not broken.
     """
 
     clean: Accuracy
     robust: dict[str, Accuracy]
     n: int
     mean_per_class: float
+    outside: dict[str, int] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
@@ -78,6 +81,7 @@ class Score:
             "robust": {name: accuracy.to_dict() for name, accuracy in self.robust.items()},
             "mean_per_class": self.mean_per_class,
             "n": self.n,
+            **({"outside": self.outside} if self.outside else {}),
         }
 
 
@@ -98,8 +102,9 @@ def evaluate(
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K).
         dataset: map-style, ``(image, label)``; of a ``DataLoader`` its data set is read.
-        attacks: :class:`waterbed.PGD` or a user's own (:class:`~waterbed.attacks.attack.Attack`), of different names.
-            Only the images that the model classifies correctly are attacked.
+        attacks: :class:`waterbed.PGD`, :func:`waterbed.as_attack` of any other, or a user's own
+            (:class:`~waterbed.attacks.attack.Attack`), of different names. Only the images that the model classifies
+            correctly are attacked. Images outside a ball that is known count as not broken, and a warning says so.
         num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
         seed: of the attacks' random starts and of the choice of examples.
 
@@ -128,6 +133,7 @@ def evaluate(
     labels = torch.zeros(len(order), dtype=torch.long)
     # One row for the clean images and one per attack, read from the device once, at the end.
     hits = torch.zeros(1 + len(attacks), len(order), dtype=torch.bool, device=device)
+    outside = torch.zeros(len(attacks), dtype=torch.long, device=device)
     classes = None
     with unchanged(model), Progress("evaluating", len(order), progress) as progress_bar:
         for part in share([slice(i, min(i + batch_size, len(order))) for i in range(0, len(order), batch_size)]):
@@ -139,18 +145,31 @@ def evaluate(
             x, y = x.to(device), y.to(device)
             hits[0, part] = correct(model, x, y)
             if checked:
-                _attack(checked, model, x, y, hits[:, part], seed * 1_000_003 + part.start)
+                _attack(checked, model, x, y, hits[:, part], outside, seed * 1_000_003 + part.start)
             clean = f"clean {100 * float(hits[0, part].double().mean()):.1f} %" if progress_bar.enabled else ""
             progress_bar.advance(len(x), clean)
     for attack in checked:
         attack.check_values()
     labels = summed(labels.to(device)).cpu()
     clean, *robust = summed(hits.long()).cpu().bool()
-    return _score(clean, labels, {a.name: int(hit.sum()) for a, hit in zip(attacks, robust, strict=True)})
+    counts = dict(zip((a.name for a in attacks), summed(outside).tolist(), strict=True))
+    for attack in attacks:
+        if counts[attack.name]:
+            warnings.warn(
+                f"attack {attack.name!r} returned {counts[attack.name]} of {int(clean.sum())} images outside its ball "
+                f"({ball_of(attack)}); they count as not broken",
+                UsageWarning,
+                stacklevel=2,
+            )
+    score = _score(clean, labels, {a.name: int(hit.sum()) for a, hit in zip(attacks, robust, strict=True)})
+    return replace(score, outside={name: count for name, count in counts.items() if count})
 
 
-def _attack(attacks: Iterable[CheckedAttack], model: nn.Module, x: Tensor, y: Tensor, hits: Tensor, seed: int) -> None:
-    """Fill the rows of ``hits`` (1 + attacks, B) after the first, which says where the clean image is right.
+def _attack(
+    attacks: Iterable[CheckedAttack], model: nn.Module, x: Tensor, y: Tensor, hits: Tensor, outside: Tensor, seed: int
+) -> None:
+    """Fill the rows of ``hits`` (1 + attacks, B) after the first, which says where the clean image is right, and add to
+    ``outside`` (attacks,) how many images left the ball of each.
 
     Seeded by the batch's position, so that no image depends on which process or how many have it.
     """
@@ -160,7 +179,9 @@ def _attack(attacks: Iterable[CheckedAttack], model: nn.Module, x: Tensor, y: Te
     x, y = x[indices], y[indices]
     with seeded(seed, x.device):
         for row, attack in enumerate(attacks, 1):
-            hits[row, indices] = correct(model, attack(model, x, y), y)
+            x_adv, left = attack.with_outside(model, x, y)
+            hits[row, indices] = correct(model, x_adv, y) | left
+            outside[row - 1] += left.sum()
 
 
 def score_of(predicted: Tensor, labels: Tensor) -> Score:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from waterbed.attacks.balls import as_ball
 from waterbed.attacks.pgd import PGD
+from waterbed.errors import UsageWarning
 from waterbed.evaluation.accuracy import correct
 
 CHECKED = 128  # most images a verdict uses
@@ -89,7 +91,10 @@ def gather_evidence(
     """
 
     def breaks(radius: float, steps: int, random_start: bool) -> Tensor:
-        return ~correct(model, PGD(radius, norm, steps, random_start=random_start)(model, x, y), y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UsageWarning)  # a radius above 1 is meant here
+            attack = PGD(radius, norm, steps, random_start=random_start)
+        return ~correct(model, attack(model, x, y), y)
 
     # Without a random start: far from the image, noise alone breaks networks that a masked gradient cannot.
     evidence = {

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from waterbed.attacks.balls import BALLS
 from waterbed.attacks.pgd import PGD
+from waterbed.attacks.radius import parse_eps
 from waterbed.data.images import batches
 from waterbed.devices import device_of, seeded
-from waterbed.errors import UsageError, check_choice, check_count, check_number
+from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.evaluation import autoattack as autoattack_adapter
 from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_range, correct
 from waterbed.evaluation.gradient_masking import CHECKED, QUERIES, Verdict, gather_evidence, judge, random_search
@@ -71,7 +73,7 @@ class RobustnessReport:
 def evaluate_standard(
     model: nn.Module,
     dataset: Any,
-    eps: float,
+    eps: float | str,
     norm: str = "l2",
     num_samples: int | None = None,
     seed: int = 0,
@@ -89,7 +91,8 @@ def evaluate_standard(
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K), differentiable.
         dataset: map-style, ``(image, label)``.
-        eps, norm: radius in pixel units, of an "l2" or "linf" ball.
+        eps, norm: radius in pixel units, a number or text such as "8/255", of an "l2" or "linf" ball; AutoAttack's
+            l1 is not run.
         num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
         seed: of the choice of examples and, with the number of the batch, of the attacks.
         out: JSON file that is rewritten after every attack on a batch. Called again, the function resumes from
@@ -108,7 +111,12 @@ def evaluate_standard(
     ['pgd-20 l2 eps=0.1', 'pgd-100 x5 l2 eps=0.1', 'autoattack l2 eps=0.1']
     """
     dataset = check_dataset(dataset)
-    check_number("eps", eps, above=0)
+    eps = parse_eps(eps, above=0)
+    if norm in BALLS and norm not in autoattack_adapter.NORMS:
+        raise UsageError(
+            f"norm={norm!r} has no standard AutoAttack here; choose one of {', '.join(autoattack_adapter.NORMS)}, or "
+            f"run evaluate(model, dataset, attacks=[PGD(eps, {norm!r})])"
+        )
     check_choice("norm", norm, autoattack_adapter.NORMS)
     check_count("batch_size", batch_size)
     check_count("seed", seed, at_least=0)

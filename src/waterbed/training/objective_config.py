@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from waterbed.attacks.radius import NORMS
+
 OBJECTIVES = ("standard", "adversarial", "trades", "mart", "gaussian-noise")
 
 
@@ -23,7 +25,7 @@ class ObjectiveConfig:
     objective: str = _setting(
         "adversarial", "standard, adversarial (eq. 1), trades (eq. 2), mart or gaussian-noise", choices=OBJECTIVES
     )
-    eps: float = _setting(0.5, "radius of the ball, in pixel units [0, 1]")
-    norm: str = _setting("l2", "norm of the ball: l2 or linf")
+    eps: float = _setting(0.5, "radius of the ball, in pixel units [0, 1], such as 0.5 or 8/255")
+    norm: str = _setting("l2", f"norm of the ball: {', '.join(NORMS[:-1])} or {NORMS[-1]}")
     attack_steps: int = _setting(7, "steps of the attack")
     beta: float = _setting(6.0, "weight of the KL divergence in trades and mart")

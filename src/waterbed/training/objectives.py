@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from waterbed.attacks.attack import Attack, CheckedAttack, Maximiser, check_attack
 from waterbed.attacks.pgd import PGD
+from waterbed.attacks.radius import parse_eps
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_number
 from waterbed.models.states import evaluating
 from waterbed.training.objective_config import OBJECTIVES, ObjectiveConfig
@@ -155,6 +156,8 @@ class TRADES:
         check_choice("direction", self.direction, ("clean-adversarial", "adversarial-clean"))
         if not getattr(self.attack, "random_start", True):
             raise UsageError("attack.random_start=False leaves TRADES at a point of zero gradient; pass True")
+        if getattr(self.attack, "loss", "cross-entropy") != "cross-entropy":
+            raise UsageError(f"attack={self.attack!r} has a loss of its own, but TRADES ascends the KL; leave loss out")
         if getattr(self.attack, "restarts", 1) > 1:
             raise UsageError(f"attack.restarts={self.attack.restarts}; TRADES makes one run: pass restarts=1")
         object.__setattr__(self, "_attack", CheckedAttack(self.attack))
@@ -219,6 +222,8 @@ class MART:
 class GaussianNoise:
     """Cross-entropy under noise N(0, eps^2/n I), n the pixels times channels: expected squared length eps^2.
 
+    ``eps`` is a number or text such as "8/255", in pixel units.
+
     The random counterpart of adversarial training at the same eps (sec. 3, after Prop. 3.2). The noisy image is
     not clamped, as the theory has it.
     """
@@ -227,7 +232,7 @@ class GaussianNoise:
     attack: Attack | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        check_number("eps", self.eps, at_least=0)
+        object.__setattr__(self, "eps", parse_eps(self.eps))
 
     def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = forward(x + self.eps / math.sqrt(math.prod(x.shape[1:])) * torch.randn_like(x))

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from waterbed.attacks.pgd import PGD
+from waterbed.attacks.radius import parse_eps
 from waterbed.environment import environment
-from waterbed.errors import UsageError, check_choice, check_number
+from waterbed.errors import UsageError, check_choice
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.files import make_folder, to_json, write_atomic
 from waterbed.information.estimate import Estimate
@@ -74,8 +75,7 @@ def sweep(
     """
     if not eps or not seeds:
         raise UsageError(f"eps={tuple(eps)!r} and seeds={tuple(seeds)!r} must not be empty; pass one or more of each")
-    for value in eps:
-        check_number("eps", value, at_least=0)
+    eps = [parse_eps(value) for value in eps]
     check_choice("launcher", launcher, LAUNCHERS)
     out = make_folder(out)
     attacks = [PGD(e, steps=20) for e in evaluated_eps]
