@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Radius, Root, RunData, Runs
+from waterbed.cli.options import Radii, Root, RunData, Runs
 from waterbed.cli.output import check_writable, print_rows, write_json
 
 
@@ -13,7 +13,7 @@ class Evaluate:
     """Clean and robust accuracy of runs, with 95 % Wilson intervals."""
 
     runs: Runs
-    eps: tuple[Radius, ...] = (0.5,)
+    eps: Radii = (0.5,)
     """Radii of the attacks, one or more, such as 0.5 or 8/255."""
     attacks: str = "pgd"
     """pgd (with --steps and --restarts), or standard: PGD-20, PGD-100 x5, AutoAttack, a check of gradient masking."""

@@ -36,6 +36,17 @@ Radius = Annotated[
         str_from_instance=lambda value: [str(value)],
     ),
 ]
+# As one option, not a tuple of Radius: tyro then says which word is wrong, and why.
+Radii = Annotated[
+    tuple[float, ...],
+    PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="FLOAT|N/255 [...]",
+        instance_from_str=lambda words: tuple(map(parse_eps, words)),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: [str(value) for value in values],
+    ),
+]
 Channels = Annotated[int | None, arg(help="1 (grey) or 3 (RGB).")]
 
 
@@ -98,9 +109,7 @@ def from_config(kind: type, path: Path) -> Any:
 
 
 def _holds_radii(hint: Any) -> bool:
-    """Whether an option is a :data:`Radius` or a tuple of them."""
-    if get_origin(hint) is tuple:
-        return _holds_radii(get_args(hint)[0])
+    """Whether an option is a :data:`Radius` or :data:`Radii`."""
     return any(isinstance(extra, PrimitiveConstructorSpec) for extra in getattr(hint, "__metadata__", ()))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
-from waterbed.cli.options import Radius
+from waterbed.cli.options import Radii
 from waterbed.cli.output import print_rows
 
 
@@ -18,11 +18,11 @@ class Sweep:
     """TOML file with options of `waterbed train` (data, objective, model, epochs, ...)."""
     out: str
     """Folder for the runs, sweep.json and sweep.png; finished runs in it are not repeated."""
-    eps: tuple[Radius, ...] = (0.0, 0.25, 0.5, 1.0)
+    eps: Radii = (0.0, 0.25, 0.5, 1.0)
     """Radii to train at; 0 is standard training."""
     seeds: int = 1
     """Number of seeds, counted from 0."""
-    evaluated_eps: tuple[Radius, ...] = (0.5,)
+    evaluated_eps: Radii = (0.5,)
     """Radii of the PGD-20 evaluation."""
     num_samples: int = 500
     """Images behind each measure."""

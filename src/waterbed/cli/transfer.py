@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waterbed.cli.options import Radius, Root, Runs, options_of, values_of
+from waterbed.cli.options import Radii, Radius, Root, Runs, options_of, values_of
 from waterbed.cli.output import check_writable, print_rows, write_json, write_text
 from waterbed.errors import check_choice
 from waterbed.training.objective_config import ObjectiveConfig
@@ -34,7 +34,7 @@ class _Tasks:
 
 # In --help the options of the last base come first.
 @dataclass(kw_only=True)
-class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig("standard")), _Tasks):
+class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig("standard"), eps=Radius), _Tasks):
     """Fine-tune runs on other tasks and compare their accuracy there."""
 
     lr: tuple[float, ...] = ()
@@ -47,7 +47,7 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
     """sgd, or logistic (regularised logistic regression; mode linear)."""
     num_train: int | None = None
     """At most this many training images of each target."""
-    attack_eps: tuple[Radius, ...] = ()
+    attack_eps: Radii = ()
     """Also attack 500 test images of every fine-tuned model (PGD-20, l2) at these radii: does robustness survive?"""
     bounds: int = 0
     """Also compute both sides of Lemma 5.1 for every fine-tuned model, on this many test images."""
