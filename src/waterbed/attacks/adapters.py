@@ -79,7 +79,7 @@ def as_attack(
     Args:
         attack: a function (model, x, y) -> x_adv, such as those of adv-lib (settings through ``functools.partial``),
             or an attack object of torchattacks, foolbox or adversarial-robustness-toolbox.
-        name: the key of its results; by default its own name, with norm and eps.
+        name: the key of its results; by default its ``name``, else that of its function or class with norm and eps.
         eps: radius in pixel units, as in :class:`waterbed.PGD`; by default the attack's own, where it has one. foolbox
             takes it from here.
         norm: "l1", "l2", "linf" or an own ball; by default the attack's own, where it has one.
@@ -109,7 +109,8 @@ def as_attack(
             raise UsageError(f"eps={eps:g} needs the norm it is measured in; pass norm='linf', 'l2' or 'l1'")
     call = _call(attack, eps)
     if name is None:
-        ball = "" if eps is None else f" {as_ball(norm).name} eps={eps:g}"
+        complete = eps is None or isinstance(getattr(attack, "name", None), str)
+        ball = "" if complete else f" {as_ball(norm).name} eps={eps:g}"
         name = _own_name(attack) + ball
     elif not isinstance(name, str) or not name:
         raise UsageTypeError(f"name={name!r} must be text; write name='mine'")

@@ -134,7 +134,7 @@ def test_an_attack_that_takes_its_radius_when_called(tiny):
 
 def test_what_an_own_attack_records_stays():
     attack = wb.as_attack(wb.PGD(0.2, "linf", steps=3))
-    assert (attack.name, attack.eps) == ("pgd-3 linf eps=0.2 linf eps=0.2", 0.2)
+    assert (attack.name, attack.eps) == ("pgd-3 linf eps=0.2", 0.2)
     assert attack.config()["steps"] == 3
 
 
