@@ -36,6 +36,7 @@ from .models.classifier import weight_norm as weight_norm
 from .models.conversion import convert as convert
 from .models.create import create_model as create_model
 from .models.features import extract_features as extract_features
+from .models.heads import wrap as wrap
 from .models.normalisers import check_normalisation as check_normalisation
 from .reporting.runs import report as report
 from .training.config import TrainConfig as TrainConfig

@@ -221,6 +221,11 @@ LIBRARY = {
     "unknown precision": (lambda: wb.fit(small(2), data_with(1), precision="fp8"), "precision='fp8'", "bf16"),
     "negative seed": (lambda: wb.evaluate(small(2), data_with(1).test, seed=-1), "seed=-1", ">= 0"),
     "no targets to transfer to": (lambda: wb.transfer({"a": small()}, []), "targets", "one or more"),
+    "model of another kind": (
+        lambda: wb.finetune(nn.Linear(2, 2), data_with(1)),
+        "model=Linear",
+        "FeatureClassifier(backbone, head)",
+    ),
     "std 0": (lambda: wb.FeatureClassifier(nn.Flatten(), nn.Linear(4, 2), [0.5], [0.0]), "std=[0.0]", "std > 0"),
     "weights that are not there": (lambda: wb.load_model("no/such.safetensors"), "no/such.safetensors", "run folder"),
     "features that differ": (
@@ -249,7 +254,7 @@ TYPES = {
     "eps of text": (lambda: wb.PGD(eps="1"), "eps='1'"),
     "steps of 2.5": (lambda: wb.PGD(steps=2.5), "steps=2.5"),
     "attack of another kind": (lambda: wb.AdversarialTraining(3), "attack=3"),
-    "head that is none": (lambda: wb.FeatureClassifier(nn.Flatten(), nn.ReLU()), "ReLU"),
+    "head that is none": (lambda: wb.FeatureClassifier(nn.Flatten(), torch.relu), "builtin_function"),
     "data of another kind": (lambda: wb.fit(small(), 3), "load_dataset"),
     "a pair of another kind": (lambda: wb.fit(small(), [1, 2]), "data[0]=int"),
     "one data set to train and test on": (
@@ -261,7 +266,6 @@ TYPES = {
     "attacks that are one": (lambda: wb.evaluate(small(), data_with(1).test, attacks=wb.PGD()), "attacks=[PGD"),
     "data for a data set": (lambda: wb.evaluate(small(), wb.load_dataset("digits")), "data.test"),
     "nothing to load": (lambda: wb.load_dataset(None), "name_or_folder=None"),
-    "model of another kind": (lambda: wb.finetune(nn.Linear(2, 2), data_with(1)), "FeatureClassifier"),
 }
 
 

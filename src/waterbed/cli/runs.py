@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from waterbed.data.catalog import CATALOG
 from waterbed.data.images import ImageData
 from waterbed.data.load import load_dataset
 from waterbed.distributed import Engine
 from waterbed.errors import UsageError
+from waterbed.models.states import probe
 from waterbed.reporting.runs import run_names
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.transfer import load_for
@@ -80,7 +83,8 @@ def _load_for_foreign(name: str, run: Run, data: str | None, root: str | None) -
     if data is None:
         raise UsageError(f"{name!r} does not record what it was trained on; name its data with --data")
     loaded = load_for(run.model, data, root)
-    outputs = run.model.head.out_features
+    blank = torch.zeros(1, *loaded.shape, dtype=next(run.model.parameters()).dtype)
+    outputs = probe(run.model, blank).shape[1]
     if outputs != loaded.num_classes:
         raise UsageError(
             f"data={loaded.name!r} has {loaded.num_classes} classes, {name!r} {outputs}; name its own data"

@@ -26,7 +26,8 @@ class _Network:
     out: str
     """The run folder; an unfinished run in it continues, a finished one is left as it is."""
     model: str = "resnet18"
-    """resnet10, resnet18, resnet34, resnet50, resnet101 or wide_resnet50_2."""
+    """resnet10 ... resnet101, wide_resnet50_2, wide_resnet28_10 ..., preact_resnet18, timm:NAME (such as
+    timm:vit_tiny_patch16_224), or package.module:function, your own, which returns a network for num_classes=."""
     stem: str = "cifar"
     """cifar (for small images) or imagenet (for large ones)."""
     width: int = 64
@@ -85,4 +86,6 @@ class Train(
         """An untrained network for the data."""
         from waterbed.models.create import create_model
 
-        return create_model(self.model, data.num_classes, self.stem, self.width, data.shape[0], seed)
+        channels, height, width = data.shape
+        size = height if height == width else None
+        return create_model(self.model, data.num_classes, self.stem, self.width, channels, seed, size)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from waterbed.errors import UsageError
 from waterbed.information.estimate import Estimate, mean_estimate
 from waterbed.information.input_fisher import InputFisher
 from waterbed.information.per_example import input_rows
@@ -45,7 +46,15 @@ def fisher_bounds(model: nn.Module, inputs: Tensor, chunk_size: int = 64) -> Fis
     Args:
         model: a FeatureClassifier, such as a fine-tuned one.
         inputs: (N, ...).
+
+    Raises:
+        UsageError: a head that is not linear, of which the lemma says nothing.
     """
+    if not isinstance(getattr(model, "head", None), nn.Linear):
+        head = type(getattr(model, "head", None)).__name__
+        raise UsageError(
+            f"model.head is {head}, and Lemma 5.1 is about a linear one; pass wb.wrap(model), or another model"
+        )
     features = InputFisher(model, inputs, "gaussian", method="exact")
     inputs = features.inputs
     a = model.head.weight.detach().double()

@@ -98,7 +98,7 @@ def choose_parameters(model: nn.Module, params: str | Callable[[str], bool]) -> 
         raise UsageError(f"model shares the parameter {shared[0]!r} between layers; give each layer its own")
     if params == "features":
         if not hasattr(model, "head"):
-            raise UsageError("params='features' needs model.head; wrap the model in FeatureClassifier")
+            raise UsageError("params='features' needs model.head; pass wb.wrap(model)")
         head = {id(p) for p in model.head.parameters()}
         chosen = {name: p for name, p in named.items() if id(p) not in head}
     elif params == "all":

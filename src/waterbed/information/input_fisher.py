@@ -101,9 +101,7 @@ class InputFisher(SymmetricOperator):
         inputs, outputs = check_inputs(model, gather_batches(inputs)[0])
         if observation != "label":
             if not hasattr(model, "features"):
-                raise UsageError(
-                    f"observation={observation!r} needs model.features; wrap the model in FeatureClassifier"
-                )
+                raise UsageError(f"observation={observation!r} needs model.features; pass wb.wrap(model)")
             with torch.no_grad(), frozen(model):
                 outputs = model.features(inputs[:1])
         self.model, self.inputs, self.observation, self.sigma = model, inputs, observation, sigma

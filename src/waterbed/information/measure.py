@@ -19,6 +19,7 @@ from waterbed.information.effective import effective_information
 from waterbed.information.estimate import Estimate
 from waterbed.information.input_fisher import InputFisher
 from waterbed.information.weight_fisher import WeightFisher
+from waterbed.models.heads import with_features
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class _Network:
         return self._sample(self.data.train)
 
     @cached_property
+    def classifier(self) -> nn.Module:
+        """The network with its features, for the quantities that are about them."""
+        return with_features(self.model, tuple(self.test.shape[1:]))
+
+    @cached_property
     def about_input(self) -> InputFisher:
         return InputFisher(self.model, self.test)
 
@@ -75,8 +81,8 @@ class _Network:
 
     def effective_information(self) -> Estimate:
         s = self.settings
-        fisher = WeightFisher(self.model, self.train, params="features", progress=self.progress)
-        return effective_information(self.model, self.test, fisher, s.beta, s.prior_variance, s.input_variance)
+        fisher = WeightFisher(self.classifier, self.train, params="features", progress=self.progress)
+        return effective_information(self.classifier, self.test, fisher, s.beta, s.prior_variance, s.input_variance)
 
 
 Measure = Callable[[_Network], Estimate]
@@ -104,7 +110,7 @@ QUANTITIES: dict[str, tuple[str, Measure]] = {
     ),
     "input_fisher_relative_trace": (
         "tr F_z|x / E|z|^2, features seen with Gaussian noise: free of their scale",
-        lambda n: InputFisher(n.model, n.test, "gaussian").relative_trace(),
+        lambda n: InputFisher(n.classifier, n.test, "gaussian").relative_trace(),
     ),
     "kl_curvature_ratio": (
         "largest KL at distance eps over its quadratic form: 1 where Prop. 3.2 holds",
@@ -164,7 +170,7 @@ def measure(
     """Several measures of one network at once: about the input on test images, about the weights on training images.
 
     Args:
-        model: logits (N, K) from images in [0, 1]; some quantities need a FeatureClassifier.
+        model: logits (N, K) from images in [0, 1]; for the quantities of its features :func:`waterbed.wrap` finds them.
         data: with ``train`` and ``test``, a pair (train, test) of data sets or loaders, or one of them for both (see
             :func:`waterbed.data.task.as_task`); ``num_samples`` of each are drawn with ``seed`` (fewer if there
             are fewer).

@@ -28,6 +28,7 @@ from waterbed.inversion.objective import (
 from waterbed.inversion.optimizers import OPTIMIZERS, loss_and_gradient, make_step, stable_rates, where
 from waterbed.inversion.result import Inversion
 from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.heads import with_features
 from waterbed.models.states import frozen, probe
 from waterbed.progress import Progress
 
@@ -64,7 +65,8 @@ def invert(
     batch norms folded.
 
     Args:
-        model: a :class:`FeatureClassifier`, or any module with ``features(x)``.
+        model: a :class:`FeatureClassifier`, any module with ``features(x)``, or any classifier that
+            :func:`waterbed.wrap` takes.
         images: (B, C, H, W) in [0, 1], or a bare representation z (B, d), which needs ``image_shape``.
         mode: "plain", "variational", "effective".
         noise: a :class:`WeightNoise` of this model, for the last two.
@@ -102,8 +104,8 @@ def invert(
         raise UsageError("optimizer='lbfgs' needs a fixed objective; pass 'adam' or 'sgd' with mode='effective'")
     if loss == "cosine" and tolerance > 0:
         raise UsageError("tolerance is relative to |z|^2, which loss='cosine' does not use; pass tolerance=0")
-    if not hasattr(model, "features"):
-        raise UsageError(f"model={type(model).__name__} has no features(); wrap it in FeatureClassifier")
+    if layer is None:
+        model = with_features(model, image_shape or getattr(images, "shape", ())[1:] or None)
     check_noise(model, mode, noise)
     with frozen(model):
         originals, target, shape = _target(model, images, image_shape, layer)

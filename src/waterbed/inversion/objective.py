@@ -42,7 +42,10 @@ def check_noise(model: nn.Module, mode: str, noise: WeightNoise | None) -> None:
     own = dict(model.named_parameters())
     theirs = noise.fisher.parameters
     if not all(name in own and own[name].shape == p.shape and torch.equal(own[name], p) for name, p in theirs.items()):
-        raise UsageError("noise belongs to another model (or other weights); build it from a WeightFisher of this one")
+        raise UsageError(
+            "noise belongs to another model (or other weights); build it from a WeightFisher of this one; "
+            "wrap a plain module first, model = wb.wrap(model), and take that for both"
+        )
 
 
 class Features(nn.Module):

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from waterbed.devices import seeded
-from waterbed.errors import UsageError, check_choice
+from waterbed.errors import UsageError
 from waterbed.models.architectures import HEADS, bare_name, image_channels, torchvision_names
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.create import create_model
 from waterbed.models.normalisers import find_normalisers
+from waterbed.models.recipes import timm_network
 from waterbed.models.wrappers import same
 
 # Sides of the random images on which a split network is compared with the whole one.
@@ -86,7 +87,7 @@ def build(architecture: Mapping[str, Any]) -> FeatureClassifier:
     if architecture.get("library") != "timm":
         return create_model(**architecture, seed=0)
     with seeded(0):
-        backbone = _timm_backbone(architecture["name"], architecture["in_channels"])
+        backbone = timm_network(architecture["name"], 0, architecture["in_channels"])
         model = FeatureClassifier(backbone, nn.Linear(architecture["features"], architecture["num_classes"]))
     model.architecture = dict(architecture)
     return model
@@ -100,7 +101,7 @@ def timm_classifier(name: str, tensors: Mapping[str, Tensor]) -> FeatureClassifi
     """
     channels = image_channels(tensors) or 3
     with seeded(0):
-        own = _timm_backbone(name, channels).state_dict()
+        own = timm_network(name, 0, channels).state_dict()
     heads = [t for n, t in tensors.items() if n not in own and t.ndim == 2]
     if len(heads) != 1:
         raise UsageError(
@@ -111,16 +112,6 @@ def timm_classifier(name: str, tensors: Mapping[str, Tensor]) -> FeatureClassifi
     return build(
         {"library": "timm", "name": name, "num_classes": classes, "in_channels": channels, "features": features}
     )
-
-
-def _timm_backbone(name: str, channels: int) -> nn.Module:
-    """timm's network without its last layer."""
-    try:
-        import timm
-    except ImportError as error:
-        raise UsageError(f"architecture={name!r} needs timm; pip install timm") from error
-    check_choice("architecture", name, timm.list_models())
-    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
 
 
 def take_apart(module: nn.Module) -> FeatureClassifier:

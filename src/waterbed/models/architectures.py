@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from waterbed.models.create import RESNETS
+from waterbed.models.resnets import RESNETS
 
 STEMS = {(3, 3): "cifar", (7, 7): "imagenet"}
 HEADS = ("fc", "linear", "head", "classifier", "last_linear")

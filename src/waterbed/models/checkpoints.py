@@ -19,6 +19,7 @@ from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.foreign import FOREIGN, load_foreign
 from waterbed.models.hub import find_weights, is_repository
 from waterbed.models.normalisers import channel_values
+from waterbed.models.recipes import is_own_code
 from waterbed.models.tensors import read_safetensors
 
 SCHEMA = 1
@@ -74,8 +75,10 @@ def load_model(
 
     A foreign residual network is rebuilt by ``create_model`` from the shapes of its tensors, with its normaliser
     inside. ``model.loading`` records how it was read: ``source``, ``normaliser`` ("checkpoint", "given" or "none") and
-    ``notes``. No file is unpickled: one that holds more than tensors is for ``convert(..., trust=True)``. Shapes do not
-    show everything (an activation, a missing normaliser): check the accuracy, or see ``check_normalisation``.
+    ``notes``. No file is unpickled: one that holds more than tensors is for ``convert(..., trust=True)``. No code is
+    imported but the function that the card of a run of your own names (``--model package.module:function``), and none
+    for a repository. Shapes do not show everything (an activation, a missing normaliser): check the accuracy, or see
+    ``check_normalisation``.
 
     Raises:
         UsageError: no such file or repository, a corrupt file, a card of another schema, weights that do not fit or
@@ -84,7 +87,8 @@ def load_model(
     check_choice("source", source, SOURCES)
     path = Path(path_or_name).expanduser()
     metadata: dict[str, Any] = {}
-    if source == "huggingface" or (source == "auto" and not path.exists() and is_repository(path_or_name)):
+    fetched = source == "huggingface" or (source == "auto" and not path.exists() and is_repository(path_or_name))
+    if fetched:
         path, metadata = _in_repository(path_or_name, source, download)
     if not path.exists():
         raise UsageError(f"path_or_name={str(path)!r} does not exist; name a run folder or a file of weights")
@@ -99,7 +103,8 @@ def load_model(
         raise UsageError(f"path_or_name={str(path)!r} is not a .safetensors file; name one or pass source='auto'")
     carded = path.suffix == ".safetensors" and path.with_suffix(".json").exists()
     if carded and source in ("auto", "safetensors", "huggingface"):
-        return _load_own(path, "safetensors" if source == "auto" else source, model, mean, std, architecture)
+        kind = "safetensors" if source == "auto" else source
+        return _load_own(path, kind, model, mean, std, architecture, own_code=not fetched)
     return load_foreign(path, source, model, mean, std, architecture, metadata)
 
 
@@ -119,9 +124,15 @@ def _in_repository(name: str | Path, source: str, download: bool) -> tuple[Path,
 
 
 def _load_own(
-    path: Path, source: str, model: nn.Module | None, mean: Any, std: Any, architecture: str | None
+    path: Path,
+    source: str,
+    model: nn.Module | None,
+    mean: Any,
+    std: Any,
+    architecture: str | None,
+    own_code: bool = True,
 ) -> nn.Module:
-    """Weights that ``save_model`` wrote."""
+    """Weights that ``save_model`` wrote; ``own_code``: whether the function that a card names may be imported."""
     card = read_card(path.with_suffix(".json"))
     if architecture is not None:
         raise UsageError(
@@ -132,7 +143,13 @@ def _load_own(
         if not card.get("architecture"):
             raise UsageError(
                 f"{str(path)!r} holds weights of {card.get('class', 'a module')!r}, which create_model does not build; "
-                "pass model=, an instance to load them into"
+                "pass model=, an instance to load them into; a run of train --model package.module:function, or of what "
+                "create_model builds by such a name, records how"
+            )
+        if not own_code and is_own_code(card["architecture"]["name"]):
+            raise UsageError(
+                f"{str(path)!r} comes from a repository and would import {card['architecture']['name']!r}; to trust "
+                "that code, pass model=, an instance that it builds"
             )
         model = build(card["architecture"])
         if any(tensor.dtype == torch.float64 for tensor in tensors.values()):

@@ -1,4 +1,4 @@
-"""FeatureClassifier: normalisation, features, linear head."""
+"""FeatureClassifier: normalisation, features, head."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class FeatureClassifier(nn.Module):
 
     Args:
         backbone: any module that maps normalised images (N, C, H, W) to features (N, d), or (N, d, 1, 1).
-        head: the linear layer from d features to K logits.
+        head: the linear layer from d features to K logits, or another module from (N, d) to (N, K).
         mean, std: one value per channel, in pixel units; None means no normalisation (``fit`` then sets
             those of the training data).
 
-    ``features(x)`` is the paper's z = f_w(x), ``forward(x)`` the logits A z + b.
+    ``features(x)`` is the paper's z = f_w(x), ``forward(x)`` the logits (A z + b where the head is linear).
 
     >>> model = FeatureClassifier(nn.Flatten(), nn.Linear(4, 3), mean=[0.5], std=[0.25])
     >>> model.features(torch.ones(2, 1, 2, 2))[0]
@@ -32,15 +32,15 @@ class FeatureClassifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        head: nn.Linear,
+        head: nn.Module,
         mean: Sequence[float] | Tensor | None = None,
         std: Sequence[float] | Tensor | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Linear):
+        if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Module):
             raise UsageTypeError(
                 f"backbone and head are {type(backbone).__name__} and {type(head).__name__}; "
-                "pass an nn.Module and an nn.Linear"
+                "pass an nn.Module and an nn.Linear (or another nn.Module)"
             )
         self.backbone, self.head = backbone, head
         self.register_buffer("mean", None)

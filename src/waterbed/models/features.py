@@ -12,6 +12,7 @@ from waterbed.devices import device_of
 from waterbed.distributed import slices, summed
 from waterbed.errors import check_choice
 from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.heads import with_features
 from waterbed.models.states import evaluating
 from waterbed.progress import track
 
@@ -32,7 +33,8 @@ def extract_features(
     Several processes share the work, and each gets all of it.
 
     Args:
-        model: with ``features(x)``, images (N, C, H, W) in [0, 1] to (N, d).
+        model: with ``features(x)``, images (N, C, H, W) in [0, 1] to (N, d), or any classifier that
+            :func:`waterbed.wrap` takes.
         data: what ``load_dataset`` returns, of which ``split`` ("train" or "test") is taken; or a map-style data set.
         indices: (N,), the examples to take, in this order; all by default.
 
@@ -47,6 +49,7 @@ def extract_features(
     """
     check_choice("split", split, ("train", "test"))
     dataset, num_classes = getattr(data, split, data), getattr(data, "num_classes", None)
+    model = with_features(model, getattr(data, "shape", None))
     indices = torch.arange(len(dataset)) if indices is None else indices
     device = device_of(model)
     mine = torch.cat([torch.arange(part.start, part.stop) for part in slices(len(indices), batch_size)])

@@ -67,7 +67,7 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
         ["training", f"{_duration(step * steps)} an epoch, {_duration(step * steps * config.epochs)} in all"],
     ]
     if isinstance(model, FeatureClassifier):
-        rows.insert(3, ["features", str(model.head.in_features)])
+        rows.insert(3, ["features", str(getattr(model.head, "in_features", "into a head that is not linear"))])
     return rows
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from waterbed.errors import UsageError, UsageTypeError, check_count, check_number
 from waterbed.evaluation.accuracy import Accuracy
-from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.features import extract_features, head_probabilities
+from waterbed.models.heads import as_classifier
 from waterbed.progress import Progress
 from waterbed.transfer_learning.logistic import fit_logistic, held_out
 from waterbed.transfer_learning.scores import h_score, leep, logme
@@ -115,7 +116,7 @@ def _and(names: list[str]) -> str:
 
 
 def choose(
-    backbones: Mapping[str, FeatureClassifier],
+    backbones: Mapping[str, nn.Module],
     target: Any,
     num_samples: int = 2000,
     validation: float = 0.25,
@@ -126,7 +127,7 @@ def choose(
     """Rank backbones for a target task by a logistic probe on their features.
 
     Args:
-        backbones: name -> network.
+        backbones: name -> network, any that :func:`waterbed.wrap` takes.
         target: a name or folder for ``load_dataset`` (brought to each network's image shape), or a data object. Only
             its training images are used.
         num_samples: how many of them, drawn with ``seed``; all if there are fewer.
@@ -151,7 +152,8 @@ def choose(
     name = str(target)
     load = target_loader(root)
     with Progress("choosing", len(backbones), progress) as progress_bar:
-        for label, model in backbones.items():
+        for label, backbone in backbones.items():
+            model = as_classifier(backbone, getattr(target, "shape", None))
             data = load(model, target) if isinstance(target, str | Path) else target
             name = data.name
             order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:num_samples]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from waterbed.errors import UsageError, check_count
 from waterbed.models.features import extract_features
+from waterbed.models.heads import with_features
 
 
 def class_emd(
@@ -96,7 +97,7 @@ def dataset_distance(
 
     Args:
         data_a, data_b: what ``load_dataset`` returns, in the extractor's image shape; a is the source.
-        extractor: a FeatureClassifier.
+        extractor: a network with ``features(x)``, or any classifier that :func:`waterbed.wrap` takes.
         num_samples: images of each, drawn with ``seed``; all training images by default.
         min_source_count: source classes with fewer images are left out.
         num_resamples: bootstrap resamples.
@@ -112,12 +113,12 @@ def dataset_distance(
     ((60, 60), True)
     """
     check_count("num_resamples", num_resamples, at_least=20)
-    sets = []
+    network, sets = with_features(extractor, getattr(data_a, "shape", None)), []
     for data in (data_a, data_b):
         total, indices = len(data.train), None
         if num_samples is not None and num_samples < total:
             indices = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
-        features, labels = extract_features(extractor, data, progress=progress, indices=indices)
+        features, labels = extract_features(network, data, progress=progress, indices=indices)
         sets.append((features.double(), labels))
     (xa, ya), (xb, yb) = sets
     value = class_emd(xa, ya, xb, yb, min_source_count)

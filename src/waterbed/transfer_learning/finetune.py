@@ -9,10 +9,12 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from waterbed.data.images import check_data
 from waterbed.data.task import as_task
-from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
-from waterbed.models.classifier import FeatureClassifier
+from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.models.heads import with_linear_head
 from waterbed.training.config import TrainConfig
 from waterbed.training.objectives import Objective, check_objective
 from waterbed.training.run_folder import Run
@@ -25,7 +27,7 @@ from waterbed.transfer_learning.whole_network import WholeNetwork
 
 
 def finetune(
-    model: FeatureClassifier,
+    model: nn.Module,
     data: Any,
     mode: int | str = 0,
     out: str | Path | None = None,
@@ -46,7 +48,7 @@ def finetune(
     In the modes "linear" and 0 the rest of the network is run once and what it puts out is cached.
 
     Args:
-        model: the source network; the copy has its mean and std.
+        model: the source network, any that :func:`waterbed.wrap` takes; the copy has its mean and std.
         data: what ``load_dataset`` returns (of the model's image shape), or an object like it, or a pair (train, test)
             of data sets or loaders.
         mode: "linear" trains the head alone; 0 the head and the last BatchNorm of the backbone's main path, its
@@ -90,7 +92,8 @@ def finetune(
     """
     recipe = read_recipe({"config": config, **settings})
     data = as_task(data)
-    _check(model, data, mode, solver, search_epochs)
+    _check(data, mode, solver, search_epochs)
+    model = with_linear_head(model, data.shape)
     if objective is not None:
         _check_honoured(objective, mode, cache, solver)
     rates = check_rates(lr) if lr is not None else (recipe.lr,)
@@ -139,15 +142,11 @@ def read_recipe(settings: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig.of(settings.get("config"), changes, FINETUNING)
 
 
-def _check(model: Any, data: Any, mode: Any, solver: Any, search_epochs: Any) -> None:
+def _check(data: Any, mode: Any, solver: Any, search_epochs: Any) -> None:
     """Raise unless these arguments of :func:`finetune` are of the right kind."""
     check_choice("mode", mode, MODES)
     check_choice("solver", solver, SOLVERS)
     check_data(data)
-    if not isinstance(model, FeatureClassifier):
-        raise UsageTypeError(
-            f"model={type(model).__name__} must be a FeatureClassifier; wrap the backbone and head in one"
-        )
     if search_epochs is not None:
         check_count("search_epochs", search_epochs)
 

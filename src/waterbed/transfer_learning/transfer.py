@@ -17,6 +17,7 @@ from waterbed.errors import UsageError, UsageTypeError, check_choice, check_coun
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.information.bounds import fisher_bounds
 from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.heads import as_classifier, with_linear_head
 from waterbed.progress import Progress
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.finetune import finetune, read_recipe
@@ -28,7 +29,7 @@ from waterbed.transfer_learning.table import TransferTable
 
 
 def transfer(
-    models: Mapping[str, FeatureClassifier],
+    models: Mapping[str, nn.Module],
     targets: Sequence[Any],
     mode: int | str = 0,
     seeds: Sequence[int] = (0, 1, 2),
@@ -47,7 +48,7 @@ def transfer(
     The trunk of a model on a target is cached, and the learning rate chosen, once for all seeds.
 
     Args:
-        models: name -> source network.
+        models: name -> source network, any that :func:`waterbed.wrap` takes.
         targets: names or folders for ``load_dataset`` (brought to each model's image size and channels), or data
             objects, used as they are.
         mode: of :func:`finetune`.
@@ -93,6 +94,8 @@ def transfer(
     finished = RowsFile(keep)
     targets = [target if isinstance(target, str | Path) else as_task(target) for target in targets]
     # Everything is loaded before anything is trained, so that a wrong name costs nothing.
+    shape = next((target.shape for target in targets if hasattr(target, "shape")), None)
+    models = {name: as_classifier(model, shape) for name, model in models.items()}
     tasks = _load_targets(models, targets, root, num_train)
     table = TransferTable()
     caching = {name: settings[name] for name in ("cache", "views") if name in settings}
@@ -100,8 +103,9 @@ def transfer(
     total = len(models) * len(targets) * len(seeds)
     with Progress("transfer", total, progress) as progress_bar:
         for target, task in tasks.items():
-            for name, model in models.items():
+            for name, network in models.items():
                 data = task[name]
+                model = with_linear_head(network, data.shape)
                 source = {"source": fingerprint(model), "data": data_fingerprint(data)}
                 # The trunk is run when the first row asks for it, and the rate chosen once for a backbone and a task.
                 trunk = cache(partial(trunk_for, model, data, mode, **caching))

@@ -1,0 +1,117 @@
+"""Networks that other packages build, by names that a card can record: timm's, and functions of one's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import Parameter, signature
+from typing import Any
+
+from torch import nn
+
+from waterbed.errors import UsageError
+from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.heads import as_classifier
+
+TIMM = "timm:"
+
+
+def names_recipe(name: Any) -> bool:
+    """Whether this is the name of a network that another package builds.
+
+    >>> names_recipe("timm:resnet18"), names_recipe("my_package.networks:small"), names_recipe("resnet18")
+    (True, True, False)
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def is_own_code(name: Any) -> bool:
+    """Whether building this network imports a module that its name gives."""
+    return names_recipe(name) and not name.startswith(TIMM)
+
+
+def build_recipe(name: str, num_classes: int, in_channels: int, image_size: int | None) -> FeatureClassifier:
+    """The untrained network of a name with a colon; arguments as those of ``create_model``."""
+    image_shape = None if image_size is None else (in_channels, image_size, image_size)
+    if name.startswith(TIMM):
+        network = timm_network(name.removeprefix(TIMM), num_classes, in_channels, image_size)
+        return as_classifier(network, image_shape)
+    network = _called(name, {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size})
+    return as_classifier(network, image_shape)
+
+
+def timm_network(name: str, num_classes: int, in_channels: int, image_size: int | None = None) -> nn.Module:
+    """timm's untrained network ``name``, without a head if ``num_classes`` is 0.
+
+    Raises:
+        UsageError: timm is not installed or does not know the name.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise UsageError(f"architecture={name!r} needs timm; pip install timm") from error
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        advice = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists them"
+        raise UsageError(f"architecture={name!r} is unknown to timm; {advice}")
+    fixed = image_size is not None and timm.get_pretrained_cfg(name).fixed_input_size
+    size = {"img_size": image_size} if fixed else {}
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise UsageError(
+            f"timm cannot build {name!r} for {in_channels} channels and image_size={image_size} ({reason}); pass others"
+        ) from error
+
+
+def _called(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """What the function ``package.module:function`` returns for those of the arguments that it takes."""
+    function = _imported(name)
+    try:
+        parameters = signature(function).parameters
+        takes_all = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+        chosen = {k: v for k, v in arguments.items() if takes_all or k in parameters or k == "num_classes"}
+        signature(function).bind(**chosen)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"name={name!r} cannot be called with num_classes={arguments['num_classes']} ({error}); name a function "
+            "that takes num_classes=, and in_channels= and image_size= if it likes"
+        ) from error
+    network = function(**chosen)
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"name={name!r} returns {type(network).__name__}; it must return an nn.Module")
+    return network
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    """The function of a name ``package.module:function``."""
+    module, _, function = name.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), function]):
+        raise UsageError(f"name={name!r} is no name of a function; write package.module:function, or timm:NAME")
+    try:
+        with _working_directory_importable():
+            found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"name={name!r} cannot be imported ({error}); write package.module:function, of an installed package or of "
+            "a file in the working directory"
+        ) from error
+    if not callable(found):
+        raise UsageError(f"name={name!r} is {type(found).__name__}, not a function; name one that returns a network")
+    return found
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """The working directory last among the places that modules are imported from, as ``python -m`` has it first."""
+    place = os.getcwd()
+    sys.path.append(place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
