@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.hooks import RemovableHandle
 
 from waterbed.errors import UsageError
@@ -188,7 +189,9 @@ class WeightRows:
             _, pull = vjp(lambda w: outputs({f"module.{n}": t for n, t in w.items()}, one), chosen)
             return vmap(lambda column: pull(column)[0], in_dims=1)(v_one)
 
-        yield from vmap(rows)(x, v).items()
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no rule for a batch of graphs
+            by_name = vmap(rows)(x, v)
+        yield from by_name.items()
 
 
 class MethodModule(nn.Module):

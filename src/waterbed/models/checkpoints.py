@@ -143,8 +143,8 @@ def _load_own(
         if not card.get("architecture"):
             raise UsageError(
                 f"{str(path)!r} holds weights of {card.get('class', 'a module')!r}, which create_model does not build; "
-                "pass model=, an instance to load them into; a run of train --model package.module:function, or of what "
-                "create_model builds by such a name, records how"
+                "pass model=, an instance to load them into; a run of train --model package.module:function, or "
+                "of what create_model builds by such a name, records how"
             )
         if not own_code and is_own_code(card["architecture"]["name"]):
             raise UsageError(

@@ -32,7 +32,7 @@ def split(model: nn.Module, names: Sequence[str]) -> tuple[fx.GraphModule, fx.Gr
     """
     with evaluating(model):
         try:
-            graph = fx.Tracer().trace(model)
+            graph = _Tracer(names).trace(model)
         except Exception as error:  # whatever a user's forward raises on a proxy
             raise UntraceableError(f"model cannot be traced ({error}), so it cannot be cut; pass another") from error
     late: set[fx.Node] = set()
@@ -56,6 +56,17 @@ def split(model: nn.Module, names: Sequence[str]) -> tuple[fx.GraphModule, fx.Gr
         part.graph.eliminate_dead_code()
         part.recompile()
     return parts
+
+
+class _Tracer(fx.Tracer):
+    """Keeps the named modules whole: torch.fx would look into those that are not of torch.nn, as timm's layers."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return name in self.names or super().is_leaf_module(module, name)
 
 
 def same_cut(tail: fx.GraphModule, model: nn.Module) -> fx.GraphModule:
