@@ -70,7 +70,7 @@ def headline_table(summary: dict) -> str:
     claims = {claim["id"]: claim for claim in summary["claims"]}
     lines = ["| the paper says | we find | evidence |", "|---|---|---|"]
     for id, sentence in HEADLINES.items():
-        lines.append(f"| {sentence} | {claims[id]['verdict']} | {deciding_text(claims[id])} |")
+        lines.append(f"| {sentence} (`{id}`) | {claims[id]['verdict']} | {deciding_text(claims[id])} |")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from .data.images import ImageData as ImageData
 from .data.images import stack as stack
 from .data.load import load_dataset as load_dataset
 from .errors import DivergenceError as DivergenceError
+from .errors import StoppedError as StoppedError
 from .errors import UsageError as UsageError
 from .evaluation.accuracy import Score as Score
 from .evaluation.accuracy import evaluate as evaluate

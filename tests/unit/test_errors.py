@@ -161,11 +161,38 @@ def small(classes=10):
     return wb.create_model("resnet10", classes, width=2, in_channels=1, seed=0).eval()
 
 
+def normalised():
+    model = wb.create_model("resnet10", 2, width=2, in_channels=3, seed=0).eval()
+    model.set_normalisation([0.5] * 3, [0.25] * 3)
+    return model
+
+
 def fisher(**kw):
     return wb.WeightFisher(small(), images(3, 1, 8, 8), **kw)
 
 
 LIBRARY = {
+    "grey images for a network of three channels": (
+        lambda: wb.InputFisher(normalised(), torch.rand(2, 1, 8, 8)),
+        "1 channels, the model normalises 3",
+        "channels=3",
+    ),
+    "grey images to evaluate on": (
+        lambda: wb.evaluate(normalised(), data_with(1).test),
+        "dataset images",
+        "channels=3",
+    ),
+    "a folder that does not exist": (
+        lambda: wb.load_dataset("photoz"),
+        "neither a folder here nor a data set",
+        "cifar10",
+    ),
+    "a misspelt data set": (lambda: wb.load_dataset("cifar-10"), "'cifar-10'", "did you mean 'cifar10'"),
+    "one quantity as text": (
+        lambda: wb.measure(small(), data_with(1), quantities="weight_fisher_trace"),
+        "must be a list",
+        "write quantities=['weight_fisher_trace']",
+    ),
     "labels out of range": (
         lambda: wb.fit(small(2), data_with(5), epochs=1, watch=0, progress=False),
         "0 to 5",
@@ -251,7 +278,6 @@ def test_library(case):
 TYPES = {
     "images of bytes": (lambda: wb.invert(small(), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)), "uint8"),
     "images of numpy": (lambda: wb.InputFisher(small(), np.zeros((1, 1, 8, 8))), "ndarray"),
-    "eps of text": (lambda: wb.PGD(eps="1"), "eps='1'"),
     "steps of 2.5": (lambda: wb.PGD(steps=2.5), "steps=2.5"),
     "attack of another kind": (lambda: wb.AdversarialTraining(3), "attack=3"),
     "head that is none": (lambda: wb.FeatureClassifier(nn.Flatten(), torch.relu), "builtin_function"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
@@ -73,7 +74,12 @@ def load_dataset(
         raise UsageError(f"name_or_folder={name!r} is a file; pass the folder that contains train/ and test/")
     if os.sep in name or name.startswith("."):
         raise UsageError(f"name_or_folder={name!r} does not exist; create it with train/<class>/ and test/<class>/")
-    check_choice("name_or_folder", name, CATALOG)
+    near = get_close_matches(name, CATALOG, 1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    raise UsageError(
+        f"name_or_folder={name!r} is neither a folder nor a data set known by name{meant}; the known ones are "
+        f"{', '.join(CATALOG)}"
+    )
     raise AssertionError("unreachable")
 
 

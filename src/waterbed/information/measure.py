@@ -181,6 +181,8 @@ def measure(
     check_count("num_samples", num_samples)
     for name in settings:
         check_choice("the argument of measure", name, ARGUMENTS)
+    if isinstance(quantities, str):
+        raise UsageError(f"quantities={quantities!r} must be a list; write quantities=[{quantities!r}]")
     for name in quantities:
         check_choice("quantities", name, QUANTITIES)
     if not quantities:

@@ -60,6 +60,14 @@ class FeatureClassifier(nn.Module):
             raise UsageError(f"mean={mean.tolist()} and std={std.tolist()} must be finite, of one length, with std > 0")
         self.mean, self.std = mean[:, None, None], std[:, None, None]
 
+    def check_channels(self, x: Tensor, argument: str) -> None:
+        """Raise unless images (N, C, H, W) have the channels of the normalisation, which would broadcast over them."""
+        if self.mean is not None and x.ndim == 4 and x.shape[1] != len(self.mean):
+            raise UsageError(
+                f"{argument} has {x.shape[1]} channels, the model normalises {len(self.mean)}; load the images with "
+                f"channels={len(self.mean)}"
+            )
+
     def features(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] to features (N, d)."""
         if self.mean is not None:

@@ -50,6 +50,9 @@ def probe(model: nn.Module, x: Tensor, argument: str = "images") -> Tensor:
         UsageError: the model does not take this shape or type, or a weight or buffer is not finite.
     """
     check_weights(model)
+    check_channels = getattr(model, "check_channels", None)
+    if check_channels is not None:
+        check_channels(x, argument)
     try:
         with evaluating(model), torch.no_grad():
             out = model(x[:1])

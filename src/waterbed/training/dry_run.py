@@ -40,10 +40,11 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
     if engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(engine.device)
     seconds: list[float] = []
-    order = torch.arange(len(data.train)).repeat(STEPS)[: STEPS * config.batch_size]
+    size = math.ceil(len(data.train) / (steps * engine.processes))  # as fit divides an epoch
+    order = torch.arange(len(data.train)).repeat(STEPS)[: STEPS * size]
     with seeded(0, engine.device), channels_last(model):
         model.train()
-        for x, y in batches(data.train, config.batch_size, order=order, num_classes=data.num_classes):
+        for x, y in batches(data.train, size, order=order, num_classes=data.num_classes):
             began = time.perf_counter()
             x, y = engine.place(x.to(engine.device), model), y.to(engine.device)
             with engine.autocast():
@@ -63,7 +64,7 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
         ["steps", f"{steps:,} an epoch, {steps * config.epochs:,} in all"],
         ["device, precision", f"{engine.device}, {engine.precision}, {engine.processes} process(es)"],
         ["peak memory", f"{_peak(engine.device) / 2**30:.2f} GiB"],
-        ["one step", f"{1000 * step:.0f} ms, {config.batch_size / step:.0f} images/s"],
+        ["one step", f"{1000 * step:.0f} ms, {size / step:.0f} images/s"],
         ["training", f"{_duration(step * steps)} an epoch, {_duration(step * steps * config.epochs)} in all"],
     ]
     if isinstance(model, FeatureClassifier):

@@ -11,6 +11,7 @@ from waterbed.cli.options import from_config
 from waterbed.cli.train import Train
 from waterbed.cli.transfer import Transfer
 from waterbed.training.config import TrainConfig
+from waterbed.training.dry_run import dry_run
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
 SHORT = {"epochs": 2, "batch_size": 64, "watch": 0, "progress": False, "precision": "fp32"}
@@ -96,3 +97,19 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(tmp_path, capsys):
     for word in ("parameters", "peak memory", "ms", "in all", "(1, 8, 8)"):
         assert word in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_makes_the_steps_that_fit_makes(digits):
+    """72 images are one batch of 72, not three of 128 less what is missing."""
+    model = wb.create_model("resnet10", 10, width=2, in_channels=1)
+    batches = []
+
+    class Counting(wb.Standard):
+        def __call__(self, model, forward, x, y):
+            batches.append(len(x))
+            return super().__call__(model, forward, x, y)
+
+    rows = dict(dry_run(model, digits.take(72, 10), Counting(), TrainConfig(precision="fp32")))
+    assert batches == [72, 72, 72]
+    assert rows["logits of a batch"] == "(72, 10)"
+    assert rows["steps"] == "1 an epoch, 30 in all"
