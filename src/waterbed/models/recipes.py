@@ -109,9 +109,9 @@ def _imported(name: str) -> Callable[..., Any]:
 @contextmanager
 def _working_directory_importable() -> Iterator[None]:
     """The working directory last among the places that modules are imported from, as ``python -m`` has it first."""
-    place = os.getcwd()
-    sys.path.append(place)
+    before = list(sys.path)
+    sys.path.append(os.getcwd())
     try:
         yield
     finally:
-        sys.path.remove(place)
+        sys.path[:] = before
