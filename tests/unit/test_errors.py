@@ -278,6 +278,7 @@ def test_library(case):
 TYPES = {
     "images of bytes": (lambda: wb.invert(small(), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)), "uint8"),
     "images of numpy": (lambda: wb.InputFisher(small(), np.zeros((1, 1, 8, 8))), "ndarray"),
+    "eps of a list": (lambda: wb.PGD(eps=[1]), "eps=[1]"),
     "steps of 2.5": (lambda: wb.PGD(steps=2.5), "steps=2.5"),
     "attack of another kind": (lambda: wb.AdversarialTraining(3), "attack=3"),
     "head that is none": (lambda: wb.FeatureClassifier(nn.Flatten(), torch.relu), "builtin_function"),
