@@ -47,6 +47,8 @@ class Accuracy(float):
     def __str__(self) -> str:
         return f"{float(self):.2f} % [{self.low:.1f}, {self.high:.1f}]"
 
+    __repr__ = __str__  # in a dict, too, a number shows its interval
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, in percent."""
         return {
