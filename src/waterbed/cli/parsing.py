@@ -6,7 +6,8 @@ import io
 import os
 import sys
 from contextlib import redirect_stderr
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,21 @@ def parse_options(kind: type, args: list[str], prog: str, default: Any = None) -
         with redirect_stderr(box):
             return tyro.cli(kind, prog=prog, args=args, default=default)
     except SystemExit as stop:
-        raise UsageError(f"{_message(box.getvalue())}; see {prog} --help") from stop
+        raise UsageError(f"{_message(box.getvalue())}{_meant(kind, args)}; see {prog} --help") from stop
     finally:
         os.environ.pop("COLUMNS")
         if columns is not None:
             os.environ["COLUMNS"] = columns
+
+
+def _meant(kind: type, args: list[str]) -> str:
+    """The option nearest to the first one that the command does not have."""
+    options = [f"--{field.name.replace('_', '-')}" for field in fields(kind)]
+    for word in (word.partition("=")[0].replace("_", "-") for word in args if word.startswith("--")):
+        if word not in options and word.replace("--no-", "--", 1) not in options:
+            near = get_close_matches(word, options, 1)
+            return f" (did you mean {near[0]}?)" if near else ""
+    return ""
 
 
 def _message(box: str) -> str:
