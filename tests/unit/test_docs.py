@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import waterbed as wb
 from waterbed_paper.reproduction import open_graph
@@ -21,3 +22,17 @@ def test_the_scale_of_one_s_own_is_one(tmp_path):
     (tmp_path / "photos.toml").write_text(text)
     _, graph = open_graph(tmp_path / "photos.toml", tmp_path / "out")
     assert {"network/photos/eps-0.5/seed-0", "transfer/photos/eps-1/seed-2/sketches/mode-0"} <= set(graph.nodes)
+
+
+def test_the_training_guide_s_own_network_and_data(monkeypatch):
+    """The snippet as it stands, with a smaller transformer."""
+    page = (API.parent / "training.md").read_text()
+    code = page.split("## Your network, data, optimiser and hooks")[1].split("```python\n")[1].split("```")[0]
+    pytest.importorskip("timm")
+    code = code.replace("img_size=32)", "img_size=32, patch_size=8, depth=1, embed_dim=24)")
+    labels = torch.arange(16) % 10
+    names = {"images": torch.rand(16, 3, 32, 32), "labels": labels}
+    exec(compile(code, "training.md", "exec"), names)
+    record = names["run"].history[-1]
+    assert record["mine"] == 1.0
+    assert record["input_fisher_trace"] > 0
