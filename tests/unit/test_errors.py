@@ -184,7 +184,7 @@ LIBRARY = {
     ),
     "a folder that does not exist": (
         lambda: wb.load_dataset("photoz"),
-        "neither a folder here nor a data set",
+        "neither a folder nor a data set",
         "cifar10",
     ),
     "a misspelt data set": (lambda: wb.load_dataset("cifar-10"), "'cifar-10'", "did you mean 'cifar10'"),
