@@ -37,7 +37,7 @@ def create_model(
             called with ``num_classes``, and with ``in_channels`` and ``image_size`` if it takes them.
         num_classes: K, two or more.
         stem: "cifar" (3 x 3 convolution, stride 1, no pooling) for small images, "imagenet" (7 x 7, stride 2,
-            max pooling) for large ones. Only "resnet..." and "wide_resnet50_..." have a choice of stem and width.
+            max pooling) for large ones. Only the networks of torchvision's kind have a choice of stem and width.
         width: channels of the first stage; the following have 2, 4 and 8 times as many.
         in_channels: 1 (grey) or 3 (RGB), or whatever the images have.
         seed: of the initial weights; None draws them from torch's global generator.
