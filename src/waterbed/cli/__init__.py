@@ -1,4 +1,4 @@
-"""The command line: one file a command, each a dataclass of options with one thin function.
+"""The command line: one file per command, each a dataclass of options with one thin function.
 
 Options have the library's names; --help shows their defaults. Only the module of the command that runs is imported,
 and torch only once it runs.

@@ -163,6 +163,7 @@ def dense(operator: Operator) -> Tensor:
 
 
 def gram_fits(num_rows: int) -> bool:
+    """Whether a Gram matrix of that many rows is within :data:`LARGEST_GRAM`."""
     return num_rows <= LARGEST_GRAM
 
 

@@ -60,17 +60,21 @@ class Checkpointing:
             raise diverged(job.epoch, first or job.meter.batches)
 
     def after_batch(self, job: Job) -> None:
-        """Now and then (:data:`BATCHES_BETWEEN_READS`) look at the losses, save if it is time to, stop if asked to;
-        processes stop together."""
+        """Now and then (:data:`BATCHES_BETWEEN_READS`) look at the losses, save if it is time to, stop if asked to.
+
+        Several processes do all of it together: a loss that is not finite in one has reached the weights of all.
+        """
         look = job.meter.batches % self._between_reads == 0
         alone = self.engine.processes == 1
-        stop = self._asked and alone
-        if look and not alone:
-            stop = bool(self.engine.sum(torch.tensor(float(self._asked))) > 0)
+        if not (look or alone):
+            return
+        stop = self._asked
+        if not alone:
+            stop = bool(self.engine.sum(torch.tensor(float(stop))) > 0)
         due = stop or time.monotonic() - self._saved > 60 * self.minutes
-        if look or (due and alone):
+        if look or due:
             self.check_finite(job)
-        if due and job.meter.read() is None:
+        if due:
             self._save(job)
         if stop:
             saved = "its state is saved and the same call goes on from there" if self.folder else "nothing was saved"

@@ -1,6 +1,7 @@
 """A step never waits for the device."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import waterbed as wb
 from waterbed.distributed import Engine
+from waterbed.training import checkpointing
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import attacked_network, step
 from waterbed.training.state import Job, Meter
@@ -73,3 +75,24 @@ def test_a_meter_goes_on_from_its_state():
         each.add(torch.tensor(0.1), logits, y)
     assert again.record() == meter.record()
     assert again.batches == 2
+
+
+def test_processes_save_only_what_none_of_them_found_diverged(monkeypatch):
+    """A loss that is not finite in another process is in the weights of this one: they are not saved."""
+    saved = []
+    folder = SimpleNamespace(save_state=lambda state, name="state.pt": saved.append(name))
+    asked = torch.zeros(())
+    engine = SimpleNamespace(is_main=True, processes=2, device=torch.device("cuda"), sum=lambda value: value + asked)
+    job = SimpleNamespace(meter=Meter(), epoch=0, snapshot=dict)
+    logits, y = torch.eye(2), torch.tensor([0, 1])
+    monitor = checkpointing.Checkpointing(folder, engine, minutes=0)
+    for _ in range(checkpointing.BATCHES_BETWEEN_READS_ELSEWHERE - 1):
+        job.meter.add(torch.tensor(1.0), logits, y)
+        monitor.after_batch(job)
+    assert saved == []  # between the looks nobody knows what the others have found
+    job.meter.add(torch.tensor(1.0), logits, y)
+    monkeypatch.setattr(monitor, "_asked", False)
+    asked += 1  # of the other process: its loss
+    with pytest.raises(wb.DivergenceError, match="epoch 1, batch 50"):
+        monitor.after_batch(job)
+    assert saved == ["diverged.pt"]
