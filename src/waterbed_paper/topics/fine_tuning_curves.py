@@ -19,8 +19,8 @@ from waterbed_paper.topics.fine_tuning import mean_over_targets
 from waterbed_paper.topics.transfer import FINE_GRAINED, FROM_IMAGENET
 
 CURVES = (
-    "Accuracy on test images after each epoch, a line a seed: on all of them for the linear layer and mode 0, on at "
-    "most 500 for modes 1 and 2."
+    "Accuracy on test images after each epoch, one line per seed: on all of them for the linear layer and mode 0, on "
+    "at most 500 for modes 1 and 2."
 )
 
 

@@ -70,7 +70,7 @@ FIGURES = (
         "fig-6",
         "Fig. 6: classes in the representation",
         "The paper: as eps grows, features become less discriminative.",
-        "t-SNE of the features of test images, first seed, one colour a class (of more than ten the first ten, the "
+        "t-SNE of the features of test images, first seed, one colour per class (of more than ten the first ten, the "
         "others grey). Above each panel numbers that need no t-SNE: soft nearest neighbour loss (higher: more "
         "entangled), accuracy of 10 nearest neighbours, silhouette.",
         ("features",),
