@@ -15,9 +15,9 @@ from waterbed.training.config import TrainConfig
 
 SCALES = ("demo", "cpu", "gpu", "full")
 # What a scale's file does not say of a recipe.
-SOURCE_TRAINING = TrainConfig(epochs=12, augment="crop-flip")
+SOURCE_TRAINING = TrainConfig(epochs=12, lr=0.1, augment="crop-flip")
 FINE_TUNING = TrainConfig()
-SMALL_TRAINING = TrainConfig(epochs=6, augment="none")
+SMALL_TRAINING = TrainConfig(epochs=6, lr=0.1, augment="none")
 OBJECTIVES = ("adversarial", "trades", "gaussian-noise")
 
 

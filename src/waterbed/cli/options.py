@@ -104,7 +104,7 @@ def from_config(kind: type, path: Path) -> Any:
         if not _fits(value, hints[name]):
             wanted = getattr(hints[name], "__name__", str(hints[name]))
             raise UsageError(f"--config {str(path)!r} has {name}={value!r}; it must be of type {wanted}")
-        ready[name] = float(value) if hints[name] is float else value
+        ready[name] = float(value) if hints[name] in (float, float | None) and value is not None else value
     return kind(**ready)
 
 

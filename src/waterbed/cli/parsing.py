@@ -38,7 +38,8 @@ def parse(args: list[str]) -> Any:
     if print_config:
         import tomli_w
 
-        return print(tomli_w.dumps({k: v for k, v in asdict(command).items() if v is not None}), end="")
+        values = asdict(command) | getattr(command, "in_force", dict)()
+        return print(tomli_w.dumps({k: v for k, v in values.items() if v is not None}), end="")
     return command
 
 

@@ -76,6 +76,10 @@ class Train(
         """The settings of the training."""
         return TrainConfig(**values_of(TrainConfig, self))
 
+    def in_force(self) -> dict[str, Any]:
+        """What --print-config prints in place of options whose default depends on others."""
+        return {"lr": self.config().learning_rate}
+
     def load_data(self) -> tuple[ImageData, dict[str, Any]]:
         """The data and where they came from."""
         from waterbed.cli.runs import load_with_source

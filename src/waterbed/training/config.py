@@ -35,8 +35,8 @@ class TrainConfig:
         UsageError: a value out of its range, or milestones without ``schedule="step"``.
         UsageTypeError: a value of the wrong type.
 
-    >>> TrainConfig(epochs=5).lr
-    0.1
+    >>> TrainConfig(optimizer="adamw").learning_rate
+    0.001
     >>> TrainConfig(epochs=0)
     Traceback (most recent call last):
         ...
@@ -45,7 +45,11 @@ class TrainConfig:
 
     epochs: int = _setting(30, "passes over the training images", at_least=1)
     batch_size: int = _setting(128, "images in a step, of each process", at_least=2)
-    lr: float = _setting(0.1, "largest learning rate; the default stands for 0.001 with adamw", above=0)
+    lr: float | None = _setting(
+        None,
+        f"largest learning rate; by default {', '.join(f'{rate} with {name}' for name, rate in OPTIMIZERS.items())}",
+        above=0,
+    )
     momentum: float = _setting(0.9, "momentum of SGD", at_least=0, below=1)
     weight_decay: float = _setting(5e-4, "weight decay", at_least=0)
     schedule: str = _setting(
@@ -123,21 +127,27 @@ class TrainConfig:
                 check(setting.name, value, setting.metadata)
         if self.milestones and self.schedule != "step":
             raise UsageError(f"milestones={self.milestones!r} belong to schedule='step', not {self.schedule!r}")
-        self._settle_optimizer()
+        self._check_factory()
 
-    def _settle_optimizer(self) -> None:
-        """The default rate becomes the optimiser's own; a factory takes no rate, momentum or decay from here."""
-        defaults = {setting.name: setting.default for setting in fields(self)}
+    def _check_factory(self) -> None:
+        """A factory takes no rate, momentum or decay from here."""
         if isinstance(self.optimizer, str):
-            if self.lr == defaults["lr"]:
-                object.__setattr__(self, "lr", OPTIMIZERS[self.optimizer])
             return
+        defaults = {setting.name: setting.default for setting in fields(self)}
         for name in (*OF_NAMED_OPTIMIZERS, "decay_norms"):
             if getattr(self, name) != defaults[name]:
                 raise UsageError(
                     f"{name}={getattr(self, name)!r} does not reach optimizer={qualified_name(self.optimizer)}, which "
                     "sets its own; leave it out, or pass optimizer='sgd'"
                 )
+
+    @property
+    def learning_rate(self) -> float | None:
+        """``lr``, or the default of the optimiser; None with a factory, which has its own.
+
+        ``lr`` itself stays None, so that ``replace(config, optimizer="adamw")`` also changes the default.
+        """
+        return OPTIMIZERS[self.optimizer] if self.lr is None and isinstance(self.optimizer, str) else self.lr
 
     @classmethod
     def of(
@@ -164,12 +174,14 @@ class TrainConfig:
         """What a run folder records of the recipe, as TOML has it; a resumed run must agree with it."""
         plain: dict[str, Callable[[Any], Any]] = {
             "float": float,
+            "float | None": float,
             "tuple[int, ...]": list,
             "Any": lambda value: value if isinstance(value, str) else qualified_name(value),
         }
         unused = () if isinstance(self.optimizer, str) else (*OF_NAMED_OPTIMIZERS, "decay_norms")
+        in_force = {setting.name: getattr(self, setting.name) for setting in fields(self)} | {"lr": self.learning_rate}
         return {
-            setting.name: plain.get(setting.type, lambda value: value)(getattr(self, setting.name))
+            setting.name: plain.get(setting.type, lambda value: value)(in_force[setting.name])
             for setting in fields(self)
             if setting.metadata["recorded"] and setting.name not in unused
         }
@@ -225,6 +237,7 @@ _CHECKS: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "int": lambda name, value, valid: check_count(name, value, valid["at_least"]),
     "tuple[int, ...]": lambda name, value, valid: check_count(name, value, valid["at_least"]),
     "float": _check_number,
+    "float | None": lambda name, value, valid: None if value is None else _check_number(name, value, valid),
     "str": lambda name, value, valid: check_choice(name, value, valid["choices"]),
     "Any": lambda name, value, valid: None if callable(value) else check_choice(name, value, valid["choices"]),
     "bool": _check_flag,

@@ -31,10 +31,10 @@ def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainConfig) -> t
         return optimizer
     groups = list(parameters) if config.decay_norms else without_decay_of_norms(parameters)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
     return torch.optim.SGD(
         groups,
-        config.lr,
+        config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov and config.momentum > 0,

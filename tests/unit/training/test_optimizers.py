@@ -31,9 +31,29 @@ def adam(parameters):
 def test_adamw_has_its_own_default_rate(digits):
     run = wb.fit(new_model(), digits, **SHORT, optimizer="adamw", schedule="constant")
     assert (run.config["optimizer"], run.config["lr"], run.history[-1]["lr"]) == ("adamw", 1e-3, 1e-3)
-    assert TrainConfig(optimizer="adamw", lr=0.02).lr == 0.02
-    assert TrainConfig().lr == 0.1
+    assert TrainConfig().learning_rate == TrainConfig().record()["lr"] == 0.1
+    assert TrainConfig.of(TrainConfig(), {"optimizer": "adamw"}).learning_rate == 1e-3
     assert not same_weights(run.model, wb.fit(new_model(), digits, **SHORT, lr=1e-3, schedule="constant").model)
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e-3, 0.02])
+def test_a_rate_that_is_given_is_obeyed(digits, lr):
+    """Also one that is the default of the other optimiser."""
+    for optimizer in ("sgd", "adamw"):
+        config = TrainConfig(**{**SHORT, "epochs": 1}, optimizer=optimizer, lr=lr, schedule="constant")
+        run = wb.fit(new_model(), digits, config=config)
+        assert (run.config["lr"], run.history[-1]["lr"]) == (lr, lr)
+        assert make_optimizer(list(new_model().parameters()), config).defaults["lr"] == lr
+
+
+def test_print_config_prints_the_rate_in_force(capsys):
+    for words, rate in (
+        ([], "0.1"),
+        (["--optimizer", "adamw"], "0.001"),
+        (["--optimizer", "adamw", "--lr", "0.1"], "0.1"),
+    ):
+        assert main(["train", "digits", "--out", "o", "--print-config", *words]) == 0
+        assert f"\nlr = {rate}\n" in capsys.readouterr().out
 
 
 def test_a_factory_makes_the_optimiser_and_is_recorded_by_its_name(digits, tmp_path):
