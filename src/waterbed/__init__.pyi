@@ -41,6 +41,7 @@ from .models.heads import wrap as wrap
 from .models.normalisers import check_normalisation as check_normalisation
 from .reporting.runs import report as report
 from .training.config import TrainConfig as TrainConfig
+from .training.feature_matching import FARE as FARE
 from .training.fit import fit as fit
 from .training.objectives import MART as MART
 from .training.objectives import TRADES as TRADES
@@ -48,6 +49,7 @@ from .training.objectives import AdversarialTraining as AdversarialTraining
 from .training.objectives import GaussianNoise as GaussianNoise
 from .training.objectives import Standard as Standard
 from .training.run_folder import Run as Run
+from .training.weight_perturbation import AWP as AWP
 from .transfer_learning.choose import Choice as Choice
 from .transfer_learning.choose import choose as choose
 from .transfer_learning.distance import DatasetDistance as DatasetDistance

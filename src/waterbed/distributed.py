@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from waterbed.devices import memory_format
@@ -118,6 +119,11 @@ def slices(total: int, size: int) -> Sequence[slice]:
     _, processes = _rank_and_processes()
     size = max(1, min(size, -(-total // processes)))
     return share([slice(start, min(start + size, total)) for start in range(0, total, size)])
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself, of what :meth:`Engine.wrap` made of it."""
+    return extract_model_from_parallel(model)
 
 
 def summed(tensor: Tensor) -> Tensor:

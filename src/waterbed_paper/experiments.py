@@ -26,7 +26,8 @@ from waterbed.models.checkpoints import load_model
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.create import create_model
 from waterbed.training.fit import fit
-from waterbed.training.objectives import TRADES, AdversarialTraining, GaussianNoise, Objective, Standard
+from waterbed.training.objective import Objective
+from waterbed.training.objectives import TRADES, AdversarialTraining, GaussianNoise, Standard
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.distance import dataset_distance
 from waterbed.transfer_learning.records import data_fingerprint

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from waterbed.cli.options import Channels, Download, Radius, Root, Size, options_of, values_of
 from waterbed.cli.output import print_rows
+from waterbed.errors import UsageError
 from waterbed.training.config import TrainConfig
 from waterbed.training.objective_config import ObjectiveConfig
 
@@ -70,6 +71,11 @@ class Train(
 
     def objective_config(self) -> ObjectiveConfig:
         """The objective by its name, with what it trains against."""
+        if self.objective == "feature" and ":" not in self.model.removeprefix("timm:"):
+            raise UsageError(
+                f"--objective feature needs a pretrained network, and --model {self.model} begins untrained; fine-tune "
+                "a run (waterbed transfer RUN --mode 2 --objective feature), or name a function that loads your own"
+            )
         return ObjectiveConfig(**values_of(ObjectiveConfig, self))
 
     def config(self) -> TrainConfig:

@@ -18,7 +18,7 @@ from waterbed.distributed import Engine
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import attacked_network
-from waterbed.training.objectives import Objective, check_loss, check_objective
+from waterbed.training.objective import Objective, check_loss, check_objective, started
 from waterbed.training.optimizers import make_optimizer
 
 STEPS = 3
@@ -35,6 +35,7 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
     engine = Engine(config.precision)
     model.to(engine.device)
     steps = math.ceil(len(data.train) / (config.batch_size * engine.processes))
+    objective = started(objective, model)
     attacked = attacked_network(model, objective, data, engine)
     optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config)
     if engine.device.type == "cuda":

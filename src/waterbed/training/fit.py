@@ -25,7 +25,8 @@ from waterbed.progress import Progress
 from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
 from waterbed.training.checkpointing import Checkpointing
 from waterbed.training.config import TrainConfig, documented
-from waterbed.training.objectives import Objective, Standard, check_loss, check_objective
+from waterbed.training.objective import Objective, check_loss, check_objective, started
+from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run, open_run
 from waterbed.training.state import Job
 from waterbed.training.trackers import tracking
@@ -57,7 +58,7 @@ def fit(
         data: what ``load_dataset`` returns, any object with train, test, classes, num_classes, shape, name, or a pair
             (train, test) of your own data sets or loaders (:func:`waterbed.data.task.as_task`).
         objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
-            ``GaussianNoise(eps)``, or your own (:class:`~waterbed.training.objectives.Objective`).
+            ``GaussianNoise(eps)``, or your own (:class:`~waterbed.training.objective.Objective`).
         out: the run folder; None writes nothing.
         config: a :class:`waterbed.TrainConfig`; by default ``TrainConfig()``.
         trained: the modules to train; all by default. The others keep weights and running statistics.
@@ -90,6 +91,7 @@ def fit(
     if isinstance(model, FeatureClassifier) and model.mean is None and trained is None:
         model.set_normalisation(*_channel_statistics(data, train))
     _check_fits(model, data)
+    objective = started(objective, model)
     recorded = {**run_config(model, data, objective, c, engine), **(notes or {})}
     steps = math.ceil(len(train) / (c.batch_size * engine.processes))
     job = Job(model, trained, c, steps)

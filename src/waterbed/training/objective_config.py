@@ -7,7 +7,16 @@ from typing import Any
 
 from waterbed.attacks.radius import NORMS
 
-OBJECTIVES = ("standard", "adversarial", "trades", "mart", "gaussian-noise")
+OBJECTIVES = (
+    "standard",
+    "adversarial",
+    "trades",
+    "mart",
+    "awp",
+    "trades-awp",
+    "feature",
+    "gaussian-noise",
+)
 
 
 def _setting(default: Any, help: str, **valid: Any) -> Any:
@@ -23,9 +32,13 @@ class ObjectiveConfig:
     """
 
     objective: str = _setting(
-        "adversarial", "standard, adversarial (eq. 1), trades (eq. 2), mart or gaussian-noise", choices=OBJECTIVES
+        "adversarial",
+        "standard, adversarial (eq. 1), trades (eq. 2), mart, awp and trades-awp (which also perturb the weights), "
+        "feature (robust features of a pretrained network, without labels) or gaussian-noise",
+        choices=OBJECTIVES,
     )
-    eps: float = _setting(0.5, "radius of the ball, in pixel units [0, 1], such as 0.5 or 8/255")
+    eps: float | str = _setting(0.5, "radius of the ball, in pixel units [0, 1], such as 0.5 or 8/255")
     norm: str = _setting("l2", f"norm of the ball: {', '.join(NORMS[:-1])} or {NORMS[-1]}")
     attack_steps: int = _setting(7, "steps of the attack")
-    beta: float = _setting(6.0, "weight of the KL divergence in trades and mart")
+    beta: float = _setting(6.0, "weight of the KL divergence in trades, trades-awp and mart")
+    gamma: float = _setting(5e-3, "size of the perturbation of each layer's weights in awp, relative to their norm")

@@ -21,7 +21,7 @@ from waterbed.information.measure import measure
 from waterbed.launchers import LAUNCHERS, submitit_executor
 from waterbed.plots import save_figure
 from waterbed.training.fit import fit
-from waterbed.training.objectives import Objective
+from waterbed.training.objective import Objective
 from waterbed.training.run_folder import Run
 
 

@@ -16,7 +16,7 @@ from waterbed.data.task import as_task
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.models.heads import with_linear_head
 from waterbed.training.config import TrainConfig
-from waterbed.training.objectives import Objective, check_objective
+from waterbed.training.objective import Objective, check_objective
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
 from waterbed.transfer_learning.logistic import held_out

@@ -15,7 +15,8 @@ from waterbed.evaluation.accuracy import Score, evaluate
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import fit
-from waterbed.training.objectives import Objective, Standard
+from waterbed.training.objective import Objective
+from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.modes import submodules, trained_modules, with_new_head
 

@@ -114,16 +114,18 @@ def test_gaussian_noise_has_expected_length_eps():
 
 
 def test_an_objective_by_its_name():
-    made = [make_objective(ObjectiveConfig(name, eps=0.25, attack_steps=3, beta=2.0)) for name in OBJECTIVES]
+    made = [make_objective(ObjectiveConfig(name, eps=0.25, attack_steps=3, beta=2.0, gamma=0.1)) for name in OBJECTIVES]
     attack = wb.PGD(0.25, "l2", 3)
     expected = [wb.Standard(), wb.AdversarialTraining(attack), wb.TRADES(attack, 2.0), wb.MART(attack, 2.0)]
-    expected.append(wb.GaussianNoise(0.25))
+    expected += [wb.AWP(expected[1], 0.1), wb.AWP(expected[2], 0.1), wb.FARE(attack), wb.GaussianNoise(0.25)]
     assert [o.config() for o in made] == [o.config() for o in expected]
-    assert [o.config()["name"] for o in made] == list(OBJECTIVES)
+    assert [o.config()["name"] for o in made] == [{"trades-awp": "awp"}.get(name, name) for name in OBJECTIVES]
+    assert made[5].config()["objective"] == "trades"
     with pytest.raises(wb.UsageError, match=r"objective='trade' is unknown.*did you mean 'trades'"):
         make_objective(ObjectiveConfig("trade"))
 
 
 def test_the_defaults_of_a_recipe_are_those_of_the_library():
     assert wb.TRADES(wb.PGD()).beta == ObjectiveConfig().beta
+    assert wb.AWP(wb.TRADES(wb.PGD())).gamma == ObjectiveConfig().gamma
     assert (wb.PGD().norm, wb.PGD().steps) == (ObjectiveConfig().norm, ObjectiveConfig().attack_steps)

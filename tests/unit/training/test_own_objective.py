@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import fx
 
 import waterbed as wb
-from waterbed.training.objectives import check_loss
+from waterbed.training.objective import check_loss
 
 SHORT = {"epochs": 1, "batch_size": 64, "watch": 20, "progress": False, "precision": "fp32"}
 
