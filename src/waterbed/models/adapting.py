@@ -14,6 +14,7 @@ from waterbed.errors import UsageError
 from waterbed.models.architectures import HEADS, bare_name, image_channels, torchvision_names
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.create import create_model
+from waterbed.models.layouts import pre_activation_names
 from waterbed.models.normalisers import find_normalisers
 from waterbed.models.recipes import timm_network
 from waterbed.models.wrappers import same
@@ -25,11 +26,11 @@ SIDES = (32, 64, 224)
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], notes: list[str]) -> str | None:
     """Load foreign tensors into ``model`` by their names inside the network; returns why they do not fit, else None.
 
-    The head of a FeatureClassifier takes the one linear layer that its backbone lacks. CIFAR networks' names are
-    translated to torchvision's where needed.
+    The head of a FeatureClassifier takes the one linear layer that its backbone lacks. Names of CIFAR
+    networks are translated to torchvision's, or to those of our pre-activation networks, where needed.
     """
     reason = None
-    for candidate in (tensors, torchvision_names(tensors)):
+    for candidate in (tensors, torchvision_names(tensors), pre_activation_names(tensors) or tensors):
         state, left = _assign(model, candidate)
         own = model.state_dict()
         aliases = [name for name, tensor in left.items() if any(same(tensor, used) for used in state.values())]

@@ -17,7 +17,7 @@ from waterbed.models.adapting import build
 from waterbed.models.architectures import image_channels
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.foreign import FOREIGN, load_foreign
-from waterbed.models.hub import find_weights, is_repository
+from waterbed.models.hub import PREFIX, find_weights, is_repository
 from waterbed.models.normalisers import channel_values
 from waterbed.models.recipes import is_own_code
 from waterbed.models.tensors import read_safetensors
@@ -64,21 +64,24 @@ def load_model(
 
     Args:
         path_or_name: a run folder of ``fit``; a .safetensors file, with or without our JSON card beside it; a
-            checkpoint of another project (.pt, .pth, .bin); a Hugging Face repository "owner/name".
+            checkpoint of another project (.pt, .pth, .bin, .ckpt); a Hugging Face repository, "owner/name", or one of
+            its files, "hf:owner/name:file" ("hf:owner/name@revision:file" for one commit, tag or branch). The files
+            are listed where none is named and the usual names are not there.
         source: "auto" tells them apart; another requires that kind: "run", "safetensors", "robustness" (and
             robust-models-transfer), "robustbench", "torchvision", "timm", "huggingface".
         model: for weights of your own module, or of a network that ``create_model`` does not build: an instance to load
             them into. Foreign weights in a plain module come back as a FeatureClassifier made of its copy.
         mean, std: the normalisation that the network was trained with, where its file has none.
-        architecture: timm's name of the network, where the shapes of its tensors do not identify it.
-        download: fetch a Hugging Face repository that the local cache lacks.
+        architecture: timm's name of the network, with or without "timm:", where the shapes of its tensors do not
+            identify it; or that of ``create_model``, where several pre-activation networks have these shapes.
+        download: fetch from the Hugging Face repository what the local cache lacks. False makes no connection.
 
-    A foreign residual network is rebuilt by ``create_model`` from the shapes of its tensors, with its normaliser
-    inside. ``model.loading`` records how it was read: ``source``, ``normaliser`` ("checkpoint", "given" or "none") and
-    ``notes``. No file is unpickled: one that holds more than tensors is for ``convert(..., trust=True)``. No code is
-    imported but the function that the card of a run of your own names (``--model package.module:function``), and none
-    for a repository. Shapes do not show everything (an activation, a missing normaliser): check the accuracy, or see
-    ``check_normalisation``.
+    A foreign residual network (ResNet, WideResNet, pre-activation ResNet-18) is rebuilt by ``create_model`` from the
+    shapes of its tensors, with its normaliser inside. ``model.loading`` records how it was read: ``source``,
+    ``normaliser`` ("checkpoint", "given" or "none") and ``notes``. No file is unpickled: one that holds more than
+    tensors is for ``convert(..., trust=True)``. No code is imported but the function that the card of a run of your
+    own names (``--model package.module:function``), and none for a repository. Shapes do not show everything (an
+    activation, a missing normaliser): check the accuracy, or see ``check_normalisation``.
 
     Raises:
         UsageError: no such file or repository, a corrupt file, a card of another schema, weights that do not fit or
@@ -87,7 +90,10 @@ def load_model(
     check_choice("source", source, SOURCES)
     path = Path(path_or_name).expanduser()
     metadata: dict[str, Any] = {}
-    fetched = source == "huggingface" or (source == "auto" and not path.exists() and is_repository(path_or_name))
+    named = str(path_or_name).startswith(PREFIX)
+    fetched = (
+        named or source == "huggingface" or (source == "auto" and not path.exists() and is_repository(path_or_name))
+    )
     if fetched:
         path, metadata = _in_repository(path_or_name, source, download)
     if not path.exists():
@@ -110,10 +116,8 @@ def load_model(
 
 def _in_repository(name: str | Path, source: str, download: bool) -> tuple[Path, dict[str, Any]]:
     """A repository's weights on this machine, and its config.json."""
-    if not is_repository(name):
-        raise UsageError(f"path_or_name={str(name)!r} is no Hugging Face repository; write it as 'owner/name'")
     weights = find_weights(str(name), download)
-    if weights is None and source == "auto":
+    if weights is None and source == "auto" and not str(name).startswith(PREFIX):
         raise UsageError(
             f"path_or_name={str(name)!r} does not exist; name a run folder or a file of weights, or pass download=True "
             "if it is a Hugging Face repository"

@@ -32,8 +32,9 @@ def create_model(
         name: "resnet18", "resnet34", "resnet50", "resnet101" or "wide_resnet50_2" as torchvision has them, and
             "wide_resnet50_4"; "resnet10" has one block per stage, for small jobs. "wide_resnet28_10",
             "wide_resnet34_10", "wide_resnet70_16" (any depth 6n + 4 and any factor) and "preact_resnet18", for small
-            images. "timm:NAME" is timm's network of that name; "package.module:function" is what a function of your
-            own returns, a network with any linear last layer (see :func:`waterbed.wrap`) or a FeatureClassifier. It is
+            images; "dm_wide_resnet28_10" and "dm_preact_resnet18" are those of Gowal et al. 2020 (SiLU).
+            "timm:NAME" is timm's network of that name; "package.module:function" is what a function of your own
+            returns, a network with any linear last layer (see :func:`waterbed.wrap`) or a FeatureClassifier. It is
             called with ``num_classes``, and with ``in_channels`` and ``image_size`` if it takes them.
         num_classes: K, two or more.
         stem: "cifar" (3 x 3 convolution, stride 1, no pooling) for small images, "imagenet" (7 x 7, stride 2,
@@ -83,6 +84,6 @@ def _pre_activation(name: str, num_classes: int, in_channels: int) -> FeatureCla
     """A WideResNet or a PreActResNet with its head."""
     built = pre_activation_network(name, in_channels)
     if built is None:
-        check_choice("name", name, (*RESNETS, *WIDE, PREACT, "timm:NAME", "package.module:function"))
+        check_choice("name", name, (*RESNETS, *WIDE, *PREACT, "timm:NAME", "package.module:function"))
     backbone, features = built
     return FeatureClassifier(backbone, nn.Linear(features, num_classes))

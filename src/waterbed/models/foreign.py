@@ -13,8 +13,11 @@ from waterbed.errors import UsageError
 from waterbed.models.adapting import build, fill, take_apart, timm_classifier
 from waterbed.models.architectures import bare_name, describe, image_channels, infer_architecture, torchvision_names
 from waterbed.models.classifier import FeatureClassifier
+from waterbed.models.layouts import infer_pre_activation, is_deepminds, pre_activation_names, unseen
 from waterbed.models.normalisers import channel_values, find_normalisers
+from waterbed.models.recipes import TIMM
 from waterbed.models.tensors import read_tensors
+from waterbed.models.wide import is_pre_activation
 from waterbed.models.wrappers import Checkpoint, unwrap
 
 USUAL_SIDES = {"cifar": 32, "imagenet": 224}  # of the images that networks with these stems are trained on
@@ -102,25 +105,44 @@ def _recorded(metadata: Mapping[str, Any]) -> tuple[list[float], list[float]] | 
 
 def _build(checkpoint: Checkpoint, path: Path, architecture: str | None) -> FeatureClassifier:
     """The network that the tensors' shapes (or timm's name ``architecture``) determine, with the tensors loaded."""
-    tensors = torchvision_names(checkpoint.tensors)
-    inferred = infer_architecture(tensors)
-    if architecture is not None and (inferred is None or inferred["name"] != architecture):
-        built, tensors = timm_classifier(architecture, checkpoint.tensors), checkpoint.tensors
-        checkpoint.notes.append(f"built by timm as {architecture!r}")
-        claim = f"do not fit timm's {architecture!r} (the file"
+    tensors, inferred = _inferred(checkpoint.tensors, architecture)
+    what = describe(torchvision_names(checkpoint.tensors))
+    timm = None if architecture is None else architecture.removeprefix(TIMM)
+    if timm is not None and (inferred is None or inferred["name"] != timm):
+        built, tensors = timm_classifier(timm, checkpoint.tensors), checkpoint.tensors
+        checkpoint.notes.append(f"built by timm as {timm!r}")
+        claim = f"do not fit timm's {timm!r} (the file"
     elif inferred is None:
-        raise UsageError(_unknown(path, describe(tensors)))
+        raise UsageError(_unknown(path, what))
     else:
         built = build(inferred)
-        side = USUAL_SIDES[inferred["stem"]]
+        side = USUAL_SIDES[inferred.get("stem", "cifar")]
         built.input_shape = (inferred["in_channels"], side, side)
+        checkpoint.notes.extend(unseen(inferred["name"], checkpoint.tensors))
         claim = f"look like {inferred['name']!r} but do not fit it (the file"
         tensors.setdefault("fc.bias", torch.zeros(inferred["num_classes"]))
     _match_type(built, tensors)
     reason = fill(built, tensors, checkpoint.notes)
     if reason is not None:
-        raise UsageError(_unknown(path, f"{describe(tensors)}, whose tensors {claim} {reason})"))
+        raise UsageError(_unknown(path, f"{what}, whose tensors {claim} {reason})"))
     return built
+
+
+def _inferred(
+    tensors: Mapping[str, Tensor], architecture: str | None
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors under our names, and the arguments of ``create_model`` (None for a network that it does not build).
+
+    Where several of its networks have these shapes, ``architecture`` names the one.
+    """
+    renamed = pre_activation_names(tensors)
+    if renamed is None:
+        renamed = torchvision_names(tensors)
+        return renamed, infer_architecture(renamed)
+    inferred = infer_pre_activation(renamed, is_deepminds(tensors))
+    if inferred is not None and is_pre_activation(architecture):
+        inferred["name"] = architecture
+    return renamed, inferred
 
 
 def _into(model: nn.Module, checkpoint: Checkpoint, path: Path) -> FeatureClassifier:

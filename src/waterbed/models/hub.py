@@ -1,83 +1,193 @@
-"""Weights from a Hugging Face repository: from the local cache, or downloaded on request."""
+"""Weights in Hugging Face repositories: read from the local cache, downloaded on request, and published."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from waterbed.errors import UsageError
 
-# The names of weights files in repositories, the safe format first.
+PREFIX = "hf:"
+# The names of weights files in repositories that need not be named, the safe format first.
 WEIGHTS = ("model.safetensors", "weights.safetensors", "pytorch_model.bin")
-# Suffixes of files, which names of repositories do not have.
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+# Suffixes of weights files, which names of repositories do not have.
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+OWNER_AND_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A repository "owner/name", a branch, tag or commit of it (None for its main branch), and a file (None: none)."""
+
+    repository: str
+    revision: str | None
+    file: str | None
 
 
 def is_repository(name: str | Path) -> bool:
-    """Whether a name has the form of a repository, "owner/name".
+    """Whether a name is that of a repository: "owner/name", or anything that starts with "hf:".
 
-    >>> is_repository("timm/resnet18.a1_in1k"), is_repository("runs/weights.safetensors")
-    (True, False)
+    >>> is_repository("timm/resnet18.a1_in1k"), is_repository("runs/weights.safetensors"), is_repository("hf:a/b:c.pt")
+    (True, False, True)
     """
     name = str(name)
-    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None and not name.endswith(SUFFIXES)
+    return name.startswith(PREFIX) or (re.fullmatch(OWNER_AND_NAME, name) is not None and not name.endswith(SUFFIXES))
 
 
-def find_weights(repository: str, download: bool) -> tuple[Path, dict[str, Any]] | None:
+def parse_address(name: str) -> Address:
+    """The parts of "owner/name", "hf:owner/name", "hf:owner/name:file" or "hf:owner/name@revision:file".
+
+    Raises:
+        UsageError: a name of another form.
+
+    >>> parse_address("hf:owner/name@v1:folder/net.ckpt")
+    Address(repository='owner/name', revision='v1', file='folder/net.ckpt')
+    """
+    match = re.fullmatch(rf"({OWNER_AND_NAME})(?:@([^:@]+))?(?::(.+))?", name.removeprefix(PREFIX))
+    if match is None:
+        raise UsageError(
+            f"path_or_name={name!r} is no Hugging Face repository; write it as 'owner/name' or "
+            "'hf:owner/name@revision:file'"
+        )
+    return Address(match[1], match[2], match[3])
+
+
+def find_weights(name: str, download: bool) -> tuple[Path, dict[str, Any]] | None:
     """A repository's weights on this machine, with our card beside them if it has one, and its config.json.
 
     Args:
+        name: see :func:`parse_address`; without a file, one of ``WEIGHTS``.
         download: fetch what the local cache lacks; False makes no connection.
 
     Returns:
-        None if the local cache has nothing and ``download`` is False.
+        None if the local cache has nothing of the repository and ``download`` is False.
 
     Raises:
-        UsageError: huggingface_hub is not installed, the repository cannot be reached or has no weights.
+        UsageError: huggingface_hub is not installed, the repository cannot be reached or lacks such a file.
     """
-    for name in WEIGHTS:
-        path = _fetch(repository, name, download)
+    address = parse_address(name)
+    for file in WEIGHTS if address.file is None else (address.file,):
+        path = _fetch(name, address, file, download)
         if path is not None:
             break
     else:
-        if not download:
+        files = list_files(name, download)
+        if files is None:
             return None
-        raise UsageError(f"path_or_name={repository!r} has none of {', '.join(WEIGHTS)}; name another repository")
+        raise UsageError(_lacking(name, address, files, download))
     if path.suffix == ".safetensors":
-        _fetch(repository, Path(name).with_suffix(".json").name, download)
-    config = _fetch(repository, "config.json", download)
+        _fetch(name, address, str(Path(file).with_suffix(".json")), download)
+    # The file beside standard weights describes them; beside others it may describe something else.
+    config = _fetch(name, address, "config.json", download) if file in WEIGHTS else None
     try:
         content = json.loads(config.read_text()) if config is not None else {}
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"config.json of {repository!r} is damaged ({type(error).__name__}); fetch it again"
-        ) from error
+        raise UsageError(f"config.json of {name!r} is damaged ({type(error).__name__}); fetch it again") from error
     return path, content if isinstance(content, dict) else {}
 
 
-def _fetch(repository: str, name: str, download: bool) -> Path | None:
+def list_files(name: str, download: bool) -> list[str] | None:
+    """A repository's weights files, or those in the local cache; None if that has nothing of it."""
+    address, hub = parse_address(name), _library(name)
+    try:
+        if download:
+            files = hub.HfApi().list_repo_files(address.repository, revision=address.revision)
+        else:
+            folder = Path(hub.snapshot_download(address.repository, revision=address.revision, local_files_only=True))
+            files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    except hub.errors.LocalEntryNotFoundError:
+        return None
+    except Exception as error:  # of the connection, the server or the name
+        raise _unreachable(name, error) from error
+    return sorted(file for file in files if file.endswith(SUFFIXES))
+
+
+def publish(
+    repository: str, files: Mapping[str, bytes | Path], message: str, private: bool | None, token: str | None
+) -> str:
+    """Create the repository where there is none, and put ``files`` (by their names in it) there in one commit.
+
+    Returns:
+        The address of its page.
+
+    Raises:
+        UsageError: another form of name, huggingface_hub missing, no permission, no connection.
+    """
+    hub = check_repository(repository)
+    api = hub.HfApi(token=token)
+    try:
+        page = api.create_repo(repository, private=private, exist_ok=True)
+        added = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
+        api.create_commit(repository, added, commit_message=message)
+    except Exception as error:  # of the connection, the server or the permissions
+        raise UsageError(
+            f"repo_id={repository!r} cannot be written ({_reason(error, token or hub.get_token())}); check the "
+            "name, the connection and the token (`hf auth login`, or HF_TOKEN)"
+        ) from error
+    return str(page)
+
+
+def check_repository(repository: str) -> ModuleType:
+    """Raise unless this is the name of a repository, and huggingface_hub, which is returned, is installed."""
+    if re.fullmatch(OWNER_AND_NAME, str(repository)) is None:
+        raise UsageError(f"repo_id={repository!r} is no name of a repository; write it as 'owner/name'")
+    return _library(repository, "repo_id")
+
+
+def _fetch(name: str, address: Address, file: str, download: bool) -> Path | None:
     """One file's path in the local cache; None if the repository (or, without ``download``, the cache) lacks it."""
+    hub = _library(name)
+    try:
+        path = hub.hf_hub_download(address.repository, file, revision=address.revision, local_files_only=not download)
+    except hub.errors.EntryNotFoundError as error:
+        # If the hub cannot be reached, this error means that the cache has no copy either.
+        if download and isinstance(error, hub.errors.LocalEntryNotFoundError):
+            raise _unreachable(name, error) from error
+        return None
+    except Exception as error:  # of the connection, the server or the name
+        raise _unreachable(name, error) from error
+    return Path(path)
+
+
+def _library(name: str, argument: str = "path_or_name") -> ModuleType:
+    """huggingface_hub."""
     try:
         import huggingface_hub
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        import huggingface_hub.errors
     except ImportError as error:
-        raise UsageError(f"path_or_name={repository!r} needs huggingface_hub; pip install huggingface_hub") from error
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, name, local_files_only=not download))
-    except EntryNotFoundError as error:
-        # If the hub cannot be reached, this error means that the cache has no copy either.
-        if download and isinstance(error, LocalEntryNotFoundError):
-            raise _unreachable(repository, error) from error
-        return None
-    except (OSError, ValueError) as error:
-        raise _unreachable(repository, error) from error
+        raise UsageError(f"{argument}={name!r} needs huggingface_hub; pip install huggingface_hub") from error
+    return huggingface_hub
 
 
-def _unreachable(repository: str, error: Exception) -> UsageError:
-    reason = str(error).strip().split("\n")[0][:200]
+def _lacking(name: str, address: Address, files: list[str], download: bool) -> str:
+    """What a repository, or the cache's part of it, has instead of the weights asked for."""
+    wanted = f"no file {address.file!r}" if address.file else f"none of {', '.join(WEIGHTS)}"
+    if not download:
+        listed = f", but {', '.join(files)}" if files else ""
+        return f"path_or_name={name!r} has {wanted} in the local cache{listed}; pass download=True"
+    if not files:
+        return f"path_or_name={name!r} has {wanted}, and no other weights; name another repository"
+    revision = f"@{address.revision}" if address.revision else ""
+    example = f"{PREFIX}{address.repository}{revision}:{files[0]}"
+    return f"path_or_name={name!r} has {wanted}, but {', '.join(files)}; name one, such as {example!r}"
+
+
+def _unreachable(name: str, error: Exception) -> UsageError:
+    import huggingface_hub
+
     return UsageError(
-        f"path_or_name={repository!r} cannot be fetched from Hugging Face ({type(error).__name__}: {reason}); "
-        "check the name and the connection"
+        f"path_or_name={name!r} cannot be fetched from Hugging Face ({_reason(error, huggingface_hub.get_token())}); "
+        "check the name, the connection and, for a private repository, the token"
     )
+
+
+def _reason(error: Exception, token: str | None) -> str:
+    """The types and first lines of an error and of its cause, without the token."""
+    errors = [error] if error.__cause__ is None else [error, error.__cause__]
+    reason = "; ".join(f"{type(e).__name__}: {str(e).strip()}".split("\n")[0][:200] for e in errors)
+    return reason.replace(token, "***") if token else reason

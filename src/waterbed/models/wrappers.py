@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,9 +46,9 @@ def unwrap(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint:
     copies = 0
     # The attacker's tensors come last, so that the order is that of the network itself.
     for raw in sorted(tensors, key=_attacked):
-        name = bare_name(raw)
         if raw in taken:
             continue
+        name = bare_name(after_normaliser(raw, places))
         if name in network and not same(network[name], tensors[raw]):
             raise UsageError(f"the file {str(path)!r} has two networks that differ (at {raw!r}); save one of them")
         copies += name in network
@@ -65,6 +65,19 @@ def unwrap(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint:
     if mean is not None and not bool(mean.any()) and bool((std == 1).all()):
         notes.append("the normaliser changes nothing (mean 0, std 1)")
     return Checkpoint(network, source, mean, std, notes)
+
+
+def after_normaliser(name: str, places: Iterable[str]) -> str:
+    """A tensor's name without the "1." that ``nn.Sequential(normaliser, network)`` gives the network.
+
+    >>> after_normaliser("module.1.conv1.weight", ["module.0"])
+    'module.conv1.weight'
+    """
+    for place in places:
+        before, dot, last = place.rpartition(".")
+        if last == "0" and name.startswith(f"{before}{dot}1."):
+            return before + dot + name.removeprefix(f"{before}{dot}1.")
+    return name
 
 
 def same(a: Tensor, b: Tensor) -> bool:

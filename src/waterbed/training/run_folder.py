@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tomli_w
@@ -21,7 +22,9 @@ from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import digest, make_folder, read_toml, to_json, write_atomic
 from waterbed.models.checkpoints import load_model, read_card, save_model
+from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
 from waterbed.training.config import RESUMES, TrainConfig
+from waterbed.training.model_card import evaluations, measurements, model_card
 
 SCHEMA = 1
 
@@ -39,8 +42,11 @@ class Run:
     def load(cls, path: str | Path, model: nn.Module | None = None) -> Run:
         """Read a run folder, the .safetensors file of :meth:`export`, or any file that ``load_model`` reads.
 
-        The last comes without config and history. ``model`` is an instance to load a user's own network into.
+        "hf:owner/name" is :meth:`from_pretrained` from the local cache. What other projects wrote comes without config
+        and history. ``model`` is an instance to load a user's own network into.
         """
+        if str(path).startswith(PREFIX):
+            return cls.from_pretrained(str(path), model=model)
         path = Path(path).expanduser()
         if path.is_file():
             beside = path.with_suffix(".json")
@@ -57,6 +63,67 @@ class Run:
         config = {key: value for key, value in self.config.items() if key != "source"}
         card = {"classes": self.config["data"]["classes"], "epoch": self.record.get("epoch"), "config": config}
         save_model(self.model, path, {**card, "history": self.history, **(notes or {})})
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, model: nn.Module | None = None, download: bool = False) -> Run:
+        """The run that :meth:`push_to_hub` published: network, config and history.
+
+        Args:
+            name: "owner/name", "hf:owner/name@revision" or "hf:owner/name:file". Weights of other projects come without
+                config and history.
+            model: an instance to load a user's own network into; no code that the repository names is imported.
+            download: fetch what the local Hugging Face cache lacks. False makes no connection.
+
+        Raises:
+            UsageError: no such repository, nothing of it in the cache and ``download`` False, weights that do not fit.
+        """
+        network = load_model(name, "huggingface", model, download=download)
+        path, _ = find_weights(name, download=False)
+        beside = path.with_suffix(".json")
+        card = read_card(beside) if path.suffix == ".safetensors" and beside.is_file() else {}
+        return cls(network, card.get("history", []), path, card.get("config", {}))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        evaluation: Any = None,
+        measures: Any = None,
+        license: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        message: str = "Upload a run of waterbed",
+    ) -> str:
+        """Publish weights, config, history and a model card (README.md) in one commit; returns the page's address.
+
+        Args:
+            repo_id: "owner/name"; the repository is created where there is none.
+            evaluation: what ``evaluate`` or ``evaluate_standard`` returned, or a list of them, for the card. By default
+                evaluation.json in the run's folder, as ``waterbed evaluate RUN --out RUN/evaluation.json`` writes it.
+            measures: what ``measure`` returned; by default measures.json in the run's folder.
+            license: of the weights, such as "mit".
+            private: whether a new repository is private; None leaves it to the account's settings.
+            token: of the Hugging Face account; by default the one that is logged in.
+            message: of the commit.
+
+        Where the data lay on this machine is left out.
+
+        Raises:
+            UsageError: a run without a record of its training, huggingface_hub missing, no permission or connection.
+            UsageTypeError: ``evaluation`` or ``measures`` are no results.
+        """
+        if "data" not in self.config:
+            raise UsageError("the run does not record its training, which the model card describes; train it with fit")
+        check_repository(repo_id)
+        folder = None if self.path is None or self.path.is_file() else self.path
+        reports, measured = evaluations(evaluation, folder), measurements(measures, folder)
+        environment = {} if folder is None else json.loads((folder / "environment.json").read_text())
+        text = model_card(repo_id, self.config, self.record, reports, measured, environment, license)
+        with TemporaryDirectory() as place:
+            weights = Path(place) / "model.safetensors"
+            self.export(weights)
+            files = {"README.md": text.encode(), **{f.name: f for f in (weights, weights.with_suffix(".json"))}}
+            return publish(repo_id, files, message, private, token)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -1,43 +1,45 @@
-"""Hugging Face repositories: nothing is downloaded unasked; the hub itself is replaced, the network never used."""
+"""Networks in Hugging Face repositories, on a server on the loopback address: nothing is downloaded unasked."""
 
+import io
 import json
 import sys
 
 import pytest
 import torch
-from tests.unit.models.test_foreign import MEAN, STD, CifarNet, agree, saved, trained
+import torchvision
+from tests.hub_server import Hub, use
+from tests.unit.models.test_foreign import MEAN, STD, CifarNet, agree, madry, trained
 
 import waterbed as wb
+from waterbed.models.hub import find_weights
+
+pytest.importorskip("huggingface_hub")
+ROBUST = "madrylab/robust-imagenet-models"
 
 
-def hub(files, monkeypatch, cached=()):
-    """Replace the download by files of a folder; the calls are recorded as (repository, file, from cache alone)."""
-    huggingface_hub = pytest.importorskip("huggingface_hub")
-    calls = []
-
-    def hf_hub_download(repository, name, local_files_only=False):
-        calls.append((repository, name, local_files_only))
-        if local_files_only and name not in cached:
-            raise huggingface_hub.errors.LocalEntryNotFoundError("not cached")
-        if not (files / name).is_file():
-            raise huggingface_hub.errors.EntryNotFoundError("404")
-        return str(files / name)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
-    return calls
+def packed(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
-def test_repository_is_downloaded_only_when_asked(tmp_path, monkeypatch):
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    with Hub() as server:
+        use(server.address, tmp_path / "cache", monkeypatch)
+        yield server
+
+
+def test_repository_is_downloaded_only_when_asked(hub):
     images = torch.rand(4, 3, 32, 32, dtype=torch.float64)
     network = trained(CifarNet())
-    saved({"state_dict": network.state_dict()}, tmp_path / "pytorch_model.bin")
     config = {"architecture": "resnet18", "pretrained_cfg": {"mean": MEAN.tolist(), "std": STD.tolist()}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    calls = hub(tmp_path, monkeypatch)
-    for source in ("auto", "huggingface"):
-        with pytest.raises(wb.UsageError, match=r"'owner/name'.*pass download=True"):
-            wb.load_model("owner/name", source)
-    assert all(cache_only for _, _, cache_only in calls)
+    state = packed({"state_dict": network.state_dict()})
+    hub.add("owner/name", {"pytorch_model.bin": state, "config.json": json.dumps(config).encode()})
+    for name, source in (("owner/name", "auto"), ("owner/name", "huggingface"), ("hf:owner/name", "auto")):
+        with pytest.raises(wb.UsageError, match=rf"'{name}'.*pass download=True"):
+            wb.load_model(name, source)
+    assert not hub.requests
     loaded = wb.load_model("owner/name", download=True)
     assert agree(loaded, network, images)
     assert loaded.loading["normaliser"] == "checkpoint"
@@ -46,28 +48,100 @@ def test_repository_is_downloaded_only_when_asked(tmp_path, monkeypatch):
     assert given.loading == {"source": "huggingface", "normaliser": "given", "notes": []}
 
 
-def test_cached_repository_needs_no_download_and_keeps_our_card(tmp_path, tiny, monkeypatch):
+def test_cached_repository_needs_no_download_and_keeps_our_card(tmp_path, tiny, hub):
     wb.save_model(tiny, tmp_path / "model.safetensors")
-    calls = hub(tmp_path, monkeypatch, cached=("model.safetensors", "model.json"))
+    files = {name: (tmp_path / name).read_bytes() for name in ("model.safetensors", "model.json")}
+    hub.add("owner/name", files)
+    assert find_weights("owner/name", download=True) is not None
+    hub.requests.clear()
     loaded = wb.load_model("owner/name")
     assert torch.equal(loaded.head.weight, tiny.head.weight)
     assert loaded.architecture == tiny.architecture
-    assert [name for _, name, _ in calls] == ["model.safetensors", "model.json", "config.json"]
+    assert not hub.requests
 
 
-def test_repositories_that_cannot_be_had(tmp_path, monkeypatch):
-    hub(tmp_path, monkeypatch)
-    with pytest.raises(wb.UsageError, match=r"has none of model\.safetensors"):
-        wb.load_model("owner/name", download=True)
-    with pytest.raises(wb.UsageError, match="is no Hugging Face repository"):
-        wb.load_model("name", "huggingface")
+@pytest.fixture(scope="module")
+def published():
+    """Repository as the robust ImageNet networks are published: network and normaliser twice, one file an eps."""
+    networks = {}
+    for name, width in (("resnet18", 64), ("wide_resnet50_2", 128)):
+        kind = {"resnet18": torchvision.models.resnet18, "wide_resnet50_2": torchvision.models.resnet50}[name]
+        settings = {} if name == "resnet18" else {"width_per_group": width}
+        networks[f"{name}_l2_eps1.ckpt"] = trained(kind(weights=None, num_classes=20, **settings)).float()
+    files = {}
+    for name, network in networks.items():
+        state = {key: value.float() if value.is_floating_point() else value for key, value in madry(network).items()}
+        files[name] = packed({"model": state, "epoch": 90, "optimizer": {"state": {}, "param_groups": []}})
+    return networks, {"README.md": b"# Robust networks", **files}
 
-    def offline(*args, **settings):
-        raise ConnectionError("no route")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    with pytest.raises(wb.UsageError, match=r"cannot be fetched .*no route"):
-        wb.load_model("owner/name", download=True)
+def test_robust_imagenet_networks_by_name(hub, published):
+    networks, files = published
+    hub.add(ROBUST, files)
+    with pytest.raises(wb.UsageError, match=r"has none of model\.safetensors") as caught:
+        wb.load_model(f"hf:{ROBUST}", download=True)
+    assert "but resnet18_l2_eps1.ckpt, wide_resnet50_2_l2_eps1.ckpt; name one" in str(caught.value)
+    assert f"such as 'hf:{ROBUST}:resnet18_l2_eps1.ckpt'" in str(caught.value)
+    images = torch.rand(2, 3, 64, 64)
+    normalised = (images - MEAN.float()[:, None, None]) / STD.float()[:, None, None]
+    for file, network in networks.items():
+        loaded = wb.load_model(f"hf:{ROBUST}:{file}", download=True)
+        with torch.no_grad():
+            expected = network(normalised)
+            assert torch.allclose(loaded(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        assert loaded.architecture["name"] == file.removesuffix("_l2_eps1.ckpt")
+        assert loaded.loading["source"] == "robustness"
+        assert loaded.input_shape == (3, 224, 224)
+    hub.requests.clear()
+    wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps1.ckpt")
+    with pytest.raises(wb.UsageError, match=r"no file 'resnet18_l2_eps3\.ckpt' in the local cache, but resnet18_l2"):
+        wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps3.ckpt")
+    assert not hub.requests, "the cache answers without a connection"
+    with pytest.raises(wb.UsageError, match=r"no file 'resnet18_l2_eps3\.ckpt', but resnet18_l2_eps1\.ckpt"):
+        wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps3.ckpt", download=True)
+
+
+def test_a_robust_network_of_other_classes_is_refused_by_file_and_tensor(hub, published):
+    hub.add(ROBUST, published[1])
+    mine = wb.create_model("resnet18", 10, "imagenet")
+    with pytest.raises(
+        wb.UsageError, match=r"resnet18_l2_eps1\.ckpt.*'head\.weight' \(20, 512\) in place of \(10, 512\)"
+    ):
+        wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps1.ckpt", model=mine, download=True)
+
+
+def test_a_file_that_holds_more_than_weights_says_how_to_convert_it(hub):
+    hub.add(ROBUST, {"resnet18_l2_eps0.ckpt": packed({"model": madry(CifarNet()), "args": Settings()})})
+    with pytest.raises(
+        wb.UsageError, match=r"holds more than weights.*`waterbed convert /.*resnet18_l2_eps0\.ckpt --out"
+    ):
+        wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps0.ckpt", download=True)
+
+
+class Settings:
+    """What training scripts leave beside the weights."""
+
+
+def test_timms_networks_by_name(hub):
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=6, img_size=224).eval()
+    hub.add("timm/vit", {"pytorch_model.bin": packed(network.state_dict())})
+    images = torch.rand(1, 3, 224, 224)
+    for name in ("timm:vit_tiny_patch16_224", "vit_tiny_patch16_224"):
+        loaded = wb.load_model("hf:timm/vit", architecture=name, mean=0.5, std=0.5, download=True)
+        with torch.no_grad():
+            assert torch.allclose(loaded(images), network((images - 0.5) / 0.5), atol=1e-5)
+
+
+def test_repositories_that_cannot_be_had(hub, monkeypatch):
+    hub.add("owner/empty", {"README.md": b"nothing"})
+    with pytest.raises(wb.UsageError, match=r"has none of model\.safetensors.*and no other weights"):
+        wb.load_model("owner/empty", download=True)
+    with pytest.raises(wb.UsageError, match=r"cannot be fetched .*check the name"):
+        wb.load_model("owner/nowhere", download=True)
+    for name, source in (("name", "huggingface"), ("hf:name", "auto"), ("hf:a/b/c", "auto"), ("hf:a/b:", "auto")):
+        with pytest.raises(wb.UsageError, match="is no Hugging Face repository"):
+            wb.load_model(name, source)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(wb.UsageError, match="pip install huggingface_hub"):
         wb.load_model("owner/name", "huggingface")
