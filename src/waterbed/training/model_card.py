@@ -62,12 +62,11 @@ def model_card(
         metrics=["accuracy"],
         eval_results=results or None,
     )
-    network = ", ".join(f"{k} {v}" for k, v in (config.get("model") or {}).items())
     sections = [
         f"---\n{front.to_yaml()}\n---",
         f"# {repository.partition('/')[2]}",
-        f"A classifier of {data['name']} ({len(data['classes'])} classes, images {_times(data['shape'])} in [0, 1]; "
-        f"{network}), trained with waterbed. Normalisation is inside the model.",
+        f"A classifier of {data['name']} ({len(data['classes'])} classes), trained with waterbed. It takes images "
+        f"{_times(data['shape'])} in [0, 1]; normalisation is inside the model.",
         f'```python\nimport waterbed as wb\n\nrun = wb.Run.from_pretrained("{repository}", download=True)\n'
         "run.model(images)  # images in [0, 1]\n```",
         _table("Accuracy on test images [%]", ("", "accuracy", "95 % interval", "images"), _accuracy_rows(accuracies)),
@@ -150,9 +149,10 @@ def _measure_rows(measures: Mapping[str, Any]) -> list[list[Any]]:
     ]
 
 
-def _setting_rows(config: Mapping[str, Any]) -> list[list[str]]:
-    shown = {key: value for key, value in config.items() if key not in ("source", "data", "model")}
-    return [
+def _setting_rows(config: Mapping[str, Any]) -> list[list[Any]]:
+    shown = {key: value for key, value in config.items() if key not in ("source", "data")}
+    images = [[f"{split} images", config["data"][split]] for split in ("train", "test") if split in config["data"]]
+    return images + [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)]
         for key, value in shown.items()
     ]

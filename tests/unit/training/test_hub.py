@@ -82,6 +82,8 @@ def test_the_card_has_the_measured_numbers(hub, trained):
     assert f"[{score.clean.low:.2f}, {score.clean.high:.2f}] | 20 |" in read.text
     assert 'wb.Run.from_pretrained("me/robust", download=True)' in read.text
     assert "| epochs | 1 |" in read.text
+    assert "| train images | 64 |" in read.text
+    assert "width 2" in read.text
     assert "| torch | " in read.text
 
 
