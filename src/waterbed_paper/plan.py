@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from waterbed_paper import experiments, experiments_inversion, small_models
+from waterbed_paper import experiments, experiments_inversion, experiments_probe, small_models
 from waterbed_paper.graph import Node
 from waterbed_paper.scale import Network, Scale, Source, recipe
 
@@ -25,6 +25,7 @@ def plan_nodes(scale: Scale) -> list[Node]:
             nodes += _of_network(scale, source, network)
         nodes += _inversions_by_eps(scale, source)
         nodes += _distances(scale, source)
+    nodes += _probes(scale)
     return nodes
 
 
@@ -128,3 +129,18 @@ def _distances(scale: Scale, source: Source) -> Iterator[Node]:
         if target != source.data:
             config = {"file": network.file, "pair": (source.data, target), "num_samples": 5000}
             yield Node(f"distance/{source.name}/{target}", experiments.distance, config, needs, 3 * source.minutes)
+
+
+def _probes(scale: Scale) -> Iterator[Node]:
+    """Target by target: reading a data set takes longer than the probes of a network."""
+    p = scale.probes
+    own = ("sizes", "held", "test", "lengths", "weight_decays", "standardised_rates", "strengths")
+    shared: dict[str, Any] = {key: getattr(p, key) for key in own} | recipe(p)
+    for target in p.targets:
+        for source in map(scale.source, p.sources):
+            for network in source.networks() if source.data != target else ():
+                if network.eps in p.eps and network.objective in ("standard", "adversarial"):
+                    config = {"file": network.file, "data": target, "seed": network.seed, **shared}
+                    needs = (node_id("network", network),)
+                    id = node_id("probe", network, target)
+                    yield Node(id, experiments_probe.probe_study, config, needs, 60 * p.minutes)

@@ -18,6 +18,10 @@ SCALES = ("demo", "cpu", "gpu", "full")
 SOURCE_TRAINING = TrainConfig(epochs=12, lr=0.1, augment="crop-flip")
 FINE_TUNING = TrainConfig()
 SMALL_TRAINING = TrainConfig(epochs=6, lr=0.1, augment="none")
+# Appendix C: 120 epochs, learning rate 1e-2 until epoch 50, a tenth of it until 80, then a hundredth.
+PAPERS_PROBE = TrainConfig(
+    epochs=120, batch_size=128, lr=0.01, weight_decay=5e-4, schedule="step", milestones=(50, 80), augment="none"
+)
 OBJECTIVES = ("adversarial", "trades", "gaussian-noise")
 
 
@@ -190,6 +194,39 @@ class Dimension:
 
 
 @dataclass(frozen=True)
+class Probes:
+    """The probe study: linear probes of frozen features, networks x targets, in many settings each.
+
+    Attributes:
+        sources, targets: which; a source is no target of its own task.
+        eps: of the backbones; 0 is the standard one.
+        sizes: training images of the target. The grid is run on the most.
+        held, test: other training images that choose, and test images.
+        training: the paper's protocol.
+        lengths: of SGD on the features as they are, beside the protocol as printed; 1 is as far as the paper's went.
+        weight_decays: at these lengths.
+        standardised_rates: learning rates on standardised features.
+        strengths: weight decays of logistic regression on standardised features.
+        minutes: an estimate of one network and target.
+    """
+
+    RECIPE: ClassVar = ("epochs", "batch_size", "lr", "weight_decay", "schedule", "milestones")
+
+    sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    eps: tuple[float, ...] = (0.0, 1.0)
+    sizes: tuple[int, ...] = (250, 700, 2000)
+    held: int = 500
+    test: int = 1500
+    training: TrainConfig = PAPERS_PROBE
+    lengths: tuple[float, ...] = (1.0, 4.0)
+    weight_decays: tuple[float, ...] = (0.0, 5e-4, 5e-3)
+    standardised_rates: tuple[float, ...] = (0.01, 0.1)
+    strengths: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+    minutes: float = 0.5
+
+
+@dataclass(frozen=True)
 class Scale:
     """Everything that a reproduction does.
 
@@ -198,6 +235,7 @@ class Scale:
         sources: networks to train.
         measured: images behind each measure.
         dimension: for the claim about the number of pixels; None: not run.
+        probes: the probe study; without targets not run.
     """
 
     name: str
@@ -206,6 +244,7 @@ class Scale:
     transfers: Transfers = Transfers()
     inversions: Inversions = Inversions()
     dimension: Dimension | None = None
+    probes: Probes = Probes()
     measured: int = 500
     precision: str = TrainConfig.precision
 
@@ -245,7 +284,7 @@ def read_scale(name_or_file: str | Path) -> Scale:
         raise UsageError(f"scale={text!r} cannot be read ({error.strerror}); name a TOML file") from error
     except ValueError as error:
         raise UsageError(f"scale={text!r} is not TOML ({error}); mend it") from error
-    parts = {"transfers": Transfers, "inversions": Inversions, "dimension": Dimension}
+    parts = {"transfers": Transfers, "inversions": Inversions, "dimension": Dimension, "probes": Probes}
     for key, kind in parts.items():
         if key in values:
             values[key] = _filled(kind, values[key], f"[{key}]", text)
@@ -255,7 +294,7 @@ def read_scale(name_or_file: str | Path) -> Scale:
     return _filled(Scale, {"name": name, **values}, "the file", text)
 
 
-def recipe(part: Source | Transfers | Dimension) -> dict[str, Any]:
+def recipe(part: Source | Transfers | Dimension | Probes) -> dict[str, Any]:
     """The settings of a part's recipe that an experiment is given.
 
     >>> recipe(Dimension("cifar10", (16, 32)))

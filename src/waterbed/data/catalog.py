@@ -42,6 +42,11 @@ class Source:
     folder: str = ""
     marker: str = ""
 
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return 1 if self.image.endswith("grey") else 3
+
     def instructions(self, root: Path) -> str:
         """How to get the set, with ``root`` filled in."""
         return self.obtain.replace("<root>", str(root))
@@ -303,6 +308,37 @@ CATALOG: dict[str, Source] = {
             torchvision="GTSRB",
             folder="gtsrb",
             marker="GT-final_test.csv",
+        ),
+        Source(
+            name="tiny-imagenet-100",
+            description="objects; every second class of Tiny-ImageNet (200 classes, by WordNet id)",
+            classes=100,
+            train_size=10_000,
+            test_size=2_500,
+            image="64 x 64 RGB",
+            licence="non-commercial",
+            obtain="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip and put 100 training images of every second "
+            "class in <root>/tiny-imagenet-100/train/<class>, 25 others in <root>/tiny-imagenet-100/test/<class>",
+            split="100 and 25 of the training images per class; there is no official split",
+            flip=True,
+            size=64,
+            folder="tiny-imagenet-100",
+            marker="train",
+        ),
+        Source(
+            name="omniglot",
+            description="Omniglot: handwritten characters of eight alphabets",
+            classes=242,
+            train_size=3_630,
+            test_size=1_210,
+            image="32 x 32 grey",
+            licence="MIT",
+            obtain="of https://github.com/brendenlake/omniglot, put 15 drawings of every character, inverted, in "
+            "<root>/omniglot/train/<character>, the 5 of other people in <root>/omniglot/test/<character>",
+            split="by who drew (15 and 5 people per character); there is no official split of this task",
+            size=32,
+            folder="omniglot",
+            marker="train",
         ),
     )
 }

@@ -39,7 +39,7 @@ def load_dataset(
         size: side of the square images in pixels: antialiased resize of the short side, then a centre crop. By
             default images keep their size, which must then be the same for all; named sets of photographs come as
             224 x 224 (``CATALOG[name].size``).
-        channels: 1 (grey) or 3 (RGB); by default those of the images, and 3 for named sets of photographs.
+        channels: 1 (grey) or 3 (RGB); by default those of the images; of named sets, those of the catalogue.
 
     Returns:
         :class:`ImageData`: ``train`` and ``test`` yield ``(float32 (C, H, W) in [0, 1], int)``. Sets of up

@@ -77,7 +77,7 @@ def load_named(source: Source, root: Path, download: bool, size: int | None, cha
     if isinstance(task, Arrays):
         return from_arrays(source.name, task, size, channels, source.flip, source.metric)
     if source.name in READERS:
-        channels = channels or 3  # photographs: saves opening every file to see whether all are grey
+        channels = channels or source.channels  # saves opening every file to see whether all are grey
     return from_files(source.name, task, size, channels, source.flip, source.metric)
 
 

@@ -129,6 +129,8 @@ READERS: dict[str, Callable[[Path], Files]] = {
     "cinic-imagenet": cinic_imagenet,
     "caltech101": caltech101,
     "gtsrb": gtsrb,
+    "tiny-imagenet-100": list_folder,
+    "omniglot": list_folder,
 }
 
 

@@ -128,6 +128,17 @@ def cinic_imagenet(root):
             picture(place / f"cifar10-train-{label}.png", 3)
 
 
+def in_parts(name):
+    """Builds train/<class>/* and test/<class>/*, the layout of a set that has no other."""
+
+    def build(root):
+        for part in ("train", "test"):
+            for label, class_name in enumerate(("a", "b")):
+                picture(root / name / part / class_name / f"{part}-{label}.png", label)
+
+    return build
+
+
 def caltech101(root):
     for label, name in enumerate(("Faces", "accordion")):
         for i in range(1, 33 + label):
@@ -186,6 +197,10 @@ TREES = {
         "caltech101/101_ObjectCategories/accordion/image_0007.jpg",
     ),
     "gtsrb": (gtsrb, 2, 1, ("0", "1"), "gtsrb/GTSRB/Final_Test/Images/00000.ppm"),
+    **{
+        name: (in_parts(name), 2, 2, ("a", "b"), f"{name}/test/a/test-0.png")
+        for name in ("tiny-imagenet-100", "omniglot")
+    },
 }
 
 
@@ -229,7 +244,7 @@ def test_official_split_and_labels(tree):
     name, root = tree
     _, train, test, classes, _ = TREES[name]
     data = wb.load_dataset(name, root=root, size=8)
-    assert data.shape == (3, 8, 8)
+    assert data.shape == (1 if name == "omniglot" else 3, 8, 8)
     assert (len(data.train), len(data.test)) == (train, test)
     assert (data.metric, data.flip, data.name) == (CATALOG[name].metric, CATALOG[name].flip, name)
     if classes is not None:
