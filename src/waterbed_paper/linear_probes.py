@@ -1,5 +1,5 @@
-"""Many linear probes of one set of features at once: a grid of SGD's settings as one batched head, and the exact optimum
-of logistic regression along a path of weight decays."""
+"""Many linear probes of one set of features at once: a grid of SGD's settings as one batched head, and the optima of
+logistic regression along a path of weight decays."""
 
 from __future__ import annotations
 

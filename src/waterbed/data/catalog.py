@@ -317,8 +317,9 @@ CATALOG: dict[str, Source] = {
             test_size=2_500,
             image="64 x 64 RGB",
             licence="non-commercial",
-            obtain="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip and put 100 training images of every second "
-            "class in <root>/tiny-imagenet-100/train/<class>, 25 others in <root>/tiny-imagenet-100/test/<class>",
+            obtain="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip and put 100 training images of "
+            "every second class in <root>/tiny-imagenet-100/train/<class>, 25 others in "
+            "<root>/tiny-imagenet-100/test/<class>",
             split="100 and 25 of the training images per class; there is no official split",
             flip=True,
             size=64,
