@@ -109,6 +109,22 @@ def test_information_is_the_kl_of_the_two_gaussians(case, convention):
     assert abs(by_probes.value - expected) < 4 * by_probes.probe_stderr + 1e-8
 
 
+@pytest.mark.parametrize("convention", ["exact", "paper"])
+def test_information_error_is_the_linearised_one(case, convention):
+    """tr f'(F) (F_x - F) over the examples x, f the KL as a function of an eigenvalue, by automatic differentiation."""
+    model, x = case
+    f, beta, prior = fisher(case), 0.02, 0.3
+    scale = prior / (beta if convention == "exact" else beta / 2)
+    values, vectors = torch.linalg.eigh(f.matrix())
+    values.requires_grad_()
+    s = scale * values
+    (slopes,) = torch.autograd.grad((0.5 * (torch.log1p(s) - s / (1 + s))).sum(), values)
+    influence = vectors * slopes @ vectors.T
+    each = torch.stack([(influence * wb.WeightFisher(model, one[None]).matrix()).sum() for one in x])
+    expected = float(each.std()) / math.sqrt(7)
+    assert f.information(beta, prior, convention).stderr == pytest.approx(expected, rel=1e-8)
+
+
 def test_paper_convention_is_the_exact_one_at_half_beta(case):
     f = fisher(case)
     assert f.information(0.02, 0.3, "paper").value == pytest.approx(f.information(0.01, 0.3).value, rel=1e-12)

@@ -60,5 +60,18 @@ def test_theory_is_run_for_one_seed_unless_trainings_with_noise_are_compared(nam
             assert several[f"theory/{name}"] == min(seeds, compared.get(eps, 1)), name
 
 
+def test_distances_are_by_the_standard_network_of_the_first_seed():
+    scale = read_scale("cpu")
+    graph = Graph(plan_nodes(scale), Place("nowhere"))
+    for source in scale.sources:
+        ids = [id for id in graph.nodes if id.startswith(f"distance/{source.name}/")]
+        assert len(ids) == len(scale.transfers.targets) - 1
+        for id in ids:
+            node = graph.nodes[id]
+            assert node.config["file"] == f"{source.name}-standard.safetensors"
+            assert node.config["pair"] == (source.data, id.rsplit("/", 1)[1])
+            assert node.needs == (f"network/{source.name}/standard/seed-0",)
+
+
 def nodes_of(scale, source):
     return {node.id: node for node in plan_nodes(scale) if node.id.split("/")[1:2] == [source]}

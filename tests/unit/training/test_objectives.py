@@ -52,6 +52,54 @@ def test_trades_without_a_ball_is_standard_training(model, batch):
     assert torch.allclose(loss, F.cross_entropy(model(batch[0]), batch[1]))
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0, 6.0])
+def test_trades_weighs_the_kl_by_beta(model, batch, beta):
+    x, y = batch
+    attack = wb.PGD(eps=0.3, steps=3)
+    objective = wb.TRADES(attack, beta=beta)
+    torch.manual_seed(1)
+    loss, logits = objective(model, model, x, y)
+    torch.manual_seed(1)
+    clean = F.log_softmax(model(x), 1)
+    x_adv = attack.maximise(model, x, lambda logits: objective.kl(clean.detach(), F.log_softmax(logits, 1)))
+    kl = objective.kl(clean, F.log_softmax(model(x_adv), 1)).mean()
+    assert float(kl.detach()) > 1e-3
+    assert torch.allclose(logits, model(x))
+    assert torch.allclose(loss, F.cross_entropy(model(x), y) + beta * kl, rtol=1e-6)
+
+
+class Recorder:
+    """An attack that moves nothing, and records the mode of the network and the loss at the images themselves."""
+
+    name, eps, random_start = "recorder", 0.1, True
+
+    def config(self):
+        return {"attack": self.name}
+
+    def __call__(self, model, x, y):
+        return self.maximise(model, x, lambda logits: F.cross_entropy(logits, y, reduction="none"))
+
+    def maximise(self, model, x, loss):
+        self.modes = {module.training for module in model.modules()}
+        self.losses = loss(model(x))
+        return x
+
+
+@pytest.mark.parametrize("make", [wb.AdversarialTraining, wb.TRADES, wb.MART])
+def test_the_attack_meets_the_network_in_eval_mode_and_training_goes_on(make):
+    """In eval mode the KL between an image and itself is 0; dropout and statistics of the batch would make it more."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 64), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 3)).train()
+    before = model[2].running_mean.clone()
+    attack = Recorder()
+    make(attack)(model, model, torch.rand(8, 1, 2, 2), torch.randint(3, (8,)))
+    assert attack.modes == {False}
+    if make is wb.TRADES:
+        assert float(attack.losses.detach().abs().max()) < 1e-6
+    assert all(module.training for module in model.modules())
+    assert not torch.equal(model[2].running_mean, before), "the loss itself is of the training mode"
+
+
 def test_trades_raises_the_kl_itself(model, batch):
     torch.manual_seed(0)
     objective = wb.TRADES(wb.PGD(eps=0.3, steps=10), beta=1.0)
