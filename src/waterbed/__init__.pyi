@@ -5,8 +5,8 @@ from .attacks.attack import Attack as Attack
 from .attacks.balls import Ball as Ball
 from .attacks.pgd import PGD as PGD
 from .data.images import ImageData as ImageData
-from .data.images import stack as stack
 from .data.load import load_dataset as load_dataset
+from .data.loading import stack as stack
 from .errors import DivergenceError as DivergenceError
 from .errors import StoppedError as StoppedError
 from .errors import UsageError as UsageError

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from waterbed.attacks.pgd import PGD
-from waterbed.data.images import ImageData, stack
+from waterbed.data.images import ImageData
 from waterbed.data.load import load_dataset
+from waterbed.data.loading import stack
 from waterbed.errors import UsageError
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.files import make_folder, to_json, write_atomic

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from waterbed.data.images import ImageData, stack
+from waterbed.data.images import ImageData
+from waterbed.data.loading import stack
 from waterbed.files import make_folder
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.utils import vector_to_parameters
 
-from waterbed.data.images import stack
 from waterbed.data.load import load_dataset
+from waterbed.data.loading import stack
 from waterbed.errors import UsageError
 from waterbed.information.influence import dataset_influence
 from waterbed.information.input_fisher import InputFisher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Radii, Root, RunData, Runs
+from waterbed.cli.options import Radii, Root, RunData, Runs, Workers
 from waterbed.cli.output import check_writable, print_rows, write_json
 
 
@@ -27,6 +27,7 @@ class Evaluate:
     """With --attacks standard: auto (if it is installed), always or never."""
     data: RunData = None
     root: Root = None
+    workers: Workers = 0
     num_samples: int | None = None
     """Number of test images; all by default."""
     seed: int = 0
@@ -47,7 +48,13 @@ class Evaluate:
         scores = {}
         for name, run, data in open_runs(self.runs, self.data, self.root):
             scores[name] = evaluate(
-                run.model, data.test, attacks, num_samples=self.num_samples, seed=self.seed, progress=True
+                run.model,
+                data.test,
+                attacks,
+                num_samples=self.num_samples,
+                seed=self.seed,
+                progress=True,
+                workers=self.workers,
             )
         columns = ["run", "clean", *(a.name for a in attacks), "clean, mean per class", "images"]
         rows = [[n, s.clean, *s.robust.values(), f"{s.mean_per_class:.2f} %", s.n] for n, s in scores.items()]
@@ -68,6 +75,7 @@ class Evaluate:
             for eps in dict.fromkeys(self.eps):
                 place = None if self.out is None else Path(self.out).with_suffix(f".{name}.{self.norm}-{eps:g}.json")
                 options = {"num_samples": self.num_samples, "seed": self.seed, "autoattack": self.autoattack}
+                options["workers"] = self.workers
                 report = evaluate_standard(run.model, data.test, eps, self.norm, out=place, progress=True, **options)
                 reports.setdefault(name, []).append(report)
         flat = [(name, report) for name, of_run in reports.items() for report in of_run]

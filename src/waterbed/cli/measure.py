@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Radius, Root, RunData, Runs
+from waterbed.cli.options import Radius, Root, RunData, Runs, Workers
 from waterbed.cli.output import add_to_json, check_writable, print_rows
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 
@@ -30,6 +30,7 @@ class Measure:
     """Variance of the perturbation of the input, for effective_information."""
     data: RunData = None
     root: Root = None
+    workers: Workers = 0
     seed: int = 0
     """Seed of the choice of images and of random probes."""
     out: str = "measures.json"
@@ -51,6 +52,7 @@ class Measure:
                 self.damping,
                 self.quantities or DEFAULT,
                 progress=True,
+                workers=self.workers,
                 eps=self.eps,
                 beta=self.beta,
                 prior_variance=self.prior_variance,

@@ -26,6 +26,7 @@ Root = Annotated[
 ]
 Download = Annotated[bool, arg(help="Download a named data set that is missing.")]
 Size = Annotated[int | None, arg(help="Side of the square images.")]
+Workers = Annotated[int, arg(help="Processes that decode images, for data too large for memory.")]
 Radius = Annotated[
     float,
     PrimitiveConstructorSpec(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2 import functional as tvf
 
-from waterbed.data.samples import collate, map_style
+from waterbed.data.samples import collate
 from waterbed.errors import UsageError, UsageTypeError, check_count
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -108,6 +107,10 @@ class FolderImages(Dataset):
         path, label = self.files[index]
         return self.decode(path).float() / 255, label
 
+    def read_pixels(self, indices: Tensor) -> list[Tensor]:
+        """The examples at ``indices`` (B,): uint8 (B, C, H, W) and int64 (B,)."""
+        return collate([(self.decode(path), label) for path, label in (self.files[i] for i in indices.tolist())])
+
     def decode(self, path: Path) -> Tensor:
         """One file as uint8 (C, H, W); :class:`UsageError` if it is not an image."""
         return adapt(read_image(path, self.channels), self.size, self.channels)
@@ -164,74 +167,16 @@ def grey_to_rgb(images: Tensor) -> Tensor:
     return images.expand(*images.shape[:-3], 3, *images.shape[-2:]).contiguous()
 
 
-def batches(
-    dataset: Any,
-    batch_size: int,
-    *,
-    order: Tensor | None = None,
-    parts: int | None = None,
-    skip: int = 0,
-    seed: int = 0,
-    num_classes: int | None = None,
-    workers: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Checked batches ``(x, y)``: float32 (B, C, H, W) in [0, 1] and int64 (B,).
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1], floats as float32; the same bits on every device.
 
-    Args:
-        dataset: map-style, of (image, label); labels may be ints or 0-d tensors.
-        batch_size: examples per batch; the last batch may be smaller.
-        order: indices to visit, in this order; all of them by default.
-        parts: split into this many batches, whose sizes differ by at most one, instead of by ``batch_size``.
-        skip: number of batches to leave out at the start.
-        seed: of random transforms in worker processes.
-        num_classes: check labels against it; None skips that check.
-        workers: number of worker processes that load examples.
-
-    Raises:
-        UsageError: images that are not finite or outside [0, 1], labels outside 0 .. num_classes - 1.
-
-    >>> data = TensorImages(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5))
-    >>> [len(y) for _, y in batches(data, batch_size=2)]
-    [2, 2, 1]
+    >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
     """
-    if isinstance(dataset, DataLoader):  # its length is that of its batches
-        raise UsageTypeError("dataset=DataLoader cannot be read by index; pass the loader's dataset")
-    order = torch.arange(len(dataset)) if order is None else order
-    splits = (order.split(batch_size) if parts is None else order.tensor_split(parts))[skip:]
-    if hasattr(dataset, "batch"):
-        loaded = (dataset.batch(indices) for indices in splits)
-    else:
-        # Without a generator of its own the loader would advance the caller's.
-        generator = torch.Generator().manual_seed(seed)
-        sampler = [indices.tolist() for indices in splits]
-        loaded = DataLoader(
-            dataset, batch_sampler=sampler, num_workers=workers, generator=generator, collate_fn=collate
-        )
-    for x, y in loaded:
-        check_images(x, "data")
-        if num_classes is not None:
-            check_labels(y, num_classes, "data")
-        yield x.float(), y.long()
-
-
-def stack(
-    dataset: Any, num_samples: int | None = None, seed: int = 0, num_classes: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """``num_samples`` examples drawn without replacement (all by default) as two tensors (N, C, H, W), (N,).
-
-    >>> data = TensorImages(torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.arange(5))
-    >>> stack(data, 3)[0].shape
-    torch.Size([3, 1, 4, 4])
-    """
-    dataset = map_style(dataset)
-    total = len(dataset)
-    if num_samples is not None and not 1 <= num_samples <= total:
-        raise UsageError(f"num_samples={num_samples} must lie between 1 and {total}, the size of the data set")
-    order = torch.arange(total)
-    if num_samples is not None and num_samples < total:
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
-    parts = list(batches(dataset, 1024, order=order, num_classes=num_classes))
-    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+    if images.dtype != torch.uint8:
+        return images.float()
+    # Not by the number 255: CUDA multiplies by its rounded inverse.
+    return images.float() / torch.full((), 255.0, device=images.device)
 
 
 def check_images(images: Any, argument: str) -> None:

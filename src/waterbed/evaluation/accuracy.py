@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from waterbed.attacks.attack import Attack, CheckedAttack, ball_of, check_attack
-from waterbed.data.images import batches
+from waterbed.data.loading import batches
 from waterbed.data.samples import map_style
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import share, summed
@@ -95,6 +95,7 @@ def evaluate(
     num_samples: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    workers: int = 0,
 ) -> Score:
     """Clean accuracy, and robust accuracy under each attack, in fp32 and eval mode.
 
@@ -109,6 +110,7 @@ def evaluate(
             correctly are attacked. Images outside a ball that is known count as not broken, and a warning says so.
         num_samples: evaluate on that many examples, drawn with ``seed``; all by default.
         seed: of the attacks' random starts and of the choice of examples.
+        workers: number of processes that load images, for data too large for memory.
 
     Raises:
         UsageError: images that do not fit, labels out of range, weights that are not finite; an attack that returns
@@ -122,6 +124,7 @@ def evaluate(
     """
     check_count("batch_size", batch_size)
     check_count("seed", seed, at_least=0)
+    check_count("workers", workers, at_least=0)
     attacks = _checked_list(attacks)
     dataset = check_dataset(dataset)
     if num_samples is not None:
@@ -138,13 +141,15 @@ def evaluate(
     outside = torch.zeros(len(attacks), dtype=torch.long, device=device)
     classes = None
     with unchanged(model), Progress("evaluating", len(order), progress) as progress_bar:
-        for part in share([slice(i, min(i + batch_size, len(order))) for i in range(0, len(order), batch_size)]):
-            ((x, y),) = batches(dataset, len(order), order=order[part])
+        parts = share([slice(i, min(i + batch_size, len(order))) for i in range(0, len(order), batch_size)])
+        mine = torch.cat([order[part] for part in parts]) if parts else order[:0]  # all but the last are full
+        drawn = batches(dataset, batch_size, order=mine, seed=seed, workers=workers, device=device)
+        for part, (x, y) in zip(parts, drawn, strict=True):
             if classes is None:
-                classes = probe(model, x[:1].to(device), "dataset images").shape[1]
+                classes = probe(model, x[:1], "dataset images").shape[1]
             check_range(y, classes)
             labels[part] = y
-            x, y = x.to(device), y.to(device)
+            y = y.to(device)
             hits[0, part] = correct(model, x, y)
             if checked:
                 _attack(checked, model, x, y, hits[:, part], outside, seed * 1_000_003 + part.start)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from waterbed.attacks.balls import BALLS
 from waterbed.attacks.pgd import PGD
 from waterbed.attacks.radius import parse_eps
-from waterbed.data.images import batches
+from waterbed.data.loading import batches
 from waterbed.devices import device_of, seeded
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.evaluation import autoattack as autoattack_adapter
@@ -81,6 +81,7 @@ def evaluate_standard(
     autoattack: str = "auto",
     progress: bool = False,
     batch_size: int = 128,
+    workers: int = 0,
 ) -> RobustnessReport:
     """Robust accuracy at one eps under stronger and stronger attacks, in fp32 and eval mode, and a masking check.
 
@@ -99,6 +100,7 @@ def evaluate_standard(
             it, with the same result as without the interruption (on a GPU, up to rounding).
         autoattack: "auto" runs it where its package is installed, "always" requires it, "never" leaves it out.
         batch_size: images attacked together.
+        workers: number of processes that load images, for data too large for memory.
 
     Raises:
         UsageError: images or labels that do not fit, a model without a gradient, no package for
@@ -120,6 +122,7 @@ def evaluate_standard(
     check_choice("norm", norm, autoattack_adapter.NORMS)
     check_count("batch_size", batch_size)
     check_count("seed", seed, at_least=0)
+    check_count("workers", workers, at_least=0)
     if num_samples is not None:
         check_count("num_samples", num_samples)
     pgds = [PGD(eps, norm, 20), PGD(eps, norm, 100, restarts=5)]
@@ -136,7 +139,8 @@ def evaluate_standard(
         stages = {"clean": _clean, **{pgd.name: _attack(pgd.name, _breaks(pgd)) for pgd in pgds}}
         stages |= _masking(pgds, file, "square" in parts)
         stages |= {_part(part): _attack(_part(part), _autoattack(part, eps, norm)) for part in parts}
-        drawn = zip(order.split(batch_size), batches(dataset, batch_size, order=order), strict=True)
+        loaded = batches(dataset, batch_size, order=order, seed=seed, workers=workers)
+        drawn = zip(order.split(batch_size), loaded, strict=True)
         with Progress(f"evaluating at eps={eps:g}", len(order) * len(stages), progress) as progress_bar:
             progress_bar.skip(sum(len(batch.indices) * len(stages.keys() & set(batch.done)) for batch in file.batches))
             for number, (indices, (x, y)) in enumerate(drawn):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from waterbed.data.images import stack
+from waterbed.data.loading import stack
 from waterbed.data.task import as_task
 from waterbed.devices import device_of
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
@@ -53,9 +53,12 @@ class _Network:
     data: Any
     settings: Settings
     progress: bool = field(default=False)
+    workers: int = field(default=0)
 
     def _sample(self, dataset: Any) -> Tensor:
-        images, _ = stack(dataset, min(self.settings.num_samples, len(dataset)), self.settings.seed)
+        images, _ = stack(
+            dataset, min(self.settings.num_samples, len(dataset)), self.settings.seed, workers=self.workers
+        )
         return images.to(device_of(self.model))
 
     @cached_property
@@ -165,6 +168,7 @@ def measure(
     damping: float = 1e-8,
     quantities: Sequence[str] = DEFAULT,
     progress: bool = False,
+    workers: int = 0,
     **settings: float,
 ) -> dict[str, Estimate]:
     """Several measures of one network at once: about the input on test images, about the weights on training images.
@@ -176,9 +180,11 @@ def measure(
             are fewer).
         damping: of the log-variance and log-determinant.
         quantities: names from :data:`QUANTITIES`; the first five by default.
+        workers: number of processes that load images, for data too large for memory.
         settings: eps, beta, prior_variance, input_variance; see :class:`Settings`.
     """
     check_count("num_samples", num_samples)
+    check_count("workers", workers, at_least=0)
     for name in settings:
         check_choice("the argument of measure", name, ARGUMENTS)
     if isinstance(quantities, str):
@@ -188,5 +194,5 @@ def measure(
     if not quantities:
         raise UsageError(f"quantities is empty; name one or more of {', '.join(QUANTITIES)}")
     data = as_task(data, one_for_both=True)
-    network = _Network(model, data, Settings(num_samples, seed, damping, **settings), progress)
+    network = _Network(model, data, Settings(num_samples, seed, damping, **settings), progress, workers)
     return {name: QUANTITIES[name][1](network) for name in quantities}

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.data.images import IMAGE_SUFFIXES, ImageData, adapt, read_image, stack
+from waterbed.data.images import IMAGE_SUFFIXES, ImageData, adapt, read_image
+from waterbed.data.loading import stack
 from waterbed.devices import device_of
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.files import make_folder, to_json, write_atomic

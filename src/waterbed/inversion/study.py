@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from waterbed.data.images import stack
+from waterbed.data.loading import stack
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_count, check_number
 from waterbed.files import make_folder, to_json, write_atomic

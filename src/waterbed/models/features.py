@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.data.images import batches
+from waterbed.data.loading import batches
 from waterbed.devices import device_of
 from waterbed.distributed import slices, summed
-from waterbed.errors import check_choice
+from waterbed.errors import check_choice, check_count
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.heads import with_features
 from waterbed.models.states import evaluating
@@ -27,6 +27,7 @@ def extract_features(
     progress: bool = False,
     *,
     indices: Tensor | None = None,
+    workers: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Features (N, d) and labels (N,), on the CPU, in eval mode.
 
@@ -37,6 +38,7 @@ def extract_features(
             :func:`waterbed.wrap` takes.
         data: what ``load_dataset`` returns, of which ``split`` ("train" or "test") is taken; or a map-style data set.
         indices: (N,), the examples to take, in this order; all by default.
+        workers: number of processes that load images, for data too large for memory.
 
     Raises:
         UsageError: another split, images outside [0, 1], labels that are none of the classes of ``data``.
@@ -48,6 +50,7 @@ def extract_features(
     (torch.Size([3, 16]), torch.Size([3]))
     """
     check_choice("split", split, ("train", "test"))
+    check_count("workers", workers, at_least=0)
     dataset, num_classes = getattr(data, split, data), getattr(data, "num_classes", None)
     model = with_features(model, getattr(data, "shape", None))
     indices = torch.arange(len(dataset)) if indices is None else indices
@@ -55,9 +58,11 @@ def extract_features(
     mine = torch.cat([torch.arange(part.start, part.stop) for part in slices(len(indices), batch_size)])
     features, labels = [], []
     with torch.no_grad(), evaluating(model):
-        drawn = batches(dataset, batch_size, order=indices[mine], num_classes=num_classes)
+        drawn = batches(
+            dataset, batch_size, order=indices[mine], num_classes=num_classes, workers=workers, device=device
+        )
         for x, y in track(drawn, "features", -(-len(mine) // batch_size), progress):
-            features.append(model.features(x.to(device)))
+            features.append(model.features(x))
             labels.append(y.to(device))
     return tuple(_from_all_processes(torch.cat(part), mine, len(indices)).cpu() for part in (features, labels))
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from waterbed.attacks.pgd import PGD
-from waterbed.data.images import ImageData, stack
+from waterbed.data.images import ImageData
 from waterbed.data.load import load_dataset
+from waterbed.data.loading import stack
 from waterbed.environment import environment
 from waterbed.evaluation.accuracy import Score, evaluate
 from waterbed.files import make_folder, to_json, write_atomic

@@ -36,24 +36,31 @@ class MeasuresOverTraining:
         data: with train and test.
         measures: names of quantities; or each with a dict of arguments of :func:`waterbed.measure`, such as
             ``{"weight_log_variance": {"num_samples": 200, "damping": 1e-6}}``.
+        workers: number of processes that load the images.
 
     Raises:
         UsageError: a name or an argument that is unknown.
     """
 
-    def __init__(self, data: Any, measures: Iterable[str] | Mapping[str, Mapping[str, Any]], every: int = 1) -> None:
+    def __init__(
+        self,
+        data: Any,
+        measures: Iterable[str] | Mapping[str, Mapping[str, Any]],
+        every: int = 1,
+        workers: int = 0,
+    ) -> None:
         if isinstance(measures, str) or not isinstance(measures, Iterable):
             raise UsageTypeError(f"measures={measures!r} must be a list or a dict; write measures=[{measures!r}]")
         named = measures if isinstance(measures, Mapping) else {name: {} for name in measures}
         self.measures = {name: check_measures(name, arguments) for name, arguments in named.items()}
-        self.data, self.every = data, every
+        self.data, self.every, self.workers = data, every, workers
 
     def on_epoch_end(self, job: Job) -> None:
         if job.epoch % self.every:
             return
         for name, arguments in self.measures.items():
             with unchanged(job.result):
-                estimate = measure(job.result, self.data, quantities=[name], **arguments)[name]
+                estimate = measure(job.result, self.data, quantities=[name], workers=self.workers, **arguments)[name]
             job.history[-1][name] = float(estimate.value)
             if math.isfinite(estimate.stderr):
                 job.history[-1][f"{name}_stderr"] = float(estimate.stderr)

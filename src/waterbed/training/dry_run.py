@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from waterbed.data.images import batches, check_data
+from waterbed.data.images import check_data
+from waterbed.data.loading import batches
 from waterbed.data.task import as_task
 from waterbed.devices import channels_last, seeded
 from waterbed.distributed import Engine
@@ -45,9 +46,11 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
     order = torch.arange(len(data.train)).repeat(STEPS)[: STEPS * size]
     with seeded(0, engine.device), channels_last(model):
         model.train()
-        for x, y in batches(data.train, size, order=order, num_classes=data.num_classes):
+        for x, y in batches(
+            data.train, size, order=order, num_classes=data.num_classes, workers=config.workers, device=engine.device
+        ):
             began = time.perf_counter()
-            x, y = engine.place(x.to(engine.device), model), y.to(engine.device)
+            x, y = engine.place(x, model), y.to(engine.device)
             with engine.autocast():
                 loss, logits = check_loss(objective(attacked(), model, x, y), y)
             optimizer.zero_grad()

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from waterbed.data.augment import augmentation
-from waterbed.data.images import batches, check_data
+from waterbed.data.images import check_data
+from waterbed.data.loading import Loader
 from waterbed.data.task import as_task
 from waterbed.devices import channels_last, device_of, seeded
 from waterbed.distributed import Engine
@@ -84,12 +85,13 @@ def fit(
     check_objective(objective)
     data = as_task(data)
     check_data(data)
-    after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every)]
+    after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every, c.workers)]
     train, held_out = _split(len(data.train), c.validation, c.seed)
     engine = Engine(c.precision)
+    loader = Loader(data.train, num_classes=data.num_classes, workers=c.workers, device=engine.device)
     model.to(engine.device)
     if isinstance(model, FeatureClassifier) and model.mean is None and trained is None:
-        model.set_normalisation(*_channel_statistics(data, train))
+        model.set_normalisation(*_channel_statistics(loader, train))
     _check_fits(model, data)
     objective = started(objective, model)
     recorded = {**run_config(model, data, objective, c, engine), **(notes or {})}
@@ -98,6 +100,7 @@ def fit(
     augmented = augmentation(c.augment, data)
     attacked = attacked_network(model, objective, data, engine)
     with (
+        loader,
         open_run(out, recorded, c.resume, engine.is_main) as (folder, saved),
         Checkpointing(folder, engine, c.checkpoint_minutes) as checkpointing,
         tracking(c.trackers, folder.path if folder else None, recorded, engine.is_main) as track,
@@ -113,14 +116,9 @@ def fit(
         for epoch in range(job.epoch, c.epochs):
             job.train_mode()
             order = _order(train, c, epoch, engine)
-            draws = {
-                "parts": steps,
-                "skip": job.meter.batches,
-                "seed": c.seed * 1_000_003 + epoch,
-                "workers": c.workers,
-            }
-            for x, y in batches(data.train, c.batch_size, order=order, num_classes=data.num_classes, **draws):
-                x, y = engine.place(augmented(x.to(engine.device)), model), y.to(engine.device)
+            draws = {"parts": steps, "skip": job.meter.batches, "seed": c.seed * 1_000_003 + epoch}
+            for x, y in loader.batches(c.batch_size, order=order, **draws):
+                x, y = engine.place(augmented(x), model), y.to(engine.device, non_blocking=True)
                 step(job, objective, attacked(), forward, x, y, engine)
                 checkpointing.after_batch(job)
                 progress.advance(message=f"epoch {epoch + 1}/{c.epochs}, {job.meter}")
@@ -199,10 +197,11 @@ def _watch(
 ) -> dict[str, float]:
     """Accuracies after an epoch, on all held-out images, or on ``watch`` test images."""
     attacks = [] if getattr(objective, "attack", None) is None else [objective.attack]
+    options = {"workers": config.workers}
     if len(held_out):
-        name, score = "validation", evaluate(model, Subset(data.train, held_out.tolist()), attacks)
+        name, score = "validation", evaluate(model, Subset(data.train, held_out.tolist()), attacks, **options)
     elif config.watch:
-        name, score = "test", evaluate(model, data.test, attacks, num_samples=config.watch)
+        name, score = "test", evaluate(model, data.test, attacks, num_samples=config.watch, **options)
     else:
         return {}
     return {
@@ -211,11 +210,11 @@ def _watch(
     }
 
 
-def _channel_statistics(data: Any, train: Tensor) -> tuple[Tensor, Tensor]:
+def _channel_statistics(loader: Loader, train: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over (at most 10,000 of) the training images."""
     chosen = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:IMAGES_FOR_STATISTICS]]
     sums = squares = 0.0
-    for x, _ in batches(data.train, 1000, order=chosen):
+    for x, _ in loader.batches(1000, order=chosen):
         sums = sums + x.double().mean((2, 3)).sum(0)
         squares = squares + x.double().square().mean((2, 3)).sum(0)
     mean = sums / len(chosen)

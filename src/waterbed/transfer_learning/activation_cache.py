@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.data.images import batches
+from waterbed.data.loading import batches
 from waterbed.devices import device_of, seeded
 from waterbed.errors import UsageError
 from waterbed.models.states import frozen
@@ -144,9 +144,9 @@ def fill(
     ):
         for view in range(views):
             start = 0
-            for x, y in batches(dataset, BATCH_SIZE, num_classes=num_classes):
+            for x, y in batches(dataset, BATCH_SIZE, num_classes=num_classes, device=device):
                 part = slice(start, start + len(x))
-                for store, output in zip(values, network(augment(x.to(device))), strict=True):
+                for store, output in zip(values, network(augment(x)), strict=True):
                     store[view, part] = output.to(store)
                 labels[part] = y
                 start += len(x)

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from waterbed.attacks.pgd import PGD
-from waterbed.data.images import stack
 from waterbed.data.load import load_dataset
+from waterbed.data.loading import stack
 from waterbed.data.task import as_task
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 from waterbed.evaluation.accuracy import evaluate

@@ -9,7 +9,8 @@ from PIL import Image
 import waterbed as wb
 from waterbed.data.augment import augmentation, random_crop
 from waterbed.data.catalog import CATALOG
-from waterbed.data.images import adapt, batches, stack
+from waterbed.data.images import adapt
+from waterbed.data.loading import batches, stack
 
 
 @pytest.mark.parametrize("name", ["fashion-mini", "digits"])

@@ -13,7 +13,7 @@ from PIL import Image
 import waterbed as wb
 import waterbed.cli.invert
 from waterbed.cli.invert import Invert
-from waterbed.data.images import stack
+from waterbed.data.loading import stack
 from waterbed.inversion import defaults, gallery, invert, study
 from waterbed.inversion.gallery import COLUMNS, draw_gallery
 

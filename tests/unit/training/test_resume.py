@@ -68,7 +68,8 @@ def test_a_request_to_stop_is_answered_by_saving(digits, tmp_path, more):
     settings = {**SHORT, **more}
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StoppedError, match="epoch 2 after batch 3"):
-        wb.fit(new_model(), stopping(digits, 7, signal.SIGTERM), OBJECTIVE, tmp_path / "parts", **settings)
+        before_it = 7 + ("validation" in more)  # the held-out images are a batch more
+        wb.fit(new_model(), stopping(digits, before_it, signal.SIGTERM), OBJECTIVE, tmp_path / "parts", **settings)
     assert signal.getsignal(signal.SIGTERM) is before
     assert len(RunFolder(tmp_path / "parts").history()) == 1
     parts = wb.fit(new_model(5), digits, OBJECTIVE, tmp_path / "parts", **settings)
