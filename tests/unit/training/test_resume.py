@@ -67,8 +67,8 @@ def stopping(data, batches, number):
 def test_a_request_to_stop_is_answered_by_saving(digits, tmp_path, more):
     settings = {**SHORT, **more}
     before = signal.getsignal(signal.SIGTERM)
+    before_it = 7 + ("validation" in more)  # the held-out images are a batch more
     with pytest.raises(StoppedError, match="epoch 2 after batch 3"):
-        before_it = 7 + ("validation" in more)  # the held-out images are a batch more
         wb.fit(new_model(), stopping(digits, before_it, signal.SIGTERM), OBJECTIVE, tmp_path / "parts", **settings)
     assert signal.getsignal(signal.SIGTERM) is before
     assert len(RunFolder(tmp_path / "parts").history()) == 1
