@@ -138,6 +138,29 @@ def summed(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def gathered(item: T) -> list[T]:
+    """What every process has for ``item``, by rank; every process must call this. Small things: they are pickled.
+
+    >>> gathered("mine")
+    ['mine']
+    """
+    processes = _rank_and_processes()[1]
+    if processes == 1:
+        return [item]
+    items: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(items, item)
+    return items
+
+
+def is_main() -> bool:
+    """Whether this process writes files: the first, or the only one.
+
+    >>> is_main()
+    True
+    """
+    return _rank_and_processes()[0] == 0
+
+
 def _rank_and_processes() -> tuple[int, int]:
     """Rank and number of processes."""
     if _in_group():

@@ -1,25 +1,48 @@
-"""Two gloo processes give the estimates of one."""
+"""Two gloo processes give the results of one."""
 
 import json
 import os
 import subprocess
 import sys
+import warnings
+from unittest.mock import patch
 
 import pytest
 import torch
+from torch import nn
 
 import waterbed as wb
+from waterbed.evaluation import standard
 
 SCRIPT = """
 import json, sys
 import torch.distributed as dist
 import waterbed as wb
-from test_processes import measures
+import test_processes
 
-dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=int(sys.argv[2]), world_size=2)
-print(json.dumps(measures()))
+rank = int(sys.argv[2])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
+print(json.dumps(getattr(test_processes, sys.argv[3])(*sys.argv[4:])))
 dist.destroy_process_group()
 """
+
+
+def in_two_processes(folder, function, *words):
+    """What each of two processes returns from a function of this module, called with text."""
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])}
+    (folder / "meeting").unlink(missing_ok=True)
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(folder / "meeting"), str(rank), function.__name__, *map(str, words)],
+            env={**environment, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    return [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in started]
 
 
 def measures():
@@ -52,23 +75,53 @@ def measures():
 
 def test_two_processes_and_any_chunks_give_the_estimates_of_one(tmp_path):
     alone = measures()
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path / "meeting"), str(rank)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    together = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in started]
+    together = in_two_processes(tmp_path, measures)
     assert together[0] == together[1]
     for name, value in alone.items():
         assert together[0][name] == pytest.approx(value, rel=1e-9, nan_ok=True), name
         assert value == pytest.approx(alone[f"2 {name.split(' ', 1)[1]}"], rel=1e-9, nan_ok=True), name
+
+
+def attacks(weights, out):
+    """The standard attacks and an attack that leaves its ball, on a network whose weights are in a file."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model.load_state_dict(torch.load(weights))
+    images = wb.load_dataset("digits").take(2, 24).test
+    parts = patch.object(standard.autoattack_adapter, "parts", lambda *_: (["apgd-ce"], ""))
+    with parts, patch.multiple(standard, CHECKED=20, QUERIES=30):  # reached within the last batch
+        report = wb.evaluate_standard(model, images, 0.3, out=out, batch_size=6)
+
+    def leaves_in_odd_classes(model, x, y):
+        return (x + 0.2 * (y % 2)[:, None, None, None]).clamp(0, 1)
+
+    leaving = wb.as_attack(leaves_in_odd_classes, name="leaving", eps=0.1, norm="linf")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", wb.errors.UsageWarning)
+        score = wb.evaluate(model, images, [leaving], batch_size=6).to_dict()
+    lines = [str(warning.message) for warning in caught]
+    return [report.to_dict(), report.fell_to, report.indices, str(report.masking), score, lines]
+
+
+def test_two_processes_share_the_attacks_with_the_result_of_one(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    x, y = wb.stack(wb.load_dataset("digits").train, 400)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(30):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    weights, out = tmp_path / "weights.pt", tmp_path / "one.json"
+    torch.save(model.state_dict(), weights)
+    alone = json.loads(json.dumps(attacks(weights, out)))
+    written = json.loads(out.read_text())
+    assert [len(batch["evidence"]["pgd"]) for batch in written["batches"]][3] in (2, 3, 4)
+    assert alone[4]["outside"]["leaving"] > 5
+    # They go on from what one process had done when it was stopped.
+    stopped = tmp_path / "two.json"
+    stopped.write_text(json.dumps({**written, "report": None, "batches": written["batches"][:1]}))
+    assert in_two_processes(tmp_path, attacks, weights, stopped) == [alone, alone]
+    assert json.loads(stopped.read_text()) == written
 
 
 TRAINING = """

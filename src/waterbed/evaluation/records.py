@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from waterbed.distributed import gathered, is_main
 from waterbed.errors import UsageError
 from waterbed.files import digest, make_folder, write_atomic
 
@@ -42,7 +43,8 @@ class BatchRecord:
 class EvaluationFile:
     """The results of an evaluation with given settings; in memory only if ``path`` is None.
 
-    An evaluation that was started without AutoAttack may be resumed with it.
+    An evaluation that was started without AutoAttack may be resumed with it. Of several processes each has all records,
+    and the first writes them.
 
     Raises:
         UsageError: the file is not an evaluation, or one with other settings, other weights or another AutoAttack.
@@ -50,28 +52,47 @@ class EvaluationFile:
 
     def __init__(self, path: str | Path | None, settings: dict[str, Any], autoattack: str | None) -> None:
         self.path = None if path is None else Path(path).expanduser()
-        self.settings, self.autoattack, self.batches = settings, autoattack, []
-        if self.path is None:
-            return
-        make_folder(self.path.parent)
-        if self.path.exists():
-            self.batches = self._read(self.path)
+        self.settings, self.autoattack = settings, autoattack
+        recorded: list[BatchRecord] = []
+        if self.path is not None:
+            make_folder(self.path.parent)
+            if self.path.exists():
+                recorded = self._read(self.path)
+        self._records = dict(enumerate(gathered(recorded)[0]))
+
+    @property
+    def batches(self) -> list[BatchRecord]:
+        """The records so far, in the order of the batches."""
+        return [self._records[number] for number in sorted(self._records)]
+
+    def before(self, record: BatchRecord) -> list[BatchRecord]:
+        """The records of the batches before this one."""
+        return list(itertools.takewhile(lambda batch: batch is not record, self.batches))
 
     def batch(self, number: int, indices: Tensor, x: Tensor, y: Tensor) -> BatchRecord:
         """The record of a batch, new or as it was saved; :class:`UsageError` if it was saved for other images."""
         images = _hash(x, y)
-        if number == len(self.batches):
-            self.batches.append(BatchRecord(images, indices.tolist(), [None] * len(y)))
-        if self.batches[number].images != images:
+        record = self._records.setdefault(number, BatchRecord(images, indices.tolist(), [None] * len(y)))
+        if record.images != images:
             raise UsageError(
                 f"out={str(self.path)!r} holds an evaluation on other images (batch {number} differs); "
                 "choose another out= or pass the data it was started on"
             )
-        return self.batches[number]
+        return record
+
+    def exchange(self, finished: int | None) -> None:
+        """Give the others the record of the batch in which this one ``finished`` a stage, take theirs, and save.
+
+        Every process must call this.
+        """
+        news = gathered(None if finished is None else (finished, self._records[finished]))
+        self._records |= dict(item for item in news if item is not None and item[0] != finished)
+        if any(item is not None for item in news):
+            self.save()
 
     def save(self, report: dict[str, Any] | None = None) -> None:
         """Write all records, and the ``report`` once the evaluation has finished."""
-        if self.path is None:
+        if self.path is None or not is_main():
             return
         content = {
             "schema": SCHEMA,

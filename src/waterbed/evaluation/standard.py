@@ -16,6 +16,7 @@ from waterbed.attacks.pgd import PGD
 from waterbed.attacks.radius import parse_eps
 from waterbed.data.loading import batches
 from waterbed.devices import device_of, seeded
+from waterbed.distributed import gathered, is_main, share
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.evaluation import autoattack as autoattack_adapter
 from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_range, correct
@@ -89,6 +90,8 @@ def evaluate_standard(
     check (:mod:`waterbed.evaluation.gradient_masking`) uses the first 128 images that are classified correctly. The
     model's modes and buffers are restored bit for bit, also after an exception.
 
+    Several processes share the batches, with the result of one; the first writes ``out``.
+
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K), differentiable.
         dataset: map-style, ``(image, label)``.
@@ -139,22 +142,31 @@ def evaluate_standard(
         stages = {"clean": _clean, **{pgd.name: _attack(pgd.name, _breaks(pgd)) for pgd in pgds}}
         stages |= _masking(pgds, file, "square" in parts)
         stages |= {_part(part): _attack(_part(part), _autoattack(part, eps, norm)) for part in parts}
-        loaded = batches(dataset, batch_size, order=order, seed=seed, workers=workers)
-        drawn = zip(order.split(batch_size), loaded, strict=True)
-        with Progress(f"evaluating at eps={eps:g}", len(order) * len(stages), progress) as progress_bar:
-            progress_bar.skip(sum(len(batch.indices) * len(stages.keys() & set(batch.done)) for batch in file.batches))
-            for number, (indices, (x, y)) in enumerate(drawn):
-                check_range(y, classes)
-                record = file.batch(number, indices, x, y)
+        chunks = order.split(batch_size)
+        mine = share(range(len(chunks)))
+        own = torch.cat([order[:0], *(chunks[i] for i in mine)])
+        recorded = file.batches
+        known = [(len(chunks[i]), stages.keys() & set(recorded[i].done)) for i in mine if i < len(recorded)]
+        with Progress(f"evaluating at eps={eps:g}", len(own) * len(stages), progress and is_main()) as progress_bar:
+            progress_bar.skip(sum(images * len(done) for images, done in known))
+            drawn = iter(batches(dataset, batch_size, order=own, seed=seed, workers=workers))
+            for turn in range(max(gathered(len(mine)))):
+                number = mine[turn] if turn < len(mine) else None
+                if number is not None:
+                    x, y = next(drawn)
+                    check_range(y, classes)
+                    record = file.batch(number, chunks[number], x, y)
                 for place, (name, stage) in enumerate(stages.items()):
-                    if name in record.done:
+                    if number is None or name in record.done:
+                        file.exchange(None)
                         continue
-                    # One seed per batch and stage, so that a resumed evaluation draws what it would have drawn.
+                    # One seed per batch and stage, so that a resumed evaluation draws what it would have drawn, and
+                    # several processes what one does.
                     stage_seed = np.random.SeedSequence([seed, number, place]).generate_state(1)
                     with seeded(int(stage_seed[0]), device):
                         stage(model, x.to(device), y.to(device), record)
                     record.done.append(name)
-                    file.save()
+                    file.exchange(number)
                     progress_bar.advance(len(y), name)
     report = _report(file, pgds, parts, missing, autoattack)
     file.save(report.to_dict())
@@ -224,8 +236,9 @@ def _masking(pgds: Sequence[PGD], file: EvaluationFile, square: bool) -> dict[st
 
     def stage(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
         record.evidence = {}
-        room = CHECKED - sum(len(batch.evidence.get("pgd", ())) for batch in file.batches)
-        chosen = [i for i, fell in enumerate(record.fell_to) if fell != "clean"][:room]
+        # Counted on the clean images, not on the evidence, which another process may be gathering at this moment.
+        checked = sum(fell != "clean" for batch in file.before(record) for fell in batch.fell_to)
+        chosen = [i for i, fell in enumerate(record.fell_to) if fell != "clean"][: max(0, CHECKED - checked)]
         if chosen:
             fell = [record.fell_to[i] for i in chosen]
             known = {"pgd-20": {pgds[0].name}, "pgd": {pgd.name for pgd in pgds}}
