@@ -6,9 +6,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+from waterbed.cli.output import is_first_process
 from waterbed.cli.parsing import parse
 from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, UsageWarning
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     or 143 (stopped by SIGTERM)."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _warnings_as_lines():
+        with _warnings_as_lines(), _printing():
             command = parse(args)
             if command is not None:
                 command()
@@ -53,6 +54,16 @@ def _warnings_as_lines() -> Iterator[None]:
                 print(f"waterbed: warning: {message}", file=sys.stderr)
 
         warnings.showwarning = print_line
+        yield
+
+
+@contextmanager
+def _printing() -> Iterator[None]:
+    """Of several processes, which have the same results, the first prints them."""
+    if is_first_process():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         yield
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from waterbed.errors import UsageError
 from waterbed.files import make_folder, to_json, write_atomic
+
+
+def is_first_process() -> bool:
+    """Whether this process prints and writes: the first that ``torchrun`` or ``accelerate launch`` started, or the only
+    one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def print_table(table: Any) -> None:
@@ -49,7 +56,7 @@ def check_writable(path: str | Path | None) -> None:
 
 def write_text(path: str | Path | None, content: str) -> None:
     """Write a text file as a whole and say so; nothing if there is no path."""
-    if path is None:
+    if path is None or not is_first_process():
         return
     path = Path(path).expanduser()
     make_folder(path.parent)
