@@ -13,7 +13,7 @@ from waterbed.errors import UsageError
 from waterbed.models.adapting import build, fill, take_apart, timm_classifier
 from waterbed.models.architectures import bare_name, describe, image_channels, infer_architecture, torchvision_names
 from waterbed.models.classifier import FeatureClassifier
-from waterbed.models.layouts import infer_pre_activation, is_deepminds, pre_activation_names, unseen
+from waterbed.models.layouts import UNSAVED, infer_pre_activation, is_deepminds, pre_activation_names, unseen
 from waterbed.models.normalisers import channel_values, find_normalisers
 from waterbed.models.recipes import TIMM
 from waterbed.models.tensors import read_tensors
@@ -63,6 +63,8 @@ def load_foreign(
             "no normaliser in the file: check_normalisation shows whether to pass mean= and std= (--mean and --std in "
             "a command; 0 and 1 for none, which fit then keeps)"
         )
+        if is_deepminds(checkpoint.tensors):
+            checkpoint.notes.append(UNSAVED)
     built.loading = {
         "source": checkpoint.source if source == "auto" else source,
         "normaliser": normaliser,

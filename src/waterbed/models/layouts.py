@@ -29,6 +29,10 @@ INSIDE = (
     (r"\.conv_(?:1|2d_2)\.", ".conv2."),
     (r"\.shortcut\.0\.", ".shortcut."),
 )
+UNSAVED = (
+    "DeepMind's networks normalise inside and do not save how: mean=(0.4914, 0.4822, 0.4465) and std=(0.2471, 0.2435, "
+    "0.2616) for CIFAR-10, (0.5071, 0.4865, 0.4409) and (0.2673, 0.2564, 0.2762) for CIFAR-100"
+)
 # A second first stage, which TRADES' network saves and never runs.
 UNUSED = "sub_block1."
 DEEPMIND = ("init_conv.", "conv_2d.")
@@ -89,11 +93,7 @@ def unseen(name: str, tensors: Mapping[str, Tensor]) -> list[str]:
     if any(tensor_name.startswith(UNUSED) for tensor_name in tensors):
         notes.append("sub_block1, which the network never runs, was dropped")
     if name.startswith("dm_"):
-        notes.append(
-            "SiLU is assumed; DeepMind's networks normalise inside and do not save how: mean=(0.4914, 0.4822, 0.4465) "
-            "and std=(0.2471, 0.2435, 0.2616) for CIFAR-10, (0.5071, 0.4865, 0.4409) and (0.2673, 0.2564, 0.2762) for "
-            "CIFAR-100"
-        )
+        notes.append("SiLU is assumed")
     if name == "preact_resnet18":
         notes.append(
             "projections after BN and ReLU are assumed; where they take a block's input (RobustBench's PreActBlock: "

@@ -60,7 +60,8 @@ def unwrap(tensors: Mapping[str, Tensor], path: Path) -> Checkpoint:
     elif pair is not None:
         source = project_of(*map(bare_name, pair))
     else:
-        source = "torchvision" if "fc.weight" in network else "plain"
+        wide = any(name.startswith("block1.layer.") for name in network)
+        source = "torchvision" if "fc.weight" in network and not wide else "plain"
     mean, std = (tensors[name] for name in pair) if pair else (None, None)
     if mean is not None and not bool(mean.any()) and bool((std == 1).all()):
         notes.append("the normaliser changes nothing (mean 0, std 1)")

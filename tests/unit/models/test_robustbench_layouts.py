@@ -190,6 +190,7 @@ def test_pre_activation_networks(tmp_path, images, case):
     loaded = wb.load_model(path, mean=MEAN.tolist(), std=STD.tolist())
     assert agree(loaded, network, images)
     assert loaded.architecture["name"] == name
+    assert loaded.loading["source"] == "plain"
     wb.save_model(loaded, tmp_path / "ours.safetensors")
     assert torch.equal(wb.load_model(tmp_path / "ours.safetensors")(images), loaded(images))
 
@@ -228,8 +229,11 @@ def test_projections_of_the_input_are_chosen_by_name(tmp_path, images):
 
 
 def test_deepminds_networks_say_what_their_files_lack(tmp_path):
-    loaded = wb.load_model(saved(DeepMindWide().state_dict(), tmp_path / "a.pt"))
-    assert any("SiLU" in note and "0.2471" in note for note in loaded.loading["notes"])
+    path = saved(DeepMindWide().state_dict(), tmp_path / "a.pt")
+    notes = wb.load_model(path).loading["notes"]
+    assert "SiLU is assumed" in notes
+    assert any("std=(0.2471, 0.2435, 0.2616) for CIFAR-10" in note for note in notes)
+    assert wb.load_model(path, mean=MEAN, std=STD).loading["notes"] == ["SiLU is assumed"]
 
 
 def test_an_instance_takes_their_names(tmp_path, images):
