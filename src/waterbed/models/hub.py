@@ -182,12 +182,13 @@ def _unreachable(name: str, error: Exception) -> UsageError:
 
     return UsageError(
         f"path_or_name={name!r} cannot be fetched from Hugging Face ({_reason(error, huggingface_hub.get_token())}); "
-        "check the name, the connection and, for a private repository, the token"
+        "check the name, the connection and, for a private repository, the token, or name a file on this machine"
     )
 
 
 def _reason(error: Exception, token: str | None) -> str:
-    """The types and first lines of an error and of its cause, without the token."""
-    errors = [error] if error.__cause__ is None else [error, error.__cause__]
-    reason = "; ".join(f"{type(e).__name__}: {str(e).strip()}".split("\n")[0][:200] for e in errors)
+    """An error's type and first line, without the token; those of its cause, where it is none of the server's."""
+    if error.__cause__ is not None and not hasattr(error, "response"):
+        error = error.__cause__
+    reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0][:300]
     return reason.replace(token, "***") if token else reason
