@@ -94,17 +94,28 @@ def find_weights(name: str, download: bool) -> tuple[Path, dict[str, Any]] | Non
 def list_files(name: str, download: bool) -> list[str] | None:
     """A repository's weights files, or those in the local cache; None if that has nothing of it."""
     address, hub = parse_address(name), _library(name)
-    try:
-        if download:
+    if download:
+        try:
             files = hub.HfApi().list_repo_files(address.repository, revision=address.revision)
-        else:
-            folder = Path(hub.snapshot_download(address.repository, revision=address.revision, local_files_only=True))
-            files = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
-    except hub.errors.LocalEntryNotFoundError:
+        except Exception as error:  # of the connection, the server or the name
+            raise _unreachable(name, error) from error
+    else:
+        files = _cached_files(address, hub)
+    return None if files is None else sorted(file for file in files if file.endswith(SUFFIXES))
+
+
+def _cached_files(address: Address, hub: ModuleType) -> list[str] | None:
+    """The files of a repository in the local cache; None if it has nothing of that revision."""
+    try:
+        cached = hub.scan_cache_dir(hub.constants.HF_HUB_CACHE).repos
+    except hub.errors.CacheNotFound:
         return None
-    except Exception as error:  # of the connection, the server or the name
-        raise _unreachable(name, error) from error
-    return sorted(file for file in files if file.endswith(SUFFIXES))
+    wanted = address.revision or "main"
+    for repository in cached:
+        for revision in repository.revisions:
+            if repository.repo_id == address.repository and wanted in {revision.commit_hash, *revision.refs}:
+                return [str(file.file_path.relative_to(revision.snapshot_path)) for file in revision.files]
+    return None
 
 
 def publish(
@@ -142,12 +153,14 @@ def check_repository(repository: str) -> ModuleType:
 def _fetch(name: str, address: Address, file: str, download: bool) -> Path | None:
     """One file's path in the local cache; None if the repository (or, without ``download``, the cache) lacks it."""
     hub = _library(name)
+    if not download:  # hf_hub_download(local_files_only=True) makes a connection: it looks up who calls
+        path = hub.try_to_load_from_cache(address.repository, file, revision=address.revision)
+        return Path(path) if isinstance(path, str) else None
     try:
-        path = hub.hf_hub_download(address.repository, file, revision=address.revision, local_files_only=not download)
-    except hub.errors.EntryNotFoundError as error:
-        # If the hub cannot be reached, this error means that the cache has no copy either.
-        if download and isinstance(error, hub.errors.LocalEntryNotFoundError):
-            raise _unreachable(name, error) from error
+        path = hub.hf_hub_download(address.repository, file, revision=address.revision)
+    except hub.errors.LocalEntryNotFoundError as error:  # the hub cannot be reached, and the cache has no copy
+        raise _unreachable(name, error) from error
+    except hub.errors.EntryNotFoundError:
         return None
     except Exception as error:  # of the connection, the server or the name
         raise _unreachable(name, error) from error
@@ -158,6 +171,7 @@ def _library(name: str, argument: str = "path_or_name") -> ModuleType:
     """huggingface_hub."""
     try:
         import huggingface_hub
+        import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError as error:
         raise UsageError(f"{argument}={name!r} needs huggingface_hub; pip install huggingface_hub") from error
