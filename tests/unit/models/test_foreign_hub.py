@@ -11,6 +11,7 @@ from tests.hub_server import Hub, use
 from tests.unit.models.test_foreign import MEAN, STD, CifarNet, agree, madry, trained
 
 import waterbed as wb
+from waterbed.models.architectures import infer_architecture
 from waterbed.models.hub import find_weights
 
 pytest.importorskip("huggingface_hub")
@@ -63,11 +64,10 @@ def test_cached_repository_needs_no_download_and_keeps_our_card(tmp_path, tiny, 
 @pytest.fixture(scope="module")
 def published():
     """Repository as the robust ImageNet networks are published: network and normaliser twice, one file an eps."""
-    networks = {}
-    for name, width in (("resnet18", 64), ("wide_resnet50_2", 128)):
-        kind = {"resnet18": torchvision.models.resnet18, "wide_resnet50_2": torchvision.models.resnet50}[name]
-        settings = {} if name == "resnet18" else {"width_per_group": width}
-        networks[f"{name}_l2_eps1.ckpt"] = trained(kind(weights=None, num_classes=20, **settings)).float()
+    networks = {
+        f"resnet18_l2_eps{eps}.ckpt": trained(torchvision.models.resnet18(weights=None, num_classes=20)).float()
+        for eps in (1, 5)
+    }
     files = {}
     for name, network in networks.items():
         state = {key: value.float() if value.is_floating_point() else value for key, value in madry(network).items()}
@@ -80,7 +80,7 @@ def test_robust_imagenet_networks_by_name(hub, published):
     hub.add(ROBUST, files)
     with pytest.raises(wb.UsageError, match=r"has none of model\.safetensors") as caught:
         wb.load_model(f"hf:{ROBUST}", download=True)
-    assert "but resnet18_l2_eps1.ckpt, wide_resnet50_2_l2_eps1.ckpt; name one" in str(caught.value)
+    assert "but resnet18_l2_eps1.ckpt, resnet18_l2_eps5.ckpt; name one" in str(caught.value)
     assert f"such as 'hf:{ROBUST}:resnet18_l2_eps1.ckpt'" in str(caught.value)
     images = torch.rand(2, 3, 64, 64)
     normalised = (images - MEAN.float()[:, None, None]) / STD.float()[:, None, None]
@@ -89,7 +89,7 @@ def test_robust_imagenet_networks_by_name(hub, published):
         with torch.no_grad():
             expected = network(normalised)
             assert torch.allclose(loaded(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-        assert loaded.architecture["name"] == file.removesuffix("_l2_eps1.ckpt")
+        assert loaded.architecture["name"] == "resnet18"
         assert loaded.loading["source"] == "robustness"
         assert loaded.input_shape == (3, 224, 224)
     hub.requests.clear()
@@ -99,6 +99,27 @@ def test_robust_imagenet_networks_by_name(hub, published):
     assert not hub.requests, "the cache answers without a connection"
     with pytest.raises(wb.UsageError, match=r"no file 'resnet18_l2_eps3\.ckpt', but resnet18_l2_eps1\.ckpt"):
         wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps3.ckpt", download=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "block", "depths", "width"),
+    [
+        ("resnet18", "BasicBlock", [2, 2, 2, 2], 64),
+        ("resnet50", "Bottleneck", [3, 4, 6, 3], 64),
+        ("wide_resnet50_2", "Bottleneck", [3, 4, 6, 3], 128),
+        ("wide_resnet50_4", "Bottleneck", [3, 4, 6, 3], 256),
+    ],
+)
+def test_published_sizes_are_recognised(name, block, depths, width):
+    resnet = torchvision.models.resnet
+    with torch.device("meta"):
+        theirs = resnet.ResNet(getattr(resnet, block), depths, width_per_group=width).state_dict()
+        architecture = infer_architecture(theirs)
+        ours = wb.create_model(**architecture).backbone.state_dict()
+    assert architecture["name"] == name
+    assert architecture["num_classes"] == 1000
+    shapes = {key: tensor.shape for key, tensor in theirs.items() if not key.startswith("fc.")}
+    assert {key: tensor.shape for key, tensor in ours.items()} == shapes
 
 
 def test_a_robust_network_of_other_classes_is_refused_by_file_and_tensor(hub, published):
