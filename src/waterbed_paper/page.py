@@ -13,6 +13,7 @@ from waterbed.files import make_folder, to_json, write_atomic
 from waterbed.reporting.page import Section, Table, write_page
 from waterbed_paper.claims import Claim
 from waterbed_paper.page_claims import claims_section, in_short
+from waterbed_paper.page_probe import probe_sections
 from waterbed_paper.phrases import NOT_RUN, rerun_command, training_phrase
 from waterbed_paper.published import slips
 from waterbed_paper.register import FIGURES, TABLES
@@ -53,6 +54,7 @@ def write_paper_page(results: Results, judged: Sequence[Judged], out: str | Path
             sections=tables,
             id="tables",
         ),
+        *probe_sections(results),
         _slips(),
         _scale(results, out / DATA_NOTE),
         _not_run(results),

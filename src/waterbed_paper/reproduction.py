@@ -10,6 +10,7 @@ from pathlib import Path
 from waterbed.errors import UsageError, check_count
 from waterbed_paper.graph import Graph, Place
 from waterbed_paper.page import write_paper_page
+from waterbed_paper.page_probe import write_probe_page
 from waterbed_paper.plan import plan_nodes
 from waterbed_paper.results import Results
 from waterbed_paper.scale import Scale, read_scale
@@ -68,7 +69,7 @@ def reproduce(
     launcher: str = "here",
     progress: bool = True,
 ) -> Reproduction:
-    """Run what is missing of a scale's experiments and write the page ``out``/index.html.
+    """Run what is missing of a scale's experiments and write the page ``out``/index.html, and that of the probe study.
 
     Every experiment's result is a file ``out``/nodes/ID.json with the hash of its config and of its code's version: a
     stopped reproduction goes on, a changed option runs again only what depends on it.
@@ -92,6 +93,7 @@ def reproduce(
     results = Results(read, graph)
     judged = judge_claims(results)
     page = write_paper_page(results, judged, graph.place.out)
+    write_probe_page(results, graph.place.out)
     missing = len(graph.missing())
     return Reproduction(judged, failures, before - missing, missing, len(graph.nodes), page)
 
