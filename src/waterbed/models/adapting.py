@@ -43,7 +43,9 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], notes: list[str]) -> s
                 notes.append(f"tensors that repeat others were dropped: {_some(aliases)}")
             return None
         if reason is None or not missing:
-            reason = _misfit(missing, list(left), wrong and (wrong[0], state[wrong[0]], own[wrong[0]]))
+            pair = wrong and (state[wrong[0]], own[wrong[0]])
+            theirs = next((name for name, tensor in tensors.items() if pair and tensor is pair[0]), None)
+            reason = _misfit(missing, list(left), wrong and (theirs, wrong[0], *pair))
     return reason
 
 
@@ -73,8 +75,8 @@ def _misfit(missing: list[str], left: list[str], wrong: Any) -> str:
     if left:
         reasons.append(f"has {_some(left)} besides")
     if wrong:
-        name, theirs, ours = wrong
-        reasons.append(f"has {name!r} {tuple(theirs.shape)} in place of {tuple(ours.shape)}")
+        name, own, theirs, ours = wrong
+        reasons.append(f"has {name!r} {tuple(theirs.shape)} in place of {own!r} {tuple(ours.shape)}")
     return ", ".join(reasons)
 
 

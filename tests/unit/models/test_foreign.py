@@ -296,7 +296,7 @@ UNKNOWN = {
     "wide": (wide, r"a wide residual network \(WideResNet-28-10\)"),
     "pre-activation": (preact, r"pre-activation residual network \(PreActResNet\) with 2, 2, 2, 2 basic blocks"),
     "deep": (lambda: CifarNet((3, 8, 36, 3), 2, 4).state_dict(), "3, 8, 36, 3 bottleneck blocks"),
-    "grouped": (grouped, r"look like 'resnet50' .* 'backbone.layer1.0.conv2.weight' \(4, 1, 3, 3\) in place of"),
+    "grouped": (grouped, r"look like 'resnet50' .* 'layer1.0.conv2.weight' \(4, 1, 3, 3\) in place of"),
     "transformer": (lambda: {"pos_embed": torch.ones(1, 5, 4)}, "a vision transformer"),
     "no head": (
         lambda: {n: t for n, t in CifarNet().state_dict().items() if not n.startswith("linear")},

@@ -126,7 +126,7 @@ def test_a_robust_network_of_other_classes_is_refused_by_file_and_tensor(hub, pu
     hub.add(ROBUST, published[1])
     mine = wb.create_model("resnet18", 10, "imagenet")
     with pytest.raises(
-        wb.UsageError, match=r"resnet18_l2_eps1\.ckpt.*'head\.weight' \(20, 512\) in place of \(10, 512\)"
+        wb.UsageError, match=r"resnet18_l2_eps1\.ckpt.*'fc\.weight' \(20, 512\) in place of 'head\.weight' \(10, 512\)"
     ):
         wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps1.ckpt", model=mine, download=True)
 

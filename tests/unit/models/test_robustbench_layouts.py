@@ -246,7 +246,7 @@ def test_an_instance_takes_their_names(tmp_path, images):
 
 def test_another_number_of_classes_names_file_and_tensor(tmp_path):
     path = saved(Trades(classes=10).state_dict(), tmp_path / "a.pt")
-    with pytest.raises(wb.UsageError, match=r"a\.pt.*'head\.weight' \(10, 128\) in place of \(100, 128\)"):
+    with pytest.raises(wb.UsageError, match=r"a\.pt.*'fc\.weight' \(10, 128\) in place of 'head\.weight' \(100, 128\)"):
         wb.load_model(path, model=wb.create_model("wide_resnet10_2", 100))
 
 

@@ -149,6 +149,20 @@ def test_private_repositories_and_tokens(hub, trained, monkeypatch):
         assert "\n" not in str(caught.value)
 
 
+def test_a_token_in_an_error_is_not_shown(hub, trained, monkeypatch):
+    def careless(*_, **__):
+        raise ConnectionError(f"cannot send Authorization: Bearer {TOKEN}")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", careless)
+    with pytest.raises(wb.UsageError, match=r"Bearer \*\*\*") as caught:
+        trained[0].push_to_hub("me/robust", token=TOKEN)
+    assert TOKEN not in str(caught.value)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", careless)
+    with pytest.raises(wb.UsageError, match=r"Bearer \*\*\*"):
+        wb.load_model("hf:me/robust:a.pt", download=True)
+
+
 def test_without_a_connection(tmp_path, trained, monkeypatch):
     with Hub() as server:
         address = server.address
