@@ -34,7 +34,7 @@ from waterbed.transfer_learning.distance import dataset_distance
 from waterbed.transfer_learning.records import data_fingerprint
 from waterbed.transfer_learning.transfer import transfer
 from waterbed_paper.graph import Place, experiment
-from waterbed_paper.scale import Source, Transfers
+from waterbed_paper.scale import RATES, Source, Transfers
 
 SMALL_EPS = 1e-4
 RATIO_EPS = (SMALL_EPS, 1e-3, 1e-2, 1e-1)
@@ -231,7 +231,7 @@ def fine_tuning(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         attacks=[PGD(eps, steps=20) for eps in config["attack_eps"]],
         num_bounded=config["bounds"] if mode in ("linear", 0) else 0,
         epochs=config["epochs"],
-        lr=config["lr"] or None,
+        lr=config["lr"] or RATES,
         augment=config["augment"],
         views=1,
         solver="sgd",

@@ -17,6 +17,7 @@ SCALES = ("demo", "cpu", "gpu", "full")
 # What a scale's file does not say of a recipe.
 SOURCE_TRAINING = TrainConfig(epochs=12, lr=0.1, augment="crop-flip")
 FINE_TUNING = TrainConfig()
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of fine-tuning, for modes that name none
 SMALL_TRAINING = TrainConfig(epochs=6, lr=0.1, augment="none")
 # Appendix C: 120 epochs, learning rate 1e-2 until epoch 50, a tenth of it until 80, then a hundredth.
 PAPERS_PROBE = TrainConfig(
@@ -122,7 +123,7 @@ class Transfers:
         train: at most so many training images.
         training: what all modes share of the recipe, as in :class:`Source`.
         epochs, augment: by mode.
-        lr: by mode; of several the best on held-out images; the library's choice for modes that are not named.
+        lr: by mode; of several the best on held-out images; RATES for modes that are not named.
     """
 
     RECIPE: ClassVar = ("batch_size", "weight_decay", "schedule", "milestones", "nesterov")

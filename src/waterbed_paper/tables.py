@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from waterbed.reporting.page import Pair, Section, Table
-from waterbed.transfer_learning.rate_search import RATES
 from waterbed_paper.evidence import Evidence, over_seeds
 from waterbed_paper.phrases import NOT_PRINTED, NOT_RUN, rerun_command, training_phrase
 from waterbed_paper.published import Published, printed_numbers
 from waterbed_paper.results import Results
-from waterbed_paper.scale import Scale, Source
+from waterbed_paper.scale import RATES, Scale, Source
 
 NETWORKS = {"resnet50": "ResNet-50", "resnet18": "ResNet-18"}
 

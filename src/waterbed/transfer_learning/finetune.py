@@ -21,8 +21,9 @@ from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
 from waterbed.transfer_learning.logistic import held_out
 from waterbed.transfer_learning.modes import CACHED_MODES, MODES, fingerprint
-from waterbed.transfer_learning.rate_search import RATES_BY_OPTIMIZER, RateSearch
-from waterbed.transfer_learning.settings import FINETUNING, SOLVERS, check_logistic, check_rates
+from waterbed.transfer_learning.protocols import PROTOCOLS, fixed_recipe
+from waterbed.transfer_learning.search import GRIDS, WHOLE_NETWORK_GRIDS, Chosen, Grid, Pair, Search
+from waterbed.transfer_learning.settings import FINETUNING, SOLVERS, check_logistic, steps_of
 from waterbed.transfer_learning.whole_network import WholeNetwork
 
 
@@ -32,10 +33,12 @@ def finetune(
     mode: int | str = 0,
     out: str | Path | None = None,
     *,
+    protocol: str = "tuned",
     config: TrainConfig | None = None,
     lr: float | Sequence[float] | None = None,
+    weight_decay: float | Sequence[float] | None = None,
     views: int = 1,
-    solver: str = "sgd",
+    solver: str | None = None,
     validation: float = 0.1,
     search_epochs: int | None = None,
     cache: str = "auto",
@@ -55,57 +58,67 @@ def finetune(
             running statistics included; 1 the head and every BatchNorm; 2 everything. The rest stays in eval mode
             and does not move. A backbone without BatchNorm: the last (0) or every (1) LayerNorm or GroupNorm.
         out: run folder; None writes nothing.
+        protocol: "tuned" chooses what decides the outcome for this backbone and task: the strength of logistic
+            regression in the mode "linear", learning rate and weight decay elsewhere. "paper" and "paper-imagenet" are
+            the fixed settings of appendix C, for backbones trained on CIFAR and on ImageNet (:data:`FIXED`), and take
+            no other.
         config, settings: the recipe, a :class:`TrainConfig`, or its fields as keywords (``epochs=5``). Without a
             config the defaults are :data:`FINETUNING`: 20 epochs, no augmentation, no accuracies after epochs (watch),
             no progress bar. On a cache, ``watch`` takes all test images, and settings that a cache cannot honour
             (such as ``ema``, ``trackers``, ``precision="bf16"``) are refused.
-        lr: the largest learning rate. Of several, the one with the highest accuracy on held-out training images is
-            taken, and the training repeated on all images. None takes that of ``config``; without a config it chooses
-            among :data:`RATES_BY_OPTIMIZER`: one rate for all backbones would compare the scales of their features.
-            An ``optimizer`` of your own keeps its own rate.
+        lr, weight_decay: the largest learning rate, and the weight decay. Where there are several candidates, they are
+            compared by successive halving: trained without a held-out part of the training images, compared on it, and
+            the best trained again on all images. None for both takes those of ``config``; without a config it compares
+            every pair of a grid (:data:`GRIDS`), wider where its end is best: one setting for all backbones would
+            compare the scales of their features. An ``lr`` that is given leaves the decay at 5e-4, and an
+            ``optimizer`` of your own keeps its own of both.
         views: number of augmented copies of each image in the cache; epochs take them in turn.
-        solver: "sgd", or for the mode "linear" "logistic": l2-regularised logistic regression on standardised
-            features (scikit-learn), its strength chosen on held-out images. It takes no learning rate.
-        validation: the fraction of the training images that chooses.
-        search_epochs: epochs of the trainings that compare learning rates; None: all where a cache makes that cheap, a
-            quarter (one at least) elsewhere.
+        solver: "logistic" is l2-regularised logistic regression on standardised features, its strength chosen on
+            held-out images, for the mode "linear" alone; "sgd" makes steps. None takes "logistic" for the mode
+            "linear", unless an argument such as ``epochs`` or ``lr`` speaks of steps, the protocol is the paper's, or
+            there is no cache.
+        validation: the fraction of the training images that is held out to choose.
+        search_epochs: epochs of the trainings that decide between candidates; None: all where a cache makes that cheap,
+            a quarter (one at least) elsewhere.
         cache: "auto", or "never" to run the whole network at every step.
         trunk: a :class:`FrozenTrunk` of this model, task and mode, to use its cache again.
         objective: what is minimised, as for :func:`waterbed.fit`; cross-entropy by default. With
-            ``AdversarialTraining(attack)`` the fine-tuning is robust, and of several learning rates the one with the
+            ``AdversarialTraining(attack)`` the fine-tuning is robust, and of several candidates the one with the
             highest accuracy under the attack is taken. Every step then runs the whole network: modes 1 and 2, or
             ``cache="never"``.
 
     Returns:
-        A :class:`Run`; ``run.config["finetune"]`` says what was trained, at which rate, and what was cached.
+        A :class:`Run`; ``run.config["finetune"]`` says what was trained and cached, by which protocol and solver, and
+        "edge" at which end of the candidates the choice lies, if it does: beyond it a better one may lie.
 
     Raises:
-        UsageError: unknown mode, data that do not fit, a backbone without any normalisation in modes 0 and 1, a
-            setting that is misspelt or cannot be honoured, an objective where training is on cached activations.
+        UsageError: unknown mode or protocol, data that do not fit, a backbone without any normalisation in modes 0 and
+            1, a setting that is misspelt, cannot be honoured or contradicts the protocol, an objective where training
+            is on cached activations.
         DivergenceError: the loss is not finite at the one learning rate given.
 
     >>> import waterbed as wb
     >>> model = wb.create_model("resnet10", 10, width=2, in_channels=1)
-    >>> run = finetune(model, wb.load_dataset("digits").take(100, 50), "linear", epochs=1, lr=0.1)
-    >>> run.config["finetune"]["trained"], run.config["finetune"]["cache"]
-    (['head'], 'memory, float32, 1 view')
+    >>> run = finetune(model, wb.load_dataset("digits").take(100, 50), "linear")
+    >>> run.config["finetune"]["trained"], run.config["finetune"]["solver"], run.config["finetune"]["protocol"]
+    (['head'], 'logistic', 'tuned')
     """
-    recipe = read_recipe({"config": config, **settings})
+    asked = {**settings, "protocol": protocol, "config": config, "lr": lr, "weight_decay": weight_decay}
+    asked |= {"views": views, "solver": solver, "search_epochs": search_epochs, "cache": cache, "objective": objective}
+    recipe = read_recipe(asked)
     data = as_task(data)
-    _check(data, mode, solver, search_epochs)
+    _check(data, mode, search_epochs)
+    solver = solver_of(mode, asked)
     model = with_linear_head(model, data.shape)
     if objective is not None:
         _check_honoured(objective, mode, cache, solver)
-    rates = check_rates(lr) if lr is not None else (recipe.lr,)
-    if lr is None and config is None and isinstance(recipe.optimizer, str):
-        rates = RATES_BY_OPTIMIZER[recipe.optimizer]
-    if solver == "logistic":
-        check_logistic(mode, recipe, lr, views, search_epochs)
     if trunk is not None:
         trunk.check_made_for(model, data, mode, cache)
     else:
         options = {"augment": recipe.augment, "views": views, "seed": recipe.seed, "progress": recipe.progress}
         trunk = trunk_for(model, data, mode, cache, **options)
+        if trunk is None and asked["solver"] is None:
+            solver = "sgd"  # a network that cannot be cut has no cache
     network = trunk or WholeNetwork(model, data, mode, objective)
     network.check(recipe, views)
     record = {
@@ -113,39 +126,84 @@ def finetune(
         "source": fingerprint(model.backbone),
         "trained": ["everything" if name == "" else name for name in network.trained],
         "cache": str(network),
+        "protocol": protocol,
         "solver": solver,
     }
-    rate = rates[0]
     if solver == "logistic":
-        run = network.fit_logistic(replace(recipe, lr=rate), out, validation=validation, notes={"finetune": record})
+        run = network.fit_logistic(recipe, out, validation=validation, notes={"finetune": record})
     else:
-        if len(rates) > 1:
-            search = RateSearch(rates, search_epochs or network.search_epochs(recipe.epochs))
+        epochs = search_epochs or network.search_epochs(recipe.epochs)
+        search = Search.of(_default_grid(asked, recipe, trunk), recipe, epochs, lr, weight_decay)
+        chosen = search.only
+        if search.compares:
             record["search"] = search.record()
-            rate = search.recorded(out) or search.best(recipe, partial(_held_out_accuracy, network, validation))
-        run = network.fit(replace(recipe, lr=rate), out, notes={"finetune": record})
+            chosen = search.recorded(out) or search.best(partial(_held_out_accuracies, network, recipe, validation))
+        record["edge"] = chosen.edge
+        recipe = recipe if not search.compares and lr is weight_decay is None else _with(recipe, chosen)
+        run = network.fit(recipe, out, notes={"finetune": record})
     run.model.requires_grad_(True)
     return run
 
 
-def read_recipe(settings: Mapping[str, Any]) -> TrainConfig:
-    """The recipe that keywords of :func:`finetune` make, over its own defaults or over their ``config``.
+def read_recipe(asked: Mapping[str, Any]) -> TrainConfig:
+    """The recipe that keywords of :func:`finetune` make: its defaults, a ``config`` or a fixed protocol, with settings.
 
     Raises:
-        UsageError: a keyword that is neither of :func:`finetune` nor a setting of :class:`TrainConfig`: misspelt, it
-            would do nothing.
+        UsageError: a keyword that is neither of :func:`finetune` nor a setting of :class:`TrainConfig` (misspelt, it
+            would do nothing), or one that contradicts the protocol.
     """
     own = {name for name, p in signature(finetune).parameters.items() if p.kind is Parameter.KEYWORD_ONLY}
-    for name in settings:
+    for name in asked:
         check_choice("the setting", name, {*own, *(field.name for field in fields(TrainConfig))})
-    changes = {name: value for name, value in settings.items() if name not in own}
-    return TrainConfig.of(settings.get("config"), changes, FINETUNING)
+    protocol = asked.get("protocol", "tuned")
+    check_choice("protocol", protocol, PROTOCOLS)
+    changes = {name: value for name, value in asked.items() if name not in own}
+    if protocol == "tuned":
+        return TrainConfig.of(asked.get("config"), changes, FINETUNING)
+    decides = {name: asked.get(name) for name in ("config", "lr", "weight_decay", "search_epochs", "objective")}
+    if asked.get("solver") == "logistic":
+        decides["solver"] = "logistic"
+    return fixed_recipe(protocol, {**changes, **decides})
 
 
-def _check(data: Any, mode: Any, solver: Any, search_epochs: Any) -> None:
+def solver_of(mode: int | str, asked: Mapping[str, Any]) -> str:
+    """The solver that keywords of :func:`finetune` ask for.
+
+    Raises:
+        UsageError: an unknown one, or arguments that mean nothing to logistic regression.
+
+    >>> solver_of("linear", {}), solver_of("linear", {"epochs": 5}), solver_of(0, {})
+    ('logistic', 'sgd', 'sgd')
+    """
+    solver, config = asked.get("solver"), asked.get("config")
+    elsewhere = ("protocol", "config", "solver", "cache", "validation", "trunk", "objective")
+    given = {name: value for name, value in asked.items() if name not in elsewhere and (name, value) != ("views", 1)}
+    if solver is None:
+        cached = asked.get("cache", "auto") == "auto" and asked.get("objective") is None
+        tuned = asked.get("protocol", "tuned") == "tuned" and config is None
+        return "logistic" if mode == "linear" and cached and tuned and not steps_of(given) else "sgd"
+    check_choice("solver", solver, SOLVERS)
+    if solver == "logistic":
+        if config is not None:
+            given |= {f.name: v for f in fields(config) if (v := getattr(config, f.name)) != getattr(FINETUNING, f.name)}
+        check_logistic(mode, given)
+    return solver
+
+
+def _default_grid(asked: Mapping[str, Any], recipe: TrainConfig, trunk: FrozenTrunk | None) -> Grid | None:
+    """What is searched where neither rate nor decay is given; None: those of the recipe are taken."""
+    if asked["protocol"] != "tuned" or asked["config"] is not None or not isinstance(recipe.optimizer, str):
+        return None
+    return (WHOLE_NETWORK_GRIDS if trunk is None else GRIDS)[recipe.optimizer]
+
+
+def _with(recipe: TrainConfig, chosen: Chosen) -> TrainConfig:
+    return replace(recipe, lr=chosen.lr, weight_decay=chosen.weight_decay)
+
+
+def _check(data: Any, mode: Any, search_epochs: Any) -> None:
     """Raise unless these arguments of :func:`finetune` are of the right kind."""
     check_choice("mode", mode, MODES)
-    check_choice("solver", solver, SOLVERS)
     check_data(data)
     if search_epochs is not None:
         check_count("search_epochs", search_epochs)
@@ -163,7 +221,9 @@ def _check_honoured(objective: Objective, mode: int | str, cache: str, solver: s
         )
 
 
-def _held_out_accuracy(network: FrozenTrunk | WholeNetwork, validation: float, config: TrainConfig) -> float:
-    """Percent of a fraction ``validation`` of the training images that a training on the others gets right."""
+def _held_out_accuracies(
+    network: FrozenTrunk | WholeNetwork, config: TrainConfig, validation: float, pairs: Sequence[Pair], epochs: int
+) -> list[float]:
+    """Percent of a fraction ``validation`` of the training images that trainings on the others get right."""
     train, held = held_out(len(network.data.train), validation, config.seed)
-    return network.accuracy(network.fit(config, indices=train).model, held)
+    return network.held_out_accuracies(pairs, replace(config, epochs=epochs), train, held)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run, open_run
 from waterbed.training.state import Job
 from waterbed.transfer_learning.activation_cache import DISK_BYTES, MEMORY_BYTES, Cache, CachePlan, fill
+from waterbed.transfer_learning.heads import can_train_heads, head_accuracies, shuffled
 from waterbed.transfer_learning.logistic import fit_logistic
 from waterbed.transfer_learning.modes import CACHED_MODES, submodules, trained_modules, with_new_head
+from waterbed.transfer_learning.search import Pair, one_by_one
 from waterbed.transfer_learning.settings import FINETUNING, check_cacheable
 from waterbed.transfer_learning.splitting import UntraceableError, same_cut, split
 
@@ -141,8 +143,20 @@ class FrozenTrunk:
             raise UsageError(f"views={views}, but the trunk caches {self.views}; pass the same to both")
 
     def search_epochs(self, epochs: int) -> int:
-        """How long the trainings are that compare learning rates: on a cache as long as the training itself."""
+        """How long the trainings are that decide a search: on a cache as long as the training itself."""
         return epochs
+
+    def held_out_accuracies(
+        self, pairs: Sequence[Pair], config: TrainConfig, train: Tensor, held: Tensor
+    ) -> list[float]:
+        """Percent of the training images ``held`` that trainings on the images ``train`` alone get right.
+
+        One for each pair (learning rate, weight decay); in mode "linear" all heads are trained at once.
+        """
+        if self.mode == "linear" and can_train_heads(config):
+            start = with_new_head(self.model, self.data, self.trained, config.seed).head
+            return head_accuracies(self.train, start, pairs, config, train, held)
+        return one_by_one(self, pairs, config, train, held)
 
     def fit(
         self,
@@ -239,9 +253,7 @@ class FrozenTrunk:
         ):
             for epoch in range(config.epochs):
                 job.train_mode()
-                generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-                order = indices[torch.randperm(len(indices), generator=generator)]
-                for batch in order.tensor_split(steps):
+                for batch in shuffled(indices, config, epoch).tensor_split(steps):
                     values, y = cache.batch(batch, epoch % cache.views, device)
                     logits = tail(*values)
                     job.step(Tensor.backward, F.cross_entropy(logits, y), logits, y)
@@ -258,7 +270,7 @@ class FrozenTrunk:
         with torch.no_grad():
             tuned.head.weight.copy_(probe.weight)
             tuned.head.bias.copy_(probe.bias)
-        return [{"epoch": 1, "strength": probe.strength, **self._watched(tuned)}]
+        return [{"epoch": 1, "strength": probe.strength, "edge": probe.edge, **self._watched(tuned)}]
 
     def _watched(self, model: nn.Module) -> dict[str, float]:
         return {"test_clean": _percent(self._predictions(model, self.test) == self.test.labels)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping
+from typing import Any
 
-from waterbed.errors import UsageError, check_number
+from waterbed.errors import UsageError
 from waterbed.training.config import TrainConfig
 
 # The defaults of fine-tuning; those not named are the same as in training from scratch.
@@ -13,20 +13,6 @@ FINETUNING = TrainConfig(epochs=20, augment="none", watch=0, progress=False)
 SOLVERS = ("sgd", "logistic")
 OF_THE_WHOLE_NETWORK = ("validation", "ema", "precision", "workers", "checkpoint_minutes", "trackers", "measures")
 OF_LOGISTIC_REGRESSION = ("augment", "watch", "seed", "resume", "progress", "precision")
-
-
-def check_rates(lr: float | Sequence[float]) -> tuple[float, ...]:
-    """The learning rates to choose from, one or more.
-
-    >>> check_rates(0.1)
-    (0.1,)
-    """
-    rates = (lr,) if isinstance(lr, int | float) else tuple(lr)
-    if not rates:
-        raise UsageError("lr is empty; pass one learning rate or more")
-    for rate in rates:
-        check_number("lr", rate, above=0)
-    return rates
 
 
 def check_cacheable(config: TrainConfig) -> None:
@@ -47,19 +33,22 @@ def check_cacheable(config: TrainConfig) -> None:
             )
 
 
-def check_logistic(
-    mode: int | str, config: TrainConfig, lr: float | Sequence[float] | None, views: int, search_epochs: int | None
-) -> None:
-    """Raise :class:`UsageError` for arguments of :func:`finetune` that logistic regression has no use for."""
+def check_logistic(mode: int | str, given: Mapping[str, Any]) -> None:
+    """Raise :class:`UsageError` for arguments of :func:`finetune` that logistic regression has no use for.
+
+    Args:
+        given: what the caller passed.
+    """
     if mode != "linear":
         raise UsageError(f"solver='logistic' fits the head alone; pass mode='linear', not {mode!r}")
-    given = {
-        field.name: getattr(config, field.name)
-        for field in fields(config)
-        if field.name not in OF_LOGISTIC_REGRESSION
-        and getattr(config, field.name) not in (getattr(FINETUNING, field.name), getattr(TrainConfig(), field.name))
-    }
-    options = {"lr": lr, "views": None if views == 1 else views, "search_epochs": search_epochs}
-    given |= {name: value for name, value in options.items() if value is not None}
-    for name, value in given.items():
+    for name, value in steps_of(given).items():
         raise UsageError(f"{name}={value!r} means nothing to solver='logistic'; leave it out, or pass solver='sgd'")
+
+
+def steps_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments given, those that only make sense for a training by gradient steps.
+
+    >>> steps_of({"epochs": 5, "seed": 1, "lr": None})
+    {'epochs': 5}
+    """
+    return {name: value for name, value in given.items() if value is not None and name not in OF_LOGISTIC_REGRESSION}

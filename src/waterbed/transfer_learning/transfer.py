@@ -20,7 +20,7 @@ from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.heads import as_classifier, with_linear_head
 from waterbed.progress import Progress
 from waterbed.training.run_folder import Run
-from waterbed.transfer_learning.finetune import finetune, read_recipe
+from waterbed.transfer_learning.finetune import finetune, read_recipe, solver_of
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk, trunk_for
 from waterbed.transfer_learning.modes import MODES, fingerprint
 from waterbed.transfer_learning.records import RowsFile, data_fingerprint
@@ -36,6 +36,7 @@ def transfer(
     root: str | Path | None = None,
     progress: bool = False,
     *,
+    protocol: str = "tuned",
     num_train: int | None = None,
     attacks: Sequence[PGD] = (),
     num_attacked: int = 500,
@@ -45,15 +46,17 @@ def transfer(
 ) -> TransferTable:
     """Fine-tune every model on every target and evaluate on its test set (Table 1's layout).
 
-    The trunk of a model on a target is cached, and the learning rate chosen, once for all seeds.
+    The trunk of a model on a target is cached, and learning rate and weight decay are chosen, once for all seeds.
 
     Args:
         models: name -> source network, any that :func:`waterbed.wrap` takes.
         targets: names or folders for ``load_dataset`` (brought to each model's image size and channels), or data
             objects, used as they are.
         mode: of :func:`finetune`.
-        seeds: one fine-tuning each; of solver="logistic", which has no randomness, one in all.
+        seeds: one fine-tuning each; of logistic regression, which has no randomness, one in all.
         root: where named data sets lie.
+        protocol: of :func:`finetune`: "tuned" for each model and target, or the fixed settings of the "paper". Every row
+            says by which it was trained.
         num_train: at most that many training images of each target, the same for all models and seeds.
         attacks: also attack ``num_attacked`` test images of each fine-tuned model: does the robustness survive?
         num_bounded: also report both sides of Lemma 5.1 (:func:`waterbed.fisher_bounds`) on that many test images.
@@ -76,14 +79,13 @@ def transfer(
         raise UsageTypeError(
             "models must be a dict of name -> model, and targets a list; write {'robust': model}, ['digits']"
         )
+    settings = {"protocol": protocol, **settings}
     seeds = [int(seed) for seed in seeds]
-    if settings.get("solver") == "logistic":
-        seeds = seeds[:1]  # it has no randomness: more seeds would be the same number again
+    check_choice("mode", mode, MODES)
     if not models or not targets or not seeds:
         raise UsageError(
             f"models, targets and seeds have {len(models)}, {len(targets)} and {len(seeds)} entries; pass one or more"
         )
-    check_choice("mode", mode, MODES)
     check_count("num_bounded", num_bounded, at_least=0)
     check_count("num_attacked", num_attacked)
     recipe = read_recipe(settings)
@@ -91,6 +93,8 @@ def transfer(
         raise UsageError(f"seed={recipe.seed!r} is set for each fine-tuning by transfer; pass seeds=[{recipe.seed}]")
     if "trunk" in settings:
         raise UsageError("trunk= is made by transfer for each model and target; leave it out")
+    if solver_of(mode, settings) == "logistic":
+        seeds = seeds[:1]  # it has no randomness: more seeds would be the same number again
     finished = RowsFile(keep)
     targets = [target if isinstance(target, str | Path) else as_task(target) for target in targets]
     # Everything is loaded before anything is trained, so that a wrong name costs nothing.
@@ -109,7 +113,7 @@ def transfer(
                 source = {"source": fingerprint(model), "data": data_fingerprint(data)}
                 # The trunk is run when the first row asks for it, and the rate chosen once for a backbone and a task.
                 trunk = cache(partial(trunk_for, model, data, mode, **caching))
-                chosen = dict(settings)
+                chosen, edge = dict(settings), ""
                 for seed in seeds:
                     asked = {**source, "mode": str(mode), "seed": seed, "first_seed": seeds[0], "settings": settings}
                     asked |= {"attacks": attacks, "num_attacked": num_attacked if attacks else 0, "bounds": num_bounded}
@@ -117,10 +121,13 @@ def transfer(
                     if row is None:
                         run = finetune(model, data, mode, seed=seed, trunk=trunk(), progress=False, **chosen)
                         row = {"model": name, "target": target, **_row(run, mode, seed, data, trunk())}
+                        row["edge"] = row["edge"] or edge
                         row |= _under_attack(run.model, data, attacks, num_attacked)
                         row |= _bounds(run.model, data, num_bounded) | {"history": run.history}
                         finished.add(asked, row)
-                    chosen["lr"] = row["lr"]
+                    if row["solver"] == "sgd" and protocol == "tuned":
+                        chosen |= {"lr": row["lr"], "weight_decay": row["weight_decay"]}
+                    edge = row["edge"]
                     table.rows.append({**row, "model": name, "target": target})
                     progress_bar.advance(message=f"{target}, {name}: {row['accuracy']:.2f} %")
     return table
@@ -147,8 +154,10 @@ def _load_targets(
 
 
 def _row(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | None) -> dict[str, Any]:
-    """Accuracy on the test set, and at which rate it was trained."""
+    """Accuracy on the test set, and how it was trained."""
     score = evaluate(run.model, data.test) if trunk is None else trunk.score(run.model)
+    how = run.config["finetune"]
+    steps = how["solver"] == "sgd"
     return {
         "mode": mode,
         "seed": seed,
@@ -158,7 +167,12 @@ def _row(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | N
         "mean_per_class": score.mean_per_class,
         "metric": getattr(data, "metric", "top-1"),
         "n": score.n,
-        "lr": run.config.get("lr"),
+        "protocol": how["protocol"],
+        "solver": how["solver"],
+        "lr": run.config.get("lr") if steps else None,
+        "weight_decay": run.config.get("weight_decay") if steps else None,
+        "strength": None if steps else run.history[-1]["strength"],
+        "edge": how["edge"] if steps else run.history[-1]["edge"],
     }
 
 
@@ -166,7 +180,8 @@ def _under_attack(model: nn.Module, data: Any, attacks: Sequence[PGD], num_sampl
     """Robust accuracy under each attack, by its name."""
     if not attacks:
         return {}
-    return {name: float(a) for name, a in evaluate(model, data.test, attacks, num_samples=num_samples).robust.items()}
+    score = evaluate(model, data.test, attacks, num_samples=num_samples)
+    return {"num_attacked": score.n} | {name: float(accuracy) for name, accuracy in score.robust.items()}
 
 
 def _bounds(model: FeatureClassifier, data: Any, num_samples: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from waterbed.training.objective import Objective
 from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.modes import submodules, trained_modules, with_new_head
+from waterbed.transfer_learning.search import Pair, one_by_one
 
 
 class WholeNetwork:
@@ -46,8 +47,15 @@ class WholeNetwork:
             )
 
     def search_epochs(self, epochs: int) -> int:
-        """How long the trainings are that compare learning rates: a quarter, since each costs the whole network."""
+        """How long the trainings are that decide a search: a quarter, since each costs the whole network."""
         return max(1, epochs // 4)
+
+    def held_out_accuracies(
+        self, pairs: Sequence[Pair], config: TrainConfig, train: Tensor, held: Tensor
+    ) -> list[float]:
+        """Percent of the training images ``held`` that trainings on the images ``train`` alone get right, one for each
+        pair (learning rate, weight decay)."""
+        return one_by_one(self, pairs, config, train, held)
 
     def fit(
         self,

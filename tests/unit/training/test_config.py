@@ -47,9 +47,11 @@ DECLARED = {
     "waterbed/inversion/study.py": {"lr", "optimizer"},
     "waterbed/cli/transfer.py": {"lr"},
     "waterbed/transfer_learning/choose.py": {"validation"},
-    "waterbed/transfer_learning/finetune.py": {"lr", "validation"},
+    "waterbed/transfer_learning/finetune.py": {"lr", "validation", "weight_decay"},
     "waterbed/transfer_learning/frozen_trunk.py": {"augment", "validation"},
     "waterbed/transfer_learning/logistic.py": {"validation"},
+    "waterbed/transfer_learning/probes.py": {"lr", "validation", "weight_decay"},
+    "waterbed/transfer_learning/search.py": {"lr", "weight_decay"},
     "waterbed/transfer_learning/activation_cache.py": {"augment"},
     "waterbed/reporting/demo.py": {"epochs", "lr"},  # what the demo trains with, not a default
     "waterbed_paper/scale.py": {
