@@ -185,7 +185,8 @@ def solver_of(mode: int | str, asked: Mapping[str, Any]) -> str:
     check_choice("solver", solver, SOLVERS)
     if solver == "logistic":
         if config is not None:
-            given |= {f.name: v for f in fields(config) if (v := getattr(config, f.name)) != getattr(FINETUNING, f.name)}
+            usual = {f.name: (f.default, getattr(FINETUNING, f.name)) for f in fields(config)}
+            given |= {name: value for name, default in usual.items() if (value := getattr(config, name)) not in default}
         check_logistic(mode, given)
     return solver
 

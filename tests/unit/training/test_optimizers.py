@@ -12,6 +12,7 @@ from waterbed.training.config import TrainConfig
 from waterbed.training.optimizers import make_optimizer
 from waterbed.training.run_folder import Run
 from waterbed.training.state import Job
+from waterbed.transfer_learning.search import GRIDS, WHOLE_NETWORK_GRIDS
 
 SHORT = {"epochs": 2, "batch_size": 64, "watch": 0, "progress": False, "precision": "fp32", "augment": "none"}
 
@@ -154,9 +155,9 @@ def test_earlier_runs_had_the_defaults(digits, tmp_path):
 
 def test_fine_tuning_takes_them_on_a_cache_and_without(digits):
     short = {**SHORT, "epochs": 1}
-    for mode in ("linear", 2):
-        run = wb.finetune(new_model(), digits, mode, **short, optimizer="adamw")
-        assert run.config["lr"] in run.config["finetune"]["search"]["rates"] == [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]
+    for mode, grids in (("linear", GRIDS), (2, WHOLE_NETWORK_GRIDS)):
+        run = wb.finetune(new_model(), digits.take(60, 10), mode, **short, optimizer="adamw")
+        assert run.config["finetune"]["search"]["rates"] == list(grids["adamw"].rates)
         own = wb.finetune(new_model(), digits, mode, **short, optimizer=adam, clip_norm=1.0, accumulate=2)
         assert own.config["optimizer"] == f"{__name__}.adam"
         assert "search" not in own.config["finetune"]

@@ -3,6 +3,7 @@
 import copy
 import importlib
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,10 @@ import waterbed as wb
 from waterbed.data.images import TensorImages
 from waterbed.errors import DivergenceError
 from waterbed.transfer_learning.modes import trained_modules, with_new_head
-from waterbed.transfer_learning.rate_search import RATES, RateSearch
+from waterbed.transfer_learning.finetune import _held_out_accuracies
+from waterbed.transfer_learning.frozen_trunk import FrozenTrunk
+from waterbed.transfer_learning.protocols import FIXED
+from waterbed.transfer_learning.search import DIVERGED, GRIDS, WHOLE_NETWORK_GRIDS, one_by_one
 from waterbed.transfer_learning.settings import FINETUNING
 
 SHORT = {"epochs": 2, "batch_size": 64, "lr": 0.1}
@@ -105,12 +109,13 @@ def test_the_recipe_is_fine_tuning_s_own_or_the_config_s(digits, mode):
 
 
 def test_a_default_that_deviates_is_declared_once():
-    """Neither finetune nor transfer has a recipe's setting in its signature but lr, whose None means a search."""
+    """Neither finetune nor transfer has a recipe's setting in its signature but lr and
+    weight_decay, whose None means a search."""
     import inspect
 
     names = {field.name for field in fields(wb.TrainConfig)}
     for function in (wb.finetune, wb.transfer):
-        assert names & set(inspect.signature(function).parameters) <= {"lr", "validation", "progress"}
+        assert names & set(inspect.signature(function).parameters) <= {"lr", "weight_decay", "validation", "progress"}
 
 
 def test_misspelt_settings_are_refused(source, digits):
@@ -152,7 +157,11 @@ def test_the_rate_of_a_whole_network_is_searched_briefly_and_once(source, digits
     run = wb.finetune(source, digits, 2, tmp_path / "run", **settings)
     assert trainings == [(1e-6, 2), (0.1, 2), (1e6, 2), (0.1, 8)]
     assert run.config["lr"] == 0.1, "a rate that diverges loses"
-    assert run.config["finetune"]["search"] == {"rates": [1e-6, 0.1, 1e6], "epochs": 2}
+    assert run.config["finetune"]["search"] == {
+        "rates": [1e-6, 0.1, 1e6],
+        "weight_decays": [5e-4],
+        "epochs": 2,
+    }
     again = wb.finetune(source, digits, 2, tmp_path / "run", **settings)
     assert len(trainings) == 5, "not searched again"
     assert again.history == run.history
@@ -160,21 +169,81 @@ def test_the_rate_of_a_whole_network_is_searched_briefly_and_once(source, digits
         wb.finetune(source, digits, 2, tmp_path / "run", **settings, search_epochs=1)
 
 
-def test_every_mode_chooses_its_rate(source, digits):
-    run = wb.finetune(source, digits, 1, epochs=2, batch_size=64)
-    assert run.config["finetune"]["search"] == {"rates": list(RATES), "epochs": 1}
-    assert run.config["lr"] in RATES
-    run = wb.finetune(source, digits, "linear", epochs=2, batch_size=64)
-    assert run.config["finetune"]["search"] == {"rates": list(RATES), "epochs": 2}
+def test_every_mode_chooses_rate_and_decay(source, digits):
+    for mode, grid, epochs in ((1, WHOLE_NETWORK_GRIDS["sgd"], 1), (0, GRIDS["sgd"], 2), ("linear", GRIDS["sgd"], 2)):
+        run = wb.finetune(source, digits.take(60, 10), mode, epochs=2, batch_size=32)
+        record = run.config["finetune"]
+        assert record["search"] == {
+            "rates": list(grid.rates),
+            "weight_decays": list(grid.decays),
+            "epochs": epochs,
+        }
+        assert (record["protocol"], record["solver"]) == ("tuned", "sgd")
+        assert run.config["lr"] in grid.rates or mode != 1
+    kept = wb.finetune(source, digits, 0, **SHORT)
+    assert (kept.config["lr"], kept.config["weight_decay"]) == (0.1, 5e-4)
+    assert "search" not in kept.config["finetune"], "a rate that is given leaves the decay as it is"
+    several = wb.finetune(source, digits, 0, **SHORT, weight_decay=(1e3, 0.0))
+    assert several.config["weight_decay"] == 0
+    assert several.config["finetune"]["edge"] == ""
 
 
-def test_a_rate_that_diverges_loses_and_ties_go_to_the_smaller():
-    def accuracy(config):
-        assert (config.epochs, config.watch, config.momentum) == (7, 0, 0.5)
-        if config.lr == 0.1:
-            raise DivergenceError("the loss is not finite")
-        return 0.0
+def test_the_linear_mode_is_logistic_by_default(source, digits):
+    run = wb.finetune(source, digits, "linear")
+    assert (run.config["finetune"]["solver"], run.config["finetune"]["protocol"]) == ("logistic", "tuned")
+    for how in ({"epochs": 2}, {"lr": 0.1}, {"weight_decay": 0.0}, {"config": replace(FINETUNING, epochs=1)}):
+        run = wb.finetune(source, digits.take(60, 10), "linear", **how)
+        assert run.config["finetune"]["solver"] == "sgd", how
+    with pytest.raises(wb.UsageError, match="solver='svm' is unknown"):
+        wb.finetune(source, digits, "linear", solver="svm")
 
-    recipe = wb.TrainConfig(momentum=0.5)
-    assert RateSearch((1.0, 0.1, 0.3), epochs=7).best(recipe, accuracy) == 0.3
-    assert RateSearch((0.1, 1.0), epochs=7).best(recipe, accuracy) == 1.0, "even with nothing right"
+
+@pytest.mark.parametrize("mode", ["linear", 0, 1])
+def test_the_paper_s_protocol_is_its_settings(source, digits, mode):
+    data = digits.take(20, 10)
+    run = wb.finetune(source, data, mode, protocol="paper", seed=2)
+    recipe = replace(FIXED["paper"], seed=2)
+    assert {name: run.config[name] for name in recipe.record()} == recipe.record()
+    assert (run.config["finetune"]["protocol"], run.config["finetune"]["solver"]) == ("paper", "sgd")
+    assert "search" not in run.config["finetune"]
+    assert len(run.history) == 120
+    for how in ({"epochs": 5}, {"lr": 0.1}, {"weight_decay": 0.0}, {"config": recipe}, {"solver": "logistic"}):
+        with pytest.raises(wb.UsageError, match="contradicts protocol='paper'"):
+            wb.finetune(source, data, mode, protocol="paper", **how)
+
+
+def test_the_search_trains_on_none_of_its_held_out_images(source, digits, monkeypatch):
+    seen = []
+
+    class Network:
+        data = digits
+
+        def fit(self, config, *, indices):
+            if config.lr > 1:
+                raise DivergenceError("the loss is not finite")
+            seen.append(("fit", config.lr, config.weight_decay, config.epochs, config.watch, indices))
+            return SimpleNamespace(model=None)
+
+        def accuracy(self, model, indices):
+            seen.append(("accuracy", indices))
+            return 50.0
+
+        def held_out_accuracies(self, *args):
+            return one_by_one(self, *args)
+
+    recipe, pairs = replace(FINETUNING, watch=1), [(0.1, 0.0), (9.0, 0.0), (0.1, 1e-3)]
+    assert _held_out_accuracies(Network(), recipe, 0.1, pairs, 3) == [50.0, DIVERGED, 50.0]
+    assert [s[1:5] for s in seen if s[0] == "fit"] == [(0.1, 0.0, 3, 0), (0.1, 1e-3, 3, 0)]
+    trained, held = seen[0][-1], seen[1][-1]
+    assert len(held) == round(0.1 * len(digits.train))
+    assert sorted([*trained.tolist(), *held.tolist()]) == list(range(len(digits.train)))
+    kept = []
+    for name in ("fit", "accuracy"):
+        usual = getattr(FrozenTrunk, name)
+        monkeypatch.setattr(
+            FrozenTrunk, name, lambda *args, usual=usual, **more: kept.append((args, more)) or usual(*args, **more)
+        )
+    wb.finetune(source, digits, 0, epochs=1, lr=(0.1, 0.3))
+    indices = [more.get("indices", args[-1]) for args, more in kept]
+    assert [len(part) for part in indices[:4]] == [len(trained), len(held)] * 2
+    assert not set(indices[0].tolist()) & set(indices[1].tolist())

@@ -37,7 +37,12 @@ def test_table(source, digits):
         "mean_per_class",
         "metric",
         "n",
+        "protocol",
+        "solver",
         "lr",
+        "weight_decay",
+        "strength",
+        "edge",
     }
     assert sorted(set(frame["n"])) == [100, 360]
     summary = table.summary()
@@ -53,6 +58,21 @@ def test_a_table_keeps_rates_and_curves(source, digits):
     table = wb.transfer({"a": source}, [digits], 0, seeds=[0, 1], epochs=2, lr=(0.01, 0.1), watch=1)
     assert len(set(table.to_frame()["lr"])) == 1, "the rate is chosen once for a backbone and a task"
     assert all(len(row["history"]) == 2 and "test_clean" in row["history"][0] for row in table.rows)
+
+
+def test_every_row_says_how_it_was_trained(source, digits):
+    few = digits.take(60, 20)
+    tuned = wb.transfer({"a": source}, [few], 0, seeds=[0, 1], epochs=2, batch_size=32).rows
+    assert {(row["protocol"], row["solver"]) for row in tuned} == {("tuned", "sgd")}
+    assert len({(row["lr"], row["weight_decay"], row["edge"]) for row in tuned}) == 1, "chosen once for all seeds"
+    paper = wb.transfer({"a": source}, [few], "linear", seeds=[0, 1], protocol="paper").rows
+    how = {(row["protocol"], row["solver"], row["lr"], row["weight_decay"], row["edge"]) for row in paper}
+    assert how == {("paper", "sgd", 0.01, 5e-4, "")}
+    (logistic,) = wb.transfer({"a": source}, [few], "linear", seeds=[0, 1]).rows
+    assert (logistic["protocol"], logistic["solver"], logistic["lr"]) == ("tuned", "logistic", None)
+    assert logistic["strength"] > 0
+    with pytest.raises(wb.UsageError, match="protocol='mine' is unknown"):
+        wb.transfer({"a": source}, [few], 0, protocol="mine")
 
 
 def test_a_stopped_comparison_goes_on(source, digits, tmp_path, monkeypatch):
