@@ -86,7 +86,7 @@ def head_accuracies(
 
 
 def _train(cache: Cache, start: nn.Linear, pairs: Sequence[Pair], config: TrainConfig, indices: Tensor) -> Heads:
-    device, (classes, width) = device_of(start), start.weight.shape
+    device, classes = device_of(start), start.out_features
     rates, decays = torch.tensor(pairs, dtype=torch.float32, device=device).T
     bias = torch.zeros(classes, device=device) if start.bias is None else start.bias.detach().float()
     weight = start.weight.detach().float().expand(len(pairs), -1, -1).clone()

@@ -64,8 +64,8 @@ def fit_logistic(
         seed: of the choice of held-out examples.
         validation: the fraction held out.
         strengths: the candidates, in increasing order; with one nothing is held out.
-        standardise: bring each feature to mean 0 and standard deviation 1, so that the strength means the same for every
-            backbone; the weights returned are those for raw features.
+        standardise: bring each feature to mean 0 and standard deviation 1, so that the strength means the same for
+            every backbone; the weights returned are those for raw features.
 
     Raises:
         UsageError: a fraction that holds out none or all of the examples.

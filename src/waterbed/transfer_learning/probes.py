@@ -190,8 +190,8 @@ def _recipe(settings: dict[str, Any]) -> TrainConfig:
     recipe = TrainConfig.of(None, settings, FINETUNING)
     if not can_train_heads(recipe):
         raise UsageError(
-            f"optimizer={recipe.optimizer!r}, accumulate={recipe.accumulate!r} and clip_norm={recipe.clip_norm!r} cannot "
-            "be honoured: probes are trained by plain SGD; leave them out, or use finetune"
+            f"optimizer={recipe.optimizer!r}, accumulate={recipe.accumulate!r} and clip_norm={recipe.clip_norm!r} "
+            "cannot be honoured: probes are trained by plain SGD; leave them out, or use finetune"
         )
     return recipe
 
@@ -203,7 +203,8 @@ def _checked(examples: Any, name: str) -> Examples:
     features, labels = examples
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise UsageError(
-            f"{name}= has shapes {tuple(features.shape)} and {tuple(labels.shape)}; pass features (N, d) and labels (N,)"
+            f"{name}= has shapes {tuple(features.shape)} and {tuple(labels.shape)}; pass features (N, d) and "
+            "labels (N,)"
         )
     return features.float(), labels.long()
 

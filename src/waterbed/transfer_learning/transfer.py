@@ -55,8 +55,8 @@ def transfer(
         mode: of :func:`finetune`.
         seeds: one fine-tuning each; of logistic regression, which has no randomness, one in all.
         root: where named data sets lie.
-        protocol: of :func:`finetune`: "tuned" for each model and target, or the fixed settings of the "paper". Every row
-            says by which it was trained.
+        protocol: of :func:`finetune`: "tuned" for each model and target, or the fixed settings of the "paper". Every
+            row says by which it was trained.
         num_train: at most that many training images of each target, the same for all models and seeds.
         attacks: also attack ``num_attacked`` test images of each fine-tuned model: does the robustness survive?
         num_bounded: also report both sides of Lemma 5.1 (:func:`waterbed.fisher_bounds`) on that many test images.

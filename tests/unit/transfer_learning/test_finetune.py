@@ -12,9 +12,9 @@ from torch import nn
 import waterbed as wb
 from waterbed.data.images import TensorImages
 from waterbed.errors import DivergenceError
-from waterbed.transfer_learning.modes import trained_modules, with_new_head
 from waterbed.transfer_learning.finetune import _held_out_accuracies
 from waterbed.transfer_learning.frozen_trunk import FrozenTrunk
+from waterbed.transfer_learning.modes import trained_modules, with_new_head
 from waterbed.transfer_learning.protocols import FIXED
 from waterbed.transfer_learning.search import DIVERGED, GRIDS, WHOLE_NETWORK_GRIDS, one_by_one
 from waterbed.transfer_learning.settings import FINETUNING
