@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 # Of a training's settings, those that are options here; rows of a file are found again by their values.
-SETTINGS = ("epochs", "batch_size", "weight_decay", "schedule", "augment", "watch", "milestones", "nesterov")
+INTERVALS = "± half a 95 % interval over seeds [95 % Wilson interval over n test images]"
+SETTINGS = ("epochs", "batch_size", "schedule", "augment", "watch", "milestones", "nesterov")
 
 
 @dataclass(kw_only=True)
@@ -37,14 +38,21 @@ class _Tasks:
 class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig("standard"), eps=Radius), _Tasks):
     """Fine-tune runs on other tasks and compare their accuracy there."""
 
+    protocol: str = "tuned"
+    """tuned (to each network and target), or the fixed settings of the paper: paper (backbones trained on CIFAR) or
+    paper-imagenet."""
     lr: tuple[float, ...] = ()
-    """Largest learning rate; of several, the best on held-out training images. By default chosen from 0.01 to 1."""
+    """Largest learning rate; of several, the best on held-out training images. By default chosen with the decay."""
+    weight_decay: tuple[float, ...] = ()
+    """Weight decay; of several, the best. By default chosen with the learning rate, or 5e-4 beside a given rate."""
     search_epochs: int | None = None
-    """Epochs of the trainings that compare learning rates; by default all in modes linear and 0, else a quarter."""
+    """Epochs of the trainings that decide between rates and decays; by default all in modes linear and 0, else a
+    quarter."""
     views: int = 1
     """Augmented copies of each image that are cached (modes linear and 0)."""
-    solver: str = "sgd"
-    """sgd, or logistic (regularised logistic regression; mode linear)."""
+    solver: str | None = None
+    """sgd, or logistic (regularised logistic regression; mode linear, and there the default unless an option speaks of
+    training steps)."""
     num_train: int | None = None
     """At most this many training images of each target."""
     attack_eps: Radii = ()
@@ -77,8 +85,10 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
             self.seeds,
             self.root,
             progress=True,
-            **{name: getattr(self, name) for name in SETTINGS},
+            protocol=self.protocol,
+            **{name: v for name in SETTINGS if (v := getattr(self, name)) != getattr(FINETUNING, name)},
             lr=self.lr or None,
+            weight_decay=self.weight_decay or None,
             **({} if self.search_epochs is None else {"search_epochs": self.search_epochs}),
             **({} if self.objective == "standard" else {"objective": make_objective(objective)}),
             views=self.views,
@@ -105,8 +115,13 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
             layout = table.layout(column)
             rows = [[model, *cells] for model, cells in zip(layout.index, layout.to_numpy().tolist(), strict=True)]
             print_rows(
-                ["model", *layout.columns], rows, f"{title}, mode {self.mode}, ± half a 95 % interval over seeds"
+                ["model", *layout.columns], rows, f"{title}, mode {self.mode}, protocol {self.protocol}: {INTERVALS}"
             )
+        for row in table.rows:
+            if row["edge"] and row["seed"] == self.seeds[0]:
+                print(
+                    f"{row['model']} on {row['target']}: the best is the {row['edge']} tried; beyond it may be a better"
+                )
 
     def _print_bounds(self, table: TransferTable) -> None:
         """Both forms of Lemma 5.1, means over seeds."""

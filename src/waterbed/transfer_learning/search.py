@@ -123,8 +123,8 @@ class Search:
         """The search that the arguments of :func:`waterbed.finetune` ask for.
 
         Args:
-            default: what None stands for: both are then chosen; a rate that is given leaves the decay of the config. None
-                if nothing is chosen unless several values are given.
+            default: what None stands for: both are then chosen, while a rate that is given leaves the decay of the
+                config. None if nothing is chosen unless several values are given.
             config: the recipe, whose rate and decay are taken where there is no default.
             lr, weight_decay: one value, several, or None.
 

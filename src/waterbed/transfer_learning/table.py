@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 from scipy.stats import t as student
 
+from waterbed.evaluation.accuracy import Accuracy
+
 
 @dataclass
 class TransferTable:
@@ -20,39 +22,55 @@ class TransferTable:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns model, target, mode, seed, accuracy, low and high (Wilson), mean_per_class, metric, n, lr.
+        """Columns model, target, mode, seed, accuracy, low and high (Wilson), mean_per_class, metric, n, protocol,
+        solver, lr, weight_decay, strength, edge.
 
-        ``metric`` says which of the two accuracies the literature reports for the target.
+        ``metric`` says which of the two accuracies the literature reports for the target; ``edge`` at which end of the
+        candidates the chosen rate, decay or strength lies, if it does: beyond it a better one may lie.
 
-        With ``attacks``, also the accuracy under each, by its name; with ``num_bounded``, both sides of the two valid
-        forms of Lemma 5.1 and their standard errors (_stderr), in nats/pixel^2: fisher_labels never exceeds
-        fisher_labels_bound, nor fisher_noisy_logits fisher_features (:class:`waterbed.FisherBounds` defines them).
+        With ``attacks``, also num_attacked and the accuracy under each, by its name; with ``num_bounded``, both sides
+        of the two valid forms of Lemma 5.1 and their standard errors (_stderr), in nats/pixel^2: fisher_labels never
+        exceeds fisher_labels_bound, nor fisher_noisy_logits fisher_features (:class:`waterbed.FisherBounds` defines
+        them).
         """
         return pd.DataFrame([{k: v for k, v in row.items() if k != "history"} for row in self.rows])
 
     def summary(self, column: str = "accuracy") -> pd.DataFrame:
-        """Mean of a column over seeds and the half-width of its 95 % t interval (nan with one seed)."""
-        groups = self.to_frame().groupby(["target", "model", "mode"], sort=False)[column]
-        frame = groups.agg(["mean", "std", "count"]).reset_index()
-        half = [
-            float(student.ppf(0.975, n - 1)) * s / math.sqrt(n) if n > 1 else math.nan
-            for s, n in zip(frame["std"], frame["count"], strict=True)
+        """Mean of a column over seeds, with two intervals that say different things, and what they rest on.
+
+        ``half_width`` is that of the 95 % t interval over seeds, ``seeds`` of them (nan with one): how much another
+        fine-tuning would differ. ``low`` and ``high`` are the 95 % Wilson interval of the mean as a share of ``n`` test
+        images: how much other images would. All seeds share their images, so more seeds do not narrow it. A mean over
+        classes has none (nan).
+        """
+        frame = self.to_frame()
+        images = {"mean_per_class": "", **dict.fromkeys(self.attacks, "num_attacked")}.get(column, "n")
+        frame["n"] = frame.get(images, math.nan)
+        groups = frame.groupby(["target", "model", "mode"], sort=False)
+        rows = [
+            {**dict(zip(("target", "model", "mode"), key, strict=True)), **_summarised(rows[column], rows["n"], column)}
+            for key, rows in groups
         ]
-        return frame.drop(columns="std").assign(half_width=half).rename(columns={"mean": column, "count": "seeds"})
+        return pd.DataFrame(rows)
 
     def layout(self, column: str = "accuracy") -> pd.DataFrame:
-        """The layout of Table 1: one row per model, one column per target; "mean ± half-width", or a single value.
+        """The layout of Table 1: one row per model, one column per target.
 
-        >>> rows = [{"model": "robust", "target": "digits", "mode": 0, "seed": s, "accuracy": 90.0 + s} for s in (0, 1)]
+        A cell is "mean ± half-width over seeds [low, high], n", the last two over test images, where known.
+
+        >>> row = {"model": "robust", "target": "digits", "mode": 0, "n": 108}
+        >>> rows = [{**row, "seed": s, "accuracy": 90.0 + s} for s in (0, 1)]
         >>> print(TransferTable(rows).layout())  # doctest: +NORMALIZE_WHITESPACE
-        target         digits
+        target                           digits
         model
-        robust  90.50 ± 6.35
+        robust  90.50 ± 6.35 [83.6, 94.8], n 108
         """
         frame = self.summary(column)
         cells = [
-            f"{mean:.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}")
-            for mean, half in zip(frame[column], frame["half_width"], strict=True)
+            f"{row[column]:.2f}"
+            + ("" if math.isnan(row["half_width"]) else f" ± {row['half_width']:.2f}")
+            + ("" if math.isnan(row["n"]) else f" [{row['low']:.1f}, {row['high']:.1f}], n {row['n']:.0f}")
+            for row in frame.to_dict("records")
         ]
         wide = frame.assign(cell=cells).pivot(index="model", columns="target", values="cell")
         return wide.loc[frame["model"].unique(), frame["target"].unique()]
@@ -66,3 +84,13 @@ class TransferTable:
         if not self.rows:
             return "no fine-tunings"
         return self.summary().to_string(index=False, float_format=lambda v: f"{v:.2f}")
+
+
+def _summarised(values: pd.Series, images: pd.Series, column: str) -> dict[str, float]:
+    """Mean over seeds, half of its t interval, and its Wilson interval over the test images that all seeds share."""
+    seeds, mean = len(values), float(values.mean())
+    half = float(student.ppf(0.975, seeds - 1)) * float(values.std()) / math.sqrt(seeds) if seeds > 1 else math.nan
+    n = float(images.min())
+    over_images = None if math.isnan(n) else Accuracy(round(mean * n / 100), int(n))
+    low, high = (math.nan, math.nan) if over_images is None else (over_images.low, over_images.high)
+    return {column: mean, "seeds": seeds, "half_width": half, "low": low, "high": high, "n": n}

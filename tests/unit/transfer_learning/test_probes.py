@@ -78,12 +78,8 @@ def test_the_search_never_trains_on_its_held_out_examples(examples):
 def test_test_examples_choose_nothing(examples, how):
     train, (x, y) = examples
     usual, changed = (probe(train, (x, labels), **how) for labels in (y, (y + 1) % 3))
-    assert [(p.lr, p.weight_decay, p.strength, p.edge) for p in (usual, changed)][0] == (
-        changed.lr,
-        changed.weight_decay,
-        changed.strength,
-        changed.edge,
-    )
+    first, second = ((p.lr, p.weight_decay, p.strength, p.edge) for p in (usual, changed))
+    assert first == second
     assert usual.accuracy > 80
     assert changed.accuracy < 20
     assert usual.accuracy.n == 120
