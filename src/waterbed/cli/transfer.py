@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from waterbed.transfer_learning.table import TransferTable
 
 
-# Of a training's settings, those that are options here; rows of a file are found again by their values.
 INTERVALS = "± half a 95 % interval over seeds [95 % Wilson interval over n test images]"
+# Of a training's settings, those that are options here; rows of a file are found again by their values.
 SETTINGS = ("epochs", "batch_size", "schedule", "augment", "watch", "milestones", "nesterov")
 
 
@@ -119,9 +119,7 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
             )
         for row in table.rows:
             if row["edge"] and row["seed"] == self.seeds[0]:
-                print(
-                    f"{row['model']} on {row['target']}: the best is the {row['edge']} tried; beyond it may be a better"
-                )
+                print(f"{row['model']} on {row['target']}: best at the {row['edge']} tried, beyond may be better")
 
     def _print_bounds(self, table: TransferTable) -> None:
         """Both forms of Lemma 5.1, means over seeds."""

@@ -17,7 +17,8 @@ def test_transfer_against_distance(runs, tmp_path, capsys):
     assert main(words.split()) == 0
     printed = capsys.readouterr().out
     assert "the farther, the larger" in printed
-    assert "Test accuracy [%], mode 0" in printed
+    assert "Test accuracy [%], mode 0, protocol tuned" in " ".join(printed.split())
+    assert "n 1" in printed
     assert "[%] under pgd-20 l2 eps=0.5" in printed
     assert "Mean per-class" not in printed, "neither target is reported so"
     header = (tmp_path / "t.csv").read_text().splitlines()[0]
@@ -36,6 +37,26 @@ def test_transfer_writes_a_row_per_fine_tuning(runs, tmp_path):
     words = f"transfer {runs}/standard --targets {runs}/data digits --mode linear --seeds 0 1 --epochs 1"
     assert main([*words.split(), "--out", str(tmp_path / "t.csv")]) == 0
     assert (tmp_path / "t.csv").read_text().count("\n") == 5
+
+
+def test_the_protocol_and_the_candidates_of_the_command_line(runs, tmp_path, capsys):
+    words = f"transfer {runs}/standard --targets {runs}/data --mode linear --seeds 0 1 --out {tmp_path}/t.csv"
+    assert main([*words.split(), "--protocol", "paper"]) == 0
+    assert "protocol paper" in " ".join(capsys.readouterr().out.split())
+    assert main(words.split()) == 0
+    capsys.readouterr()
+    rows = [json.loads(line)["row"] for line in (tmp_path / "t.rows.jsonl").read_text().splitlines()]
+    assert [(r["protocol"], r["solver"], r["lr"]) for r in rows] == [("paper", "sgd", 0.01)] * 2 + [
+        ("tuned", "logistic", None)
+    ]
+    assert main([*words.split(), "--protocol", "paper", "--epochs", "3"]) == 2
+    assert "epochs=3 contradicts protocol='paper'" in " ".join(capsys.readouterr().err.split())
+    more = "--epochs 1 --lr 0.3 --weight-decay 100 1e-4"
+    assert main([*words.split(), *more.split()]) == 0
+    rows = [json.loads(line)["row"] for line in (tmp_path / "t.rows.jsonl").read_text().splitlines()]
+    assert rows[-1]["weight_decay"] in (100, 1e-4)
+    assert rows[-1]["edge"].startswith(("largest weight_decay", "smallest weight_decay"))
+    assert f"best at the {rows[-1]['edge']} tried" in capsys.readouterr().out
 
 
 def test_distances_that_do_not_fit(runs, tmp_path, capsys):
