@@ -132,7 +132,7 @@ class Search:
         >>> search.grid, search.widen
         (Grid(rates=(0.1, 1.0), decays=(0.0005,)), False)
         """
-        rates = (config.lr,) if default is None else default.rates
+        rates = (config.learning_rate,) if default is None else default.rates
         decays = (config.weight_decay,) if default is None or lr is not None else default.decays
         if lr is not None:
             rates = check_values("lr", lr, above=0)
