@@ -69,7 +69,7 @@ def finetune(
         lr, weight_decay: the largest learning rate, and the weight decay. Where there are several candidates, they are
             compared by successive halving: trained without a held-out part of the training images, compared on it, and
             the best trained again on all images. None for both takes those of ``config``; without a config it compares
-            every pair of a grid (:data:`GRIDS`), wider where its end is best: one setting for all backbones would
+            every pair of a grid (:data:`GRIDS`; on a cache wider where its end is best): one setting for all backbones would
             compare the scales of their features. An ``lr`` that is given leaves the decay at 5e-4, and an
             ``optimizer`` of your own keeps its own of both.
         views: number of augmented copies of each image in the cache; epochs take them in turn.
@@ -134,6 +134,8 @@ def finetune(
     else:
         epochs = search_epochs or network.search_epochs(recipe.epochs)
         search = Search.of(_default_grid(asked, recipe, trunk), recipe, epochs, lr, weight_decay)
+        if trunk is None:  # a wider grid would cost several times the training itself: its edge is named instead
+            search = replace(search, widen=False)
         chosen = search.only
         if search.compares:
             record["search"] = search.record()

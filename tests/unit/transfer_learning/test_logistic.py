@@ -37,8 +37,8 @@ def test_the_gradient_of_the_stated_objective_is_zero(classes, standardise):
     y = (x[:, 0] + torch.randn(150, generator=generator)).argsort().argsort() * classes // 150
     strength = 0.3
     probe = fit_logistic(x, y, classes, strengths=[strength], standardise=standardise)
-    scale = x.std(0, correction=0) if standardise else torch.ones(4)
-    shift = x.mean(0) if standardise else torch.zeros(4)
+    scale = x.std(0, correction=0) if standardise else torch.ones(4).double()
+    shift = x.mean(0) if standardise else torch.zeros(4).double()
     weight = (probe.weight * scale).requires_grad_()
     bias = (probe.bias + probe.weight @ shift).requires_grad_()
     loss = nn.functional.cross_entropy(((x - shift) / scale) @ weight.T + bias, y, reduction="sum")
@@ -54,7 +54,7 @@ def test_an_edge_of_the_strengths_is_widened_or_said():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 5, generator=generator)
     y = (x[:, 0] > 0).long()
-    assert fit_logistic(x, y, 2, strengths=[1e-6, 1e-5]).edge == "largest strength 1e-05", "none of ours is widened"
+    assert fit_logistic(x, y, 2, strengths=[1e-6, 1.0]).edge == "largest strength 1", "only the defaults are widened"
     assert fit_logistic(x, y, 2, strengths=[1.0]).edge == ""
     noise = torch.randint(0, 2, (300,), generator=generator)
     least = fit_logistic(1e-3 * x, noise, 2, standardise=False)
