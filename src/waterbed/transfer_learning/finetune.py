@@ -69,8 +69,8 @@ def finetune(
         lr, weight_decay: the largest learning rate, and the weight decay. Where there are several candidates, they are
             compared by successive halving: trained without a held-out part of the training images, compared on it, and
             the best trained again on all images. None for both takes those of ``config``; without a config it compares
-            every pair of a grid (:data:`GRIDS`; on a cache wider where its end is best): one setting for all backbones would
-            compare the scales of their features. An ``lr`` that is given leaves the decay at 5e-4, and an
+            every pair of a grid (:data:`GRIDS`), on a cache wider where its end is best: one setting for all backbones
+            would compare the scales of their features. An ``lr`` that is given leaves the decay at 5e-4, and an
             ``optimizer`` of your own keeps its own of both.
         views: number of augmented copies of each image in the cache; epochs take them in turn.
         solver: "logistic" is l2-regularised logistic regression on standardised features, its strength chosen on

@@ -19,7 +19,8 @@ SETTINGS = {setting.name: setting for setting in fields(TrainConfig)}
 OTHER_MEANINGS = {
     "batch_size": "images evaluated at once",
     "lr": "step size of an inversion, or None for the config's",
-    "optimizer": "of the pixels of an inversion or an attack",
+    "measures": "numbers that a model card shows",
+    "optimizer": "of the pixels of an inversion or an attack, or the state of one",
     "precision": "arithmetic of an inversion, or of one engine",
     "validation": "fraction of the images that chooses a rate, a strength or a backbone",
     "weight_decay": "of the training that influence speaks of, or candidates of a fine-tuning",
@@ -54,6 +55,8 @@ DECLARED = {
     "waterbed/transfer_learning/search.py": {"lr", "weight_decay"},
     "waterbed/transfer_learning/activation_cache.py": {"augment"},
     "waterbed/reporting/demo.py": {"epochs", "lr"},  # what the demo trains with, not a default
+    "waterbed/training/run_folder.py": {"measures"},
+    "waterbed_paper/linear_probes.py": {"optimizer"},
     "waterbed_paper/scale.py": {
         "epochs",
         "augment",
