@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import importlib
 import json
 import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -58,15 +60,21 @@ def sha(repository, number):
 
 
 def use(address, cache, monkeypatch):
-    """Point the client at a server and a cache of its own; the environment variables are read once, at import."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
-    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(cache / "agents.json"), raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    """Point the client at a server and a cache of its own; it reads its environment variables once, at import."""
+    importlib.import_module("huggingface_hub.hf_api")
+    values = {
+        "ENDPOINT": address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(cache),
+        "HF_TOKEN_PATH": str(cache / "token"),
+        "AGENT_HARNESSES_PATH": str(cache / "agents.json"),
+        "HF_HUB_DISABLE_XET": True,
+    }
+    # Older versions import these names into other modules.
+    for name, module in list(sys.modules.items()):
+        if name.startswith("huggingface_hub."):
+            for key in values.keys() & vars(module).keys():
+                monkeypatch.setattr(module, key, values[key])
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
 

