@@ -5,7 +5,7 @@
     python tools/update_docs.py results/cpu
 
 The first copies results.json and the two inversion grids to results/demo/ and renews docs/demo.md; the second renews
-the four verdicts of the README and docs/verdicts.md.
+the four verdicts of the README, docs/verdicts.md and docs/probe-study.md.
 """
 
 import json
@@ -65,6 +65,33 @@ def paper_table(summary: dict) -> str:
     return "\n".join([*lines, "", summary["about"]])
 
 
+def probe_tables(study: dict) -> str:
+    """The probe study as Markdown: its verdict, its hypotheses, and the gap of every source and target."""
+    lines = [f"**{study['verdict']}**", "", f"{study['ran']} of {study['of']} experiments were run.", ""]
+    lines += ["| hypothesis | verdict | effect [95 % interval] | p, corrected |", "|---|---|---|---|"]
+    for h in study["hypotheses"]:
+        name = f"{h['id']}: {h['sentence']}"
+        if h["value"] is None:
+            lines.append(f"| {name} | {h['verdict']} | | |")
+            continue
+        ends = "" if h["low"] is None else f" [{h['low']:.2f}, {h['high']:.2f}]"
+        mark = f" (mark {h['threshold']:g})" if h["threshold"] else ""
+        lines.append(
+            f"| {name} | {h['verdict']} | {h['value']:+.2f}{ends}{mark} | {h['p']:.2g}, {h['corrected']:.2g} |"
+        )
+    probes = list(study["gaps"][0]["probes"])
+    lines += [
+        "",
+        "Gap [points], mean ± half of the 95 % interval over seeds; in brackets half of the 95 % interval of the test "
+        "images:",
+        "",
+        f"| | {' | '.join(probes)} | test images |",
+        f"|---|{'---:|' * (len(probes) + 1)}",
+    ]
+    lines += [f"| {g['name']} | {' | '.join(g['probes'].values())} | {g['test']:,} |" for g in study["gaps"]]
+    return "\n".join(lines)
+
+
 def headline_table(summary: dict) -> str:
     """The four verdicts of the README: a row per promise of the abstract."""
     claims = {claim["id"]: claim for claim in summary["claims"]}
@@ -109,10 +136,15 @@ def pages(source: Path) -> dict[Path, str]:
     if (source / "summary.json").is_file():
         summary = json.loads((source / "summary.json").read_text())
         readme, verdicts = ROOT / "README.md", ROOT / "docs" / "verdicts.md"
-        return {
+        fresh = {
             readme: with_table(readme, "verdicts", headline_table(summary)),
             verdicts: with_table(verdicts, "paper table", paper_table(summary)),
         }
+        if (source / "probe-study.json").is_file():
+            page = ROOT / "docs" / "probe-study.md"
+            study = probe_tables(json.loads((source / "probe-study.json").read_text()))
+            fresh[page] = with_table(page, "study", study)
+        return fresh
     demo = ROOT / "docs" / "demo.md"
     return {demo: with_table(demo, "demo table", demo_table(json.loads((source / "results.json").read_text())))}
 

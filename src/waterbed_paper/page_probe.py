@@ -60,7 +60,9 @@ def write_probe_page(results: Results, out: str | Path) -> Path | None:
     tested = judge_hypotheses(r)
     how = f"{len(ran)} of {len(ids)} experiments were run."
     sections = [
-        Section("In short", [verdict_sentence(tested), how, _how(r)], [hypotheses_table(tested)], id="in-short"),
+        Section(
+            "In short", [verdict_sentence(tested), how, _how(r), _edges(r)], [hypotheses_table(tested)], id="in-short"
+        ),
         Section("Figures", sections=_figures(r, make_folder(out / "figures")), id="figures"),
         Section("Gaps", [], [_gaps_table(r, source) for source in r.sources], id="gaps"),
         Section("Accuracies", [], [_accuracies_table(r, source) for source in r.sources], id="accuracies"),
@@ -68,7 +70,8 @@ def write_probe_page(results: Results, out: str | Path) -> Path | None:
     ]
     lead = f"Scale {results.scale.name}: linear probes of the frozen features of every network, in many settings."
     write_page(out / PAGE, TITLE, lead, sections, {"experiments": how})
-    content = {"verdict": verdict_sentence(tested), "ran": len(ran), "of": len(ids)}
+    content: dict[str, Any] = {"verdict": verdict_sentence(tested), "ran": len(ran), "of": len(ids)}
+    content["gaps"] = [row for source in r.sources for row in _gaps(r, source)]
     write_atomic(out / "probe-study.json", to_json({**content, "hypotheses": [_record(t) for t in tested]}).encode())
     return out / PAGE
 
@@ -148,6 +151,22 @@ def _how(r: ProbeResults) -> str:
     )
 
 
+def _edges(r: ProbeResults) -> str:
+    """How often the tuned probe took an end of the weight decays that it could choose from."""
+    taken = [
+        record["weight_decay"]
+        for source in r.sources
+        for network in source.networks()
+        for target in r.targets(source)
+        if (record := r.record(network, target, TUNED)) is not None
+    ]
+    low, high = min(r.settings.strengths), max(r.settings.strengths)
+    return (
+        f"Of {len(taken)} tuned probes {taken.count(low)} took the smallest weight decay there was ({low:g}), "
+        f"{taken.count(high)} the largest ({high:g})."
+    )
+
+
 def _figures(r: ProbeResults, folder: Path) -> list[Section]:
     sections = []
     for name, draw, caption in FIGURES:
@@ -159,13 +178,19 @@ def _figures(r: ProbeResults, folder: Path) -> list[Section]:
     return sections
 
 
-def _gaps_table(r: ProbeResults, source: Source) -> Table:
+def _gaps(r: ProbeResults, source: Source) -> list[dict[str, Any]]:
+    """A row per target that was probed: its name, the gap by each probe in words, and how many test images."""
     rows = []
     for target in r.targets(source):
-        n = next((n for net in source.networks() if (n := r.tested(net, target))), None)
-        cells = [_gap_cell(r, source, target, probe) for probe in SHOWN]
+        n = next((n for network in source.networks() if (n := r.tested(network, target))), None)
         if n is not None:
-            rows.append([f"{source.name} to {target}", *cells, f"{n:,}"])
+            probes = {probe.label: _gap_cell(r, source, target, probe) for probe in SHOWN}
+            rows.append({"name": f"{source.name} to {target}", "probes": probes, "test": n})
+    return rows
+
+
+def _gaps_table(r: ProbeResults, source: Source) -> Table:
+    rows = [[row["name"], *row["probes"].values(), f"{row['test']:,}"] for row in _gaps(r, source)]
     return Table(
         f"From {source.name}: gap at eps {source.robust:g} [points], mean ± half of the 95 % interval over seeds; in "
         "brackets half of the 95 % interval of the test images (unpaired, of one seed: on the safe side).",
