@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from waterbed.devices import seeded
 from waterbed.errors import UsageError
 from waterbed.files import digest, make_folder, write_atomic
 from waterbed.models.features import extract_features
 from waterbed.models.tensors import read_safetensors
-from waterbed.training.config import TrainConfig
+from waterbed.transfer_learning.activation_cache import Cache
+from waterbed.transfer_learning.heads import train_heads
 from waterbed_paper.experiments import load_data, opened
 from waterbed_paper.graph import Place, experiment
-from waterbed_paper.linear_probes import logistic_path, train_heads
+from waterbed_paper.linear_probes import accuracies, logistic_path
 from waterbed_paper.scale import Probes
 
 PAPERS_IMAGES = 50_000  # of CIFAR, the smallest of the paper's targets of this protocol
@@ -32,7 +35,8 @@ def probe_study(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     runs its path at every size.
     """
     features = features_of(place, config)
-    training = TrainConfig(**{key: config[key] for key in Probes.RECIPE}, augment="none", seed=config["seed"])
+    recipe = {key: config[key] for key in Probes.RECIPE}
+    training = replace(Probes.training, **recipe, seed=config["seed"])
     classes, records = int(features["classes"]), []
     for size in config["sizes"]:
         raw = {part: features[part] for part in ("train", "held", "test")}
@@ -51,11 +55,13 @@ def probe_study(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         probes.append((standardised, "logistic", [(None, decay) for decay in config["strengths"]]))
         for x, solver, settings in probes:
             if solver == "sgd":
-                heads = train_heads(x["train"], labels["train"], classes, settings, training)
+                with seeded(training.seed, x["train"].device):
+                    start = nn.Linear(x["train"].shape[1], classes)
+                heads = train_heads(Cache((x["train"][None],), labels["train"]), start, settings, training)
             else:
                 heads = logistic_path(x["train"], labels["train"], classes, [decay for _, decay in settings])
-            accuracies = [heads.accuracies(x[part], labels[part]) for part in ("held", "test")]
-            for (lr, decay), held, test in zip(settings, *accuracies, strict=True):
+            scores = [accuracies(heads, x[part], labels[part]) for part in ("held", "test")]
+            for (lr, decay), held, test in zip(settings, *scores, strict=True):
                 record = {"solver": solver, "standardised": x is standardised, "size": size, "weight_decay": decay}
                 if lr is not None:
                     record |= {"lr": lr, "length": round(lr / longer, 6)}

@@ -1,96 +1,26 @@
-"""Many linear probes of one set of features at once: a grid of SGD's settings as one batched head, and the optima of
-logistic regression along a path of weight decays."""
+"""The optima of logistic regression along a path of weight decays, and how many of a set of heads are right."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from waterbed.devices import seeded
-from waterbed.training.config import TrainConfig
+from waterbed.transfer_learning.heads import Heads
 
 MAX_ITERATIONS = 150  # of L-BFGS at each weight decay; the path starts each where the one before ended
 
 
-@dataclass(frozen=True)
-class Heads:
-    """Linear heads of the same features, one for each of A settings.
+def accuracies(heads: Heads, features: Tensor, labels: Tensor) -> list[float]:
+    """Percent of the features (N, d) that each head gives their labels (N,); what diverged is wrong.
 
-    Attributes:
-        weight, bias: (A, K, d) and (A, K).
+    >>> heads = Heads(torch.tensor([[[1.0], [-1.0]], [[-1.0], [1.0]]]), torch.zeros(2, 2))
+    >>> accuracies(heads, torch.tensor([[1.0], [2.0], [3.0], [-1.0]]), torch.tensor([0, 0, 0, 0]))
+    [75.0, 25.0]
     """
-
-    weight: Tensor
-    bias: Tensor
-
-    def accuracies(self, features: Tensor, labels: Tensor) -> list[float]:
-        """Percent of (N, d) features that each head gives their labels (N,); a logit that is not finite is wrong.
-
-        >>> heads = Heads(torch.tensor([[[1.0], [-1.0]], [[-1.0], [1.0]]]), torch.zeros(2, 2))
-        >>> heads.accuracies(torch.tensor([[1.0], [2.0], [3.0], [-1.0]]), torch.tensor([0, 0, 0, 0]))
-        [75.0, 25.0]
-        """
-        hits = torch.zeros(len(self.weight), dtype=torch.long)
-        for x, y in zip(features.split(1024), labels.split(1024), strict=True):
-            logits = x @ self.weight.transpose(1, 2) + self.bias.unsqueeze(1)  # (A, n, K)
-            right = (logits.argmax(2) == y) & logits.isfinite().all(2)
-            hits += right.sum(1)
-        return [100 * int(h) / len(labels) for h in hits]
-
-
-def train_heads(
-    features: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    settings: Sequence[tuple[float, float]],
-    config: TrainConfig,
-) -> Heads:
-    """Train one head for each setting by SGD, all on the same minibatches from the same start.
-
-    The steps are those of ``torch.optim.SGD`` with the momentum of ``config``, cross-entropy, and no weight decay of
-    the bias, as :func:`waterbed.finetune` trains one head.
-
-    Args:
-        features, labels: (N, d), float, and (N,).
-        settings: (learning rate, weight decay) of each head.
-        config: epochs, batch size, schedule, momentum and seed of all of them; its own rate and weight decay are not
-            used.
-
-    >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-    >>> y = (x[:, 0] > 0).long()
-    >>> heads = train_heads(x, y, 2, [(0.1, 0.0), (0.1, 1.0)], TrainConfig(epochs=20))
-    >>> small, large = heads.weight.flatten(1).norm(dim=1).sort().values
-    >>> bool(large > 5 * small)
-    True
-    """
-    n, d = features.shape
-    count, k = len(settings), num_classes
-    with seeded(config.seed, features.device):
-        start = nn.Linear(d, k).to(features)
-    weight = start.weight.detach().repeat(count, 1)  # (A K, d): one product serves all heads
-    bias = start.bias.detach().repeat(count)
-    rates, decays = (torch.tensor(column).to(features) for column in zip(*settings, strict=True))
-    row_rates, row_decays = rates.repeat_interleave(k), decays.repeat_interleave(k).unsqueeze(1)
-    moving, moving_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-    steps = -(-n // config.batch_size)
-    for epoch in range(config.epochs):
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-        order = torch.randperm(n, generator=generator)
-        for step, batch in enumerate(order.tensor_split(steps)):
-            x, y = features[batch], labels[batch]
-            errors = torch.addmm(bias, x, weight.T).view(len(batch), count, k).softmax(2)
-            errors[torch.arange(len(batch)), :, y] -= 1
-            errors = errors.view(len(batch), count * k).div_(len(batch))
-            moving.mul_(config.momentum).addmm_(errors.T, x).addcmul_(weight, row_decays)
-            moving_bias.mul_(config.momentum).add_(errors.sum(0))
-            now = row_rates * config.rate((epoch * steps + step) / (config.epochs * steps))
-            weight.addcmul_(moving, now.unsqueeze(1), value=-1)
-            bias.addcmul_(moving_bias, now, value=-1)
-    return Heads(weight.view(count, k, d), bias.view(count, k))
+    return [100 * int(hits) / len(labels) for hits in (heads.predict(features) == labels).sum(1)]
 
 
 def logistic_path(features: Tensor, labels: Tensor, num_classes: int, decays: Sequence[float]) -> Heads:

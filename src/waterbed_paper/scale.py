@@ -12,6 +12,7 @@ from waterbed.errors import UsageError, UsageTypeError, check_choice
 from waterbed.files import read_toml
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.training.config import TrainConfig
+from waterbed.transfer_learning.protocols import PAPER
 
 SCALES = ("demo", "cpu", "gpu", "full")
 # What a scale's file does not say of a recipe.
@@ -19,10 +20,7 @@ SOURCE_TRAINING = TrainConfig(epochs=12, lr=0.1, augment="crop-flip")
 FINE_TUNING = TrainConfig()
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of fine-tuning, for modes that name none
 SMALL_TRAINING = TrainConfig(epochs=6, lr=0.1, augment="none")
-# Appendix C: 120 epochs, learning rate 1e-2 until epoch 50, a tenth of it until 80, then a hundredth.
-PAPERS_PROBE = TrainConfig(
-    epochs=120, batch_size=128, lr=0.01, weight_decay=5e-4, schedule="step", milestones=(50, 80), augment="none"
-)
+PAPERS_PROBE = replace(PAPER, decay_norms=False)  # as in logistic regression, weight decay leaves the bias alone
 OBJECTIVES = ("adversarial", "trades", "gaussian-noise")
 
 
