@@ -50,13 +50,14 @@ from .training.objectives import GaussianNoise as GaussianNoise
 from .training.objectives import Standard as Standard
 from .training.run_folder import Run as Run
 from .training.weight_perturbation import AWP as AWP
-from .transfer_learning.choose import Choice as Choice
+from .transfer_learning.choice import Choice as Choice
 from .transfer_learning.choose import choose as choose
 from .transfer_learning.distance import DatasetDistance as DatasetDistance
 from .transfer_learning.distance import class_emd as class_emd
 from .transfer_learning.distance import dataset_distance as dataset_distance
 from .transfer_learning.finetune import finetune as finetune
 from .transfer_learning.scores import h_score as h_score
+from .transfer_learning.scores import knn_accuracy as knn_accuracy
 from .transfer_learning.scores import leep as leep
 from .transfer_learning.scores import logme as logme
 from .transfer_learning.table import TransferTable as TransferTable

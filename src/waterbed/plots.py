@@ -70,6 +70,33 @@ def curves(
     return figure
 
 
+def intervals(
+    names: Sequence[str], panels: Mapping[str, Sequence[tuple[float, float, float]]], title: str = ""
+) -> Figure:
+    """A figure with one panel per quantity and in each one line per name: a value with its interval.
+
+    Args:
+        names: from top to bottom; the first is drawn in colour.
+        panels: quantity -> (value, low, high) of every name.
+
+    >>> [ax.get_xlabel() for ax in intervals(["a", "b"], {"score": [(1, 0, 2), (0, -1, 1)]}).axes]
+    ['score']
+    """
+    width = 1.2 + 0.08 * max(len(name) for name in names) + 1.9 * len(panels)
+    figure = Figure(figsize=(width, 1.1 + 0.32 * len(names)), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (label, rows) in zip(axes, panels.items(), strict=True):
+        for i, (value, low, high) in enumerate(rows):
+            ax.plot([low, high], [i, i], color="C1" if i == 0 else "C0", linewidth=1.5)
+            ax.plot(value, i, "o", color="C1" if i == 0 else "C0", markersize=5)
+        ax.set(xlabel=label, yticks=range(len(names)), yticklabels=names)
+        ax.margins(x=0.1)
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def png(figure: Figure, dpi: int = 130) -> bytes:
     """The figure as the bytes of a PNG file.
 

@@ -10,7 +10,7 @@ from waterbed.cli.output import check_writable, print_rows, write_text
 
 @dataclass
 class Choose:
-    """Rank backbones for your data by a probe on their features; says how sure the ranking is, and why."""
+    """Rank backbones for your data by scores of their features; says how sure the ranking is, and why."""
 
     target: str
     """Data set or folder with train/<class>/* and test/<class>/*; only its training images are used."""
@@ -20,13 +20,17 @@ class Choose:
     """Number of training images."""
     root: Root = None
     seed: int = 0
-    """Seed of the choice of images and of the probe."""
+    """Seed of the choice of images and of their splits."""
     out: str | None = None
-    """A CSV file with one row per backbone."""
+    """A CSV file with one row per backbone; beside it a PNG file of the same name shows every score's interval."""
 
     def __call__(self) -> None:
+        from pathlib import Path
+
         from waterbed import choose
         from waterbed.cli.runs import unique_runs
+        from waterbed.plots import save_figure
+        from waterbed.transfer_learning.choice import SCORES
 
         check_writable(self.out)
         models = {name: run.model for name, run in unique_runs(self.backbones).items()}
@@ -34,16 +38,14 @@ class Choose:
         rows = [
             [
                 c.name,
-                c.probe,
-                f"{c.behind[0]:.1f} [{c.behind[1]:.1f}, {c.behind[2]:.1f}]",
-                f"{100 * c.best:.0f} %",
-                f"{c.logme:.3f}",
-                f"{c.h_score:.3f}",
-                f"{c.leep:.3f}",
+                *(c.scores[score].text(digits) for score, (_, digits) in SCORES.items()),
+                c.chance if c.name != choice.best else "",
             ]
             for c in choice.candidates
         ]
-        columns = ["backbone", "probe, held-out images", "points behind", "best", "LogME", "H-score", "LEEP"]
+        columns = ["backbone", *(label for label, _ in SCORES.values()), f"{choice.best} better"]
         print_rows(columns, rows, f"Backbones for {choice.target}, on {choice.num_samples} images; higher is better")
         print(choice.reason)
         write_text(self.out, choice.to_frame().to_csv(index=False))
+        if self.out is not None:
+            save_figure(choice.plot(), Path(self.out).expanduser().with_suffix(".png"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from waterbed.errors import UsageError, check_count
+from waterbed.errors import UsageError, check_count, check_number
 
 
 def logme(features: Tensor, labels: Tensor, max_iterations: int = 500) -> float:
@@ -105,6 +106,41 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
     expected = p @ given.T
     index = np.searchsorted(classes, y)
     return float(np.log(np.maximum(expected[np.arange(len(y)), index], 1e-300)).mean())
+
+
+def knn_accuracy(features: Tensor, labels: Tensor, neighbours: int = 20, temperature: float = 0.07) -> float:
+    """Accuracy [%] with which each example is classified by its nearest neighbours among the others.
+
+    Neighbours are those of largest cosine similarity and vote with exp(similarity / temperature), as in Wu et al.
+    (2018), "Unsupervised feature learning via non-parametric instance discrimination". Nothing is trained.
+
+    Args:
+        features: (N, d); labels: (N,), at least two classes.
+        neighbours: k; all other examples if there are fewer.
+
+    Raises:
+        UsageError: shapes that do not match, values that are not finite, one class.
+
+    >>> x = torch.cat([torch.randn(50, 3) + 9, torch.randn(50, 3) - 9])
+    >>> knn_accuracy(x, torch.arange(100) // 50)
+    100.0
+    """
+    return 100 * float(knn_hits(features, labels, neighbours, temperature).double().mean())
+
+
+def knn_hits(features: Tensor, labels: Tensor, neighbours: int = 20, temperature: float = 0.07) -> Tensor:
+    """(N,) whether each example gets its class, as in :func:`knn_accuracy`."""
+    check_count("neighbours", neighbours)
+    check_number("temperature", temperature, above=0)
+    x, y, classes = _checked(features, labels, "features")
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
+    index = np.searchsorted(classes, y)
+    # On the unit sphere the nearest by Euclidean distance are those of largest cosine.
+    distances, nearest = NearestNeighbors(n_neighbors=min(neighbours, len(x) - 1)).fit(unit).kneighbors()
+    weights = np.exp(-(distances**2) / 2 / temperature)  # cos = 1 - distance^2 / 2, up to a factor that all share
+    votes = np.zeros((len(x), len(classes)))
+    np.add.at(votes, (np.arange(len(x))[:, None], index[nearest]), weights)
+    return torch.from_numpy(votes.argmax(1) == index)
 
 
 def _checked(values: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,5 +16,6 @@ def test_distance_and_choose(runs, tmp_path, capsys):
     assert main(words.split()) == 0
     assert (tmp_path / "c.csv").read_text().count("\n") == 3
     captured = capsys.readouterr()
-    assert "leads" in captured.out
+    assert "beats" in captured.out
+    assert (tmp_path / "c.png").read_bytes()[1:4] == b"PNG"
     assert "two or more" in captured.err
