@@ -5,7 +5,7 @@
 
 `scores` writes results/benchmarks/choose-scores.json: the scores of the networks in results/networks on the training
 images of every target on which results/transfer and results/cpu have a fine-tuning in mode 0. Finished ones are kept.
-`fit` fixes the constants of `waterbed.transfer_learning.ranking` on them and validates them on targets left out one at
+`fit` fixes the constant of `waterbed.transfer_learning.ranking` on them and validates it on targets left out one at
 a time. For every target it prints Spearman's rank correlation between each score and the accuracy and, in brackets, the
 percentage points lost by taking the backbone that the score puts first; then how often the order of two backbones held
 that was predicted with a probability.
@@ -18,14 +18,14 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
 from scipy.special import log_ndtr
 from scipy.stats import spearmanr
 
@@ -34,14 +34,15 @@ from waterbed.environment import environment
 from waterbed.files import to_json
 from waterbed.models.features import head_probabilities
 from waterbed.transfer_learning.cross_validation import CrossValidated, cross_validate
-from waterbed.transfer_learning.ranking import CLEAR, RULE, Rule, log_odds
+from waterbed.transfer_learning.ranking import CLEAR, RULE, Rule
 from waterbed.transfer_learning.transfer import target_loader
 
 RESULTS = Path(__file__).parents[1] / "results"
 SCORES_FILE = RESULTS / "benchmarks" / "choose-scores.json"
-SIZES = (1000,)
+NUM_SAMPLES = 1000
+CANDIDATES = ("probe", "knn", "logme", "h_score")
+SUBSETS = [names for k in range(1, 5) for names in combinations(CANDIDATES, k)]
 SINGLE = ("probe", "knn", "logme", "h_score", "leep")
-COMBINED = ("probe", "knn", "logme", "h_score")
 BINS = (0.5, 0.6, 0.7, 0.8, 0.9, CLEAR, 1.0)
 
 
@@ -76,42 +77,43 @@ class Scored:
         return float(np.mean([(a > b) + (a == b) / 2 for a in self.accuracies for b in other.accuracies]))
 
 
-def read_scores(size: int) -> dict[str, list[Scored]]:
+def read_scores() -> dict[str, list[Scored]]:
     """Target -> its backbones, of the file that ``scores`` writes."""
     table = accuracies()
     targets: dict[str, list[Scored]] = defaultdict(list)
     for row in json.loads(SCORES_FILE.read_text()):
-        if row["size"] == size:
-            scores = {name: CrossValidated(s["value"], np.array(s["parts"])) for name, s in row["scores"].items()}
-            known = table[row["target"]][row["backbone"]]
-            targets[row["target"]].append(
-                Scored(row["target"], row["backbone"], np.array(row["counts"]), scores, known)
-            )
+        scores = {name: CrossValidated(s["value"], np.array(s["parts"])) for name, s in row["scores"].items()}
+        known = table[row["target"]][row["backbone"]]
+        targets[row["target"]].append(Scored(row["target"], row["backbone"], np.array(row["counts"]), scores, known))
     return targets
 
 
-def fit_rule(targets: Sequence[Sequence[Scored]], names: Sequence[str] = COMBINED) -> Rule:
-    """The weights >= 0 of largest likelihood of the orders that held; every target counts the same."""
-    pairs = [[_pair(a, b, names) for a, b in combinations(backbones, 2)] for backbones in targets]
-    gaps = np.concatenate([[p[0] for p in part] for part in pairs])  # (pairs, scores)
-    covariances = np.concatenate([[p[1] for p in part] for part in pairs])
-    held = np.concatenate([[p[2] for p in part] for part in pairs])
-    share = np.concatenate([np.full(len(part), 1 / len(part)) for part in pairs])
+def fit_rule(targets: Sequence[Sequence[Scored]], choices: Sequence[Sequence[str]] = SUBSETS) -> Rule:
+    """Scores, of these choices, and noise of largest likelihood of the orders that held on the worst target.
 
-    def loss(weights: np.ndarray) -> float:
-        z = gaps @ weights / np.sqrt(1 + np.einsum("i,nij,j->n", weights, covariances, weights))
-        return -float(share @ (held * log_ndtr(z) + (1 - held) * log_ndtr(-z)))
+    The worst, since a target to come may be as hard; the mean over targets gave rules that were too sure of new ones.
+    """
+    fits = {}
+    for names in choices:
+        pairs = [_pairs(backbones, Rule(tuple(names), 1.0)) for backbones in targets]
 
-    best = minimize(loss, np.ones(len(names)), bounds=[(0, None)] * len(names), method="L-BFGS-B")
-    return Rule({name: round(float(w), 2) for name, w in zip(names, best.x, strict=True)})
+        def loss(log_noise: float, pairs: list[tuple[np.ndarray, ...]] = pairs) -> float:
+            z = [(gap / np.hypot(np.exp(log_noise), error), held) for gap, error, held in pairs]
+            return max(-float(np.mean(held * log_ndtr(v) + (1 - held) * log_ndtr(-v))) for v, held in z)
+
+        fits[tuple(names)] = minimize_scalar(loss, bounds=(np.log(1e-3), np.log(10)), method="bounded")
+    names, best = min(fits.items(), key=lambda item: item[1].fun)
+    return Rule(names, round(float(np.exp(best.x)), 2))
 
 
-def _pair(a: Scored, b: Scored, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Differences of the log-odds, the covariance of their errors, and whether the order held."""
-    gaps = [log_odds(n, a.scores[n], a.counts) - log_odds(n, b.scores[n], b.counts) for n in names]
-    parts = np.stack([gap.parts for gap in gaps])
-    factor = gaps[0].stderr() ** 2 / gaps[0].parts.var(ddof=1)
-    return np.array([gap.value for gap in gaps]), factor * np.atleast_2d(np.cov(parts)), a.held(b)
+def _pairs(backbones: Sequence[Scored], rule: Rule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every two backbones: difference of the combined scores, its standard error, and whether the order held."""
+    combined = [rule.combined(s.scores, s.counts) for s in backbones]
+    rows = [
+        ((gap := combined[i] - combined[j]).value, gap.stderr(), backbones[i].held(backbones[j]))
+        for i, j in combinations(range(len(backbones)), 2)
+    ]
+    return tuple(np.array(rows).T)
 
 
 def predictions(rule: Rule, backbones: Sequence[Scored]) -> list[tuple[float, float]]:
@@ -147,56 +149,74 @@ def ranking(backbones: Sequence[Scored], values: Sequence[float]) -> dict[str, f
 
 def fit(options: argparse.Namespace) -> None:
     """The rule on all targets and on all but one, what it predicts, and how often that held."""
-    by_size = {size: read_scores(size) for size in SIZES}
-    training = {t: [by_size[size][t] for size in SIZES] for t in by_size[SIZES[0]]}
-    left_out = {t: fit_rule([part for other in training if other != t for part in training[other]]) for t in training}
-    rule = fit_rule([part for parts in training.values() for part in parts])
-    results: dict[str, Any] = {
-        "rule": dict(rule.weights),
-        "left out": {t: dict(r.weights) for t, r in left_out.items()},
-    }
-    for size, targets in by_size.items():
-        ranked = {
+    targets = read_scores()
+    rule = fit_rule(list(targets.values()))
+    rules = {t: fit_rule([s for other, s in targets.items() if other != t]) for t in targets}
+    pairs = left_out(targets, SUBSETS)
+    results = {
+        "num_samples": NUM_SAMPLES,
+        "rule": asdict(rule),
+        "rule without the target": {t: asdict(r) for t, r in rules.items()},
+        "backbones": {t: len(s) for t, s in targets.items()},
+        "ranking": {
             t: {
                 **{name: ranking(s, [b.scores[name].value for b in s]) for name in SINGLE},
-                "combined": ranking(s, [left_out[t].combined(b.scores, b.counts).value for b in s]),
+                "combined": ranking(s, [rule.combined(b.scores, b.counts).value for b in s]),
+                "combined, left out": ranking(s, [rules[t].combined(b.scores, b.counts).value for b in s]),
             }
             for t, s in targets.items()
-        }
-        pairs = {t: predictions(left_out[t], s) for t, s in targets.items()}
-        results[str(size)] = {
-            "backbones": {t: len(s) for t, s in targets.items()},
-            "ranking": ranked,
-            "calibration": calibration([pair for part in pairs.values() for pair in part]),
-            "clearly, by target": {
-                t: {"pairs": len(sure), "held": float(np.mean(sure)) if sure else None}
-                for t, part in pairs.items()
-                for sure in [[held for p, held in part if p >= CLEAR]]
-            },
-        }
-        _print(size, results[str(size)])
-    print("rule:", dict(rule.weights), "as committed" if rule == RULE else f"but the committed one is {RULE.weights}")
-    options.out.write_text(to_json({**results, "environment": environment()}))
+        },
+        "calibration": calibration([pair for part in pairs.values() for pair in part]),
+        "clearly, by target": {t: clear(part) for t, part in pairs.items()},
+        "clearly, by scores": {
+            label: clear([pair for part in left_out(targets, choices).values() for pair in part])
+            for label, choices in {"all targets": SUBSETS, **{", ".join(n): [n] for n in SUBSETS}}.items()
+        },
+        "environment": environment(),
+    }
+    show(results)
+    print(f"\n{rule}, {'as committed' if rule == RULE else f'but the committed one is {RULE}'}")
+    print("\n".join(f"without {t}: {r}" for t, r in rules.items()))
+    options.out.write_text(to_json(results))
 
 
-def _print(size: int, result: dict[str, Any]) -> None:
-    columns = (*SINGLE, "combined")
-    print(f"\n{size:,} training images\n\n| target | backbones | " + " | ".join(columns) + " |")
-    print("|---" * (len(columns) + 2) + "|")
-    for target, row in result["ranking"].items():
+def left_out(
+    targets: dict[str, list[Scored]], choices: Sequence[Sequence[str]]
+) -> dict[str, list[tuple[float, float]]]:
+    """Predictions for every target by the rule that the other targets fix."""
+    return {
+        t: predictions(fit_rule([s for other, s in targets.items() if other != t], choices), part)
+        for t, part in targets.items()
+    }
+
+
+def clear(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Of the orders that would be called clear: how many there are, and the share that held."""
+    sure = [held for probability, held in pairs if probability >= CLEAR]
+    return {"of": len(pairs), "pairs": len(sure), "held": float(np.mean(sure)) if sure else None}
+
+
+def show(results: dict[str, Any]) -> None:
+    """The tables of docs/transfer.md."""
+    columns = (*SINGLE, "combined", "combined, left out")
+    print("| target | backbones | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 2) + "|")
+    for target, row in results["ranking"].items():
         cells = [f"{row[c]['spearman']:.2f} ({row[c]['lost']:.1f})" for c in columns]
-        print(f"| {target} | {result['backbones'][target]} | " + " | ".join(cells) + " |")
-    means = [np.mean([[r[c]["spearman"], r[c]["lost"]] for r in result["ranking"].values()], axis=0) for c in columns]
+        print(f"| {target} | {results['backbones'][target]} | " + " | ".join(cells) + " |")
+    means = [np.mean([[r[c]["spearman"], r[c]["lost"]] for r in results["ranking"].values()], axis=0) for c in columns]
     print("| mean | | " + " | ".join(f"{s:.2f} ({lost:.1f})" for s, lost in means) + " |")
     print("\n| probability | pairs | mean | order held |\n|---|---:|---:|---:|")
-    for row in result["calibration"]:
+    for row in results["calibration"]:
         cells = f"{row['pairs']} | {100 * row['predicted']:.0f} % | {100 * row['held']:.0f} %"
         print(f"| {row['from']:.2f} to {row['to']:.2f} | {cells} |")
-    print(result["clearly, by target"])
+    print("\n| probability of 0.95 or more | pairs | of | order held |\n|---|---:|---:|---:|")
+    for name, row in {**results["clearly, by target"], **results["clearly, by scores"]}.items():
+        held = "" if row["held"] is None else f"{100 * row['held']:.1f} %"
+        print(f"| {name} | {row['pairs']} | {row['of']} | {held} |")
 
 
 def scores(options: argparse.Namespace) -> None:
-    """Extract the features of every backbone on every target once, and score them at each size."""
+    """Score every backbone on every target, once."""
     rows = json.loads(SCORES_FILE.read_text()) if SCORES_FILE.exists() else []
     load = target_loader(options.root)
     for target, backbones in accuracies().items():
@@ -205,18 +225,15 @@ def scores(options: argparse.Namespace) -> None:
                 continue
             model = wb.load_model(RESULTS / "networks" / f"{backbone}.safetensors")
             data = load(model, target)
-            order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[: max(SIZES)]
+            order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:NUM_SAMPLES]
             features, labels = wb.extract_features(model, data, indices=order)
-            for size in SIZES:
-                part = slice(0, size)  # the order is random
-                probabilities = head_probabilities(model, features[part])
-                row = {"target": target, "backbone": backbone, "size": size}
-                row["counts"] = labels[part].bincount().tolist()
-                row["scores"] = {
-                    name: {"value": round(s.value, 5), "parts": [round(float(p), 5) for p in s.parts]}
-                    for name, s in cross_validate(features[part], labels[part], probabilities).items()
-                }
-                rows.append(row)
+            own = cross_validate(features, labels, head_probabilities(model, features))
+            row = {"target": target, "backbone": backbone, "counts": labels.bincount().tolist()}
+            row["scores"] = {
+                name: {"value": round(s.value, 5), "parts": [round(float(p), 5) for p in s.parts]}
+                for name, s in own.items()
+            }
+            rows.append(row)
             lines = ",\n".join(json.dumps(row) for row in rows)
             SCORES_FILE.write_text(f"[\n{lines}\n]\n")
             print(target, backbone, flush=True)

@@ -25,7 +25,8 @@ for name, objective in {
 
 target = wb.load_dataset("digits", size=16).take(400, 360)
 choice = wb.choose(backbones, target, num_samples=400)
-print(choice.to_frame().round(2).to_string(index=False))
+columns = ["backbone", "combined", "probe", "probe_low", "probe_high", "knn", "logme", "h_score", "leader_better"]
+print(choice.to_frame()[columns].round(2).to_string(index=False))
 print(choice.reason)
 
 # %%

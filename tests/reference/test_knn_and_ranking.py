@@ -75,26 +75,21 @@ def test_log_odds_stay_finite():
 
 
 def test_the_probability_by_simulation():
-    """The leader's true margin plus noise of one unit plus what the images and their split add."""
-    rule = Rule({"probe": 2.0, "h_score": 1.0})
+    """The true margin is the observed one less the noise and what the images and their split add."""
+    rule = Rule(("probe", "h_score"), noise=0.5)
     counts = np.array([50, 50])
     rng = np.random.default_rng(0)
-    first = {"probe": score(80.0, *(80 + rng.normal(0, 2, 10))), "h_score": score(0.6, *(0.6 + rng.normal(0, 0.1, 10)))}
-    second = {
-        "probe": score(75.0, *(75 + rng.normal(0, 2, 10))),
-        "h_score": score(0.5, *(0.5 + rng.normal(0, 0.1, 10))),
-    }
-    a, b = rule.combined(first, counts), rule.combined(second, counts)
-    assert a.value == pytest.approx(2 * math.log(0.8 / 0.2) + math.log(0.6 / 0.4))
-    slopes = {"probe": (2 / 0.16 / 100, 2 / 0.1875 / 100), "h_score": (1 / 0.24, 1 / 0.25)}
-    gaps = sum(
-        slopes[name][0] * (first[name].parts - first[name].value)
-        - slopes[name][1] * (second[name].parts - second[name].value)
-        for name in slopes
+    a, b = (
+        {name: score(value, *(value + rng.normal(0, width, 10))) for name, value, width in rows}
+        for rows in ([("probe", 80.0, 2), ("h_score", 0.6, 0.1)], [("probe", 75.0, 2), ("h_score", 0.5, 0.1)])
     )
-    gap, error = a.value - b.value, math.sqrt((1 / 10 + 1 / 4) * gaps.var(ddof=1))
-    draws = gap + rng.normal(0, 1, 400_000) + rng.normal(0, error, 400_000)
-    assert 0.6 < rule.probability_better(a, b) < 0.9
-    assert rule.probability_better(a, b) == pytest.approx((draws > 0).mean(), abs=3e-3)
-    assert rule.probability_better(b, a) == pytest.approx(1 - rule.probability_better(a, b))
-    assert rule.probability_better(a, a) == 0.5
+    first, second = rule.combined(a, counts), rule.combined(b, counts)
+    assert first.value == pytest.approx((math.log(0.8 / 0.2) + math.log(0.6 / 0.4)) / 2)
+    slopes = {"probe": (1 / 0.16 / 100, 1 / 0.1875 / 100), "h_score": (1 / 0.24, 1 / 0.25)}
+    parts = sum(s * (a[n].parts - a[n].value) - r * (b[n].parts - b[n].value) for n, (s, r) in slopes.items()) / 2
+    gap, error = first.value - second.value, math.sqrt((1 / 10 + 1 / 4) * parts.var(ddof=1))
+    draws = gap + rng.normal(0, 0.5, 400_000) + rng.normal(0, error, 400_000)
+    assert 0.6 < rule.probability_better(first, second) < 0.9
+    assert rule.probability_better(first, second) == pytest.approx((draws > 0).mean(), abs=3e-3)
+    assert rule.probability_better(second, first) == pytest.approx(1 - rule.probability_better(first, second))
+    assert rule.probability_better(first, first) == 0.5
