@@ -49,7 +49,7 @@ BINS = (0.5, 0.6, 0.7, 0.8, 0.9, CLEAR, 1.0)
 def accuracies() -> dict[str, dict[str, list[float]]]:
     """Target -> backbone -> test accuracy [%] of each fine-tuning in mode 0."""
     table: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in csv.DictReader((RESULTS / "transfer" / "transfer-0.csv").open()):
+    for row in csv.DictReader((RESULTS / "transfer" / "transfer-0.csv").read_text().splitlines()):
         table[row["target"]][row["model"]].append(float(row["accuracy"]))
     for file in sorted((RESULTS / "cpu" / "nodes" / "transfer").rglob("mode-0.json")):
         node = json.loads(file.read_text())
@@ -170,7 +170,7 @@ def fit(options: argparse.Namespace) -> None:
         "clearly, by target": {t: clear(part) for t, part in pairs.items()},
         "clearly, by scores": {
             label: clear([pair for part in left_out(targets, choices).values() for pair in part])
-            for label, choices in {"all targets": SUBSETS, **{", ".join(n): [n] for n in SUBSETS}}.items()
+            for label, choices in {"all": SUBSETS, **{", ".join(n): [n] for n in SUBSETS}}.items()
         },
         "environment": environment(),
     }

@@ -12,7 +12,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from torch import Tensor
 
 from waterbed.errors import UsageError
-from waterbed.transfer_learning.logistic import fit_logistic
+from waterbed.transfer_learning.logistic import ROUGH_GRADIENT, fit_logistic
 from waterbed.transfer_learning.scores import h_score, knn_hits, leep, logme
 
 FOLDS, REPEATS = 5, 2
@@ -79,6 +79,7 @@ def cross_validate(
     Raises:
         UsageError: fewer than two classes have two images.
 
+    >>> import torch
     >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
     >>> scores = cross_validate(x, (x[:, 0] > 0).long(), x.softmax(1))
     >>> scores["probe"].value > 90, len(scores["probe"].parts)
@@ -108,7 +109,8 @@ def cross_validate(
 
 def _probe(features: Tensor, labels: Tensor, strength: float, train: np.ndarray, held: np.ndarray) -> float:
     """Accuracy [%] on the held-out images of a logistic probe fitted on the others."""
-    probe = fit_logistic(features[train], labels[train], int(labels.max()) + 1, strengths=[strength])
+    classes = int(labels.max()) + 1
+    probe = fit_logistic(features[train], labels[train], classes, strengths=[strength], gradient=ROUGH_GRADIENT)
     return 100 * float((probe.predict(features[held]) == labels[held]).double().mean())
 
 

@@ -16,7 +16,7 @@ from waterbed.errors import UsageError
 
 STRENGTHS = tuple(10.0**k for k in range(-4, 3))
 MOST_WIDENINGS = 3
-GRADIENT = 1e-6  # where the final regression stops: the largest slope of the mean loss
+GRADIENT = 1e-6  # where the final regression stops
 ROUGH_GRADIENT = 1e-4  # enough to compare strengths by their accuracy
 MOST_ITERATIONS = 20_000
 
@@ -51,13 +51,14 @@ def fit_logistic(
     validation: float = 0.1,
     strengths: Sequence[float] = STRENGTHS,
     standardise: bool = True,
+    gradient: float = GRADIENT,
 ) -> LogisticProbe:
     """Logistic regression from features (N, d) to labels (N,), in float64.
 
     It minimises sum_n -log p(y_n | x_n) + |W|^2 / 2C over weights W and unpenalised offsets (of two classes W is the
-    difference), by L-BFGS until no slope of the mean exceeds 1e-6. The strength C is chosen on held-out examples, and
-    the regression then fitted again on all; of strengths that reach the same accuracy, the smallest. If the best of the
-    default strengths is the first or the last, up to three more decades are tried.
+    difference), by L-BFGS until no slope of the mean exceeds ``gradient``. The strength C is chosen on held-out
+    examples, and the regression then fitted again on all; of strengths that reach the same accuracy, the smallest. If
+    the best of the default strengths is the first or the last, up to three more decades are tried.
 
     Args:
         num_classes: K, of which some may have no example.
@@ -66,6 +67,7 @@ def fit_logistic(
         strengths: the candidates, in increasing order; with one nothing is held out.
         standardise: bring each feature to mean 0 and standard deviation 1, so that the strength means the same for
             every backbone; the weights returned are those for raw features.
+        gradient: where the final regression stops: the largest slope of the mean loss.
 
     Raises:
         UsageError: a fraction that holds out none or all of the examples.
@@ -85,7 +87,7 @@ def fit_logistic(
         best, edge = _chosen(*parts, list(strengths), widen=strengths is STRENGTHS)
     mean, std = _moments(x, standardise)
     scaled = ((x - mean) / std).numpy()
-    regression = _regression(GRADIENT)
+    regression = _regression(gradient)
     _fit(regression, scaled, y, best)
     slopes, offsets = torch.from_numpy(regression.coef_), torch.from_numpy(regression.intercept_)
     if len(regression.classes_) == 2:  # scikit-learn keeps the difference of the two
