@@ -30,9 +30,10 @@ def choose(
 ) -> Choice:
     """Rank backbones for a target task by scores of their features, and say how sure the order is.
 
-    The accuracies of a logistic probe, in repeated stratified cross-validation, and of k-NN are combined, and differences
-    turned into probabilities, by a rule that was fixed on fine-tunings of other backbones
-    (:mod:`waterbed.transfer_learning.ranking`). LogME, the H-score and LEEP are shown beside them. Nothing is fine-tuned.
+    The accuracies of a logistic probe, in repeated stratified cross-validation, and of k-NN are combined, and
+    differences turned into probabilities, by a rule that was fixed on fine-tunings of other backbones
+    (:mod:`waterbed.transfer_learning.ranking`). LogME, the H-score and LEEP are shown beside them; nothing is
+    fine-tuned.
 
     Args:
         backbones: name -> network, any that :func:`waterbed.wrap` takes.
