@@ -170,7 +170,9 @@ def test_the_jackknife_s_parts_average_to_the_score_of_an_average():
     leep = cross_validate(p, y, p)["leep"]
     assert leep.value == pytest.approx(wb.leep(p, y))
     assert leep.parts.mean() == pytest.approx(leep.value, abs=0.02)
-    assert 0 < leep.stderr() < 0.1
+    # A mean of 80 values varies by about their standard deviation / sqrt(80); leaving a fold out moves 1 / 4 of that.
+    single = (p.log().gather(1, y[:, None])).std() / 80**0.5
+    assert 0.3 < leep.parts.std() / float(single) < 1.5
 
 
 def test_a_pair_of_data_sets_is_a_target(digits):
