@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from waterbed_paper import experiments, experiments_inversion, experiments_probe, small_models
+from waterbed_paper import (
+    experiments,
+    experiments_inversion,
+    experiments_probe,
+    experiments_protocols,
+    small_models,
+)
 from waterbed_paper.graph import Node
 from waterbed_paper.scale import Network, Scale, Source, recipe
 
@@ -88,6 +94,7 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
                 more |= {"num_samples": i.num_samples, "prior_variance": i.prior_variance, "precision": i.precision}
                 yield then("convergence", experiments_inversion.convergence_study, more, 2 * i.minutes)
         yield from _fine_tunings(scale, network, trained)
+        yield from _both_protocols(scale, network, trained)
 
 
 def _inversions_by_eps(scale: Scale, source: Source) -> Iterator[Node]:
@@ -101,6 +108,21 @@ def _inversions_by_eps(scale: Scale, source: Source) -> Iterator[Node]:
         seconds = 60 * scale.inversions.minutes * len(trained) / 6
         id, config = f"inversions-by-eps/{source.name}", {**config, "seed": 0}
         yield Node(id, experiments_inversion.inversions_by_eps, config, needs, seconds)
+
+
+def _both_protocols(scale: Scale, network: Network, trained: str) -> Iterator[Node]:
+    """Of the backbones that the tables compare; modes that cost little on a cache."""
+    t, source = scale.transfers, scale.source(network.source)
+    if network.eps not in (0.0, source.robust):
+        return
+    papers = "paper-imagenet" if source.data == "imagenet" else "paper"
+    for mode, seeds in t.both_protocols.items():
+        for target in t.targets if network.seed < seeds else ():
+            if target != source.data:
+                config = {"file": network.file, "data": target, "mode": mode, "seed": network.seed, "train": t.train}
+                id = node_id("protocols", network, target, f"mode-{mode}")
+                config["protocols"] = ("tuned", papers)
+                yield Node(id, experiments_protocols.protocols, config, (trained,), 60 * t.minutes)
 
 
 def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node]:

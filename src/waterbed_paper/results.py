@@ -14,6 +14,8 @@ from waterbed_paper.scale import Network, Scale, Source
 
 Value = Callable[[Network], float | None]
 Pairs = dict[int, tuple[float, float]]
+# How the heads of the modes "linear" and 0 were trained; the first that was run decides claims.
+PROTOCOLS = {"tuned": "tuned", "paper": "the paper's protocol", "rate": "weight decay 5e-4 as in the paper"}
 PAPERS_SOURCES = ("cifar10", "cifar100", "imagenet")
 
 
@@ -61,9 +63,15 @@ class Results:
         """The value of a measure."""
         return self.reader("measures", lambda r: r[name]["value"])
 
-    def accuracy(self, target: str, mode: str) -> Value:
-        """Test accuracy [%] after fine-tuning."""
-        return self.reader("transfer", lambda r: r["accuracy"], target, f"mode-{mode}")
+    def accuracy(self, target: str, mode: str, protocol: str = "rate") -> Value:
+        """Test accuracy [%] after fine-tuning by one of PROTOCOLS."""
+        return self.fine_tuned(target, mode, protocol, lambda row: row["accuracy"])
+
+    def fine_tuned(self, target: str, mode: str, protocol: str, read: Callable[[dict[str, Any]], Any]) -> Value:
+        """Anything of the row of a fine-tuning by one of PROTOCOLS."""
+        if protocol == "rate":
+            return self.reader("transfer", read, target, f"mode-{mode}")
+        return self.reader("protocols", lambda rows: read(rows[protocol]), target, f"mode-{mode}")
 
     def of_seeds(self, source: Source, kind: str, value: Value) -> list[Any]:
         """The value of every seed of the "standard", or of the "robust" network."""
@@ -132,9 +140,11 @@ class Results:
         """The targets of the source."""
         return [t for t in self.scale.transfers.targets if t != source.data]
 
-    def gaps(self, source: Source, target: str, mode: str, eps: float | None = None) -> dict[int, float]:
+    def gaps(
+        self, source: Source, target: str, mode: str, eps: float | None = None, protocol: str = "rate"
+    ) -> dict[int, float]:
         """Seed -> accuracy [points] of the robust backbone less that of the standard one."""
-        pairs = self.pairs(source, self.accuracy(target, mode), eps)
+        pairs = self.pairs(source, self.accuracy(target, mode, protocol), eps)
         return {seed: robust - standard for seed, (standard, robust) in pairs.items()}
 
 

@@ -116,7 +116,7 @@ class Transfers:
     """Fine-tuning: sources x targets x modes.
 
     Attributes:
-        modes: mode -> how many source seeds it is run for.
+        modes: mode -> how many source seeds it is run for; both_protocols: also by the paper's and a tuned.
         eps: of the backbones; 0 is the standard one.
         train: at most so many training images.
         training: what all modes share of the recipe, as in :class:`Source`.
@@ -134,6 +134,7 @@ class Transfers:
     augment: dict[str, str] = field(default_factory=dict)
     lr: dict[str, tuple[float, ...]] = field(default_factory=dict)
     training: TrainConfig = FINE_TUNING
+    both_protocols: dict[str, int] = field(default_factory=dict)
     attack_eps: tuple[float, ...] = (0.25, 0.5)
     bounds: int = 50
     minutes: float = 1.0

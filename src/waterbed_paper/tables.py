@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from statistics import NormalDist
+from typing import Any, Protocol
 
+from waterbed.evaluation.accuracy import Accuracy
 from waterbed.reporting.page import Pair, Section, Table
 from waterbed_paper.evidence import Evidence, over_seeds
 from waterbed_paper.phrases import NOT_PRINTED, NOT_RUN, rerun_command, training_phrase
@@ -13,6 +15,7 @@ from waterbed_paper.published import Published, printed_numbers
 from waterbed_paper.results import Results
 from waterbed_paper.scale import RATES, Scale, Source
 
+KINDS = ("standard", "robust")
 NETWORKS = {"resnet50": "ResNet-50", "resnet18": "ResNet-18"}
 
 
@@ -64,21 +67,24 @@ class TransferTable:
         caption = " ".join(
             (
                 f"{'Robust less standard [points]' if difference else 'Test accuracy [%]'}; in each cell the published "
-                "number, then ours: mean ± half of the 95 % t interval over seeds.",
+                "number, then ours: mean ± half of the 95 % t interval over seeds, and",
+                "half of the 95 % normal interval over test images, as if the two had seen different ones."
+                if difference
+                else "the 95 % Wilson interval of that mean over the test images, which all seeds share.",
                 f"The paper: {_paper_phrase(numbers)}.",
                 f"Ours: {'; '.join(map(training_phrase, ours))}." if ours else "Ours: this scale has no such source.",
-                fine_tuning_phrase(results.scale, modes) if ours else "",
             )
-        ).strip()
+        )
         parts = []
-        for among in [modes] if difference else [[mode] for mode in modes]:  # more than three columns are too wide
+        for among, protocol in _parts(results.scale, modes, difference):
             sorts = [(mode, kind) for mode in among for kind in kinds]
             rows = [
-                [c.label(self.both_sizes), *(_cell(results, numbers, c, mode, kind) for mode, kind in sorts)]
+                [c.label(self.both_sizes), *(_cell(results, numbers, c, mode, kind, protocol) for mode, kind in sorts)]
                 for c in columns
             ]
             heads = ["source to target", *(_sort(mode, kind) for mode, kind in sorts)]
-            parts.append(Table(f"The same in mode {among[0]}." if parts else caption, heads, rows))
+            how = protocol_phrase(results.scale, among, protocol) if ours else ""
+            parts.append(Table(f"{'The same.' if parts else caption} {how}".strip(), heads, rows))
         notes: dict[str, list[str]] = {}
         for n in numbers:
             if n.note:
@@ -89,8 +95,15 @@ class TransferTable:
             [f"On the published numbers: {text}"] if notes else [],
             parts,
             id=f"table-{self.number}",
-            command=rerun_command(results, [f"transfer/{s.name}/" for s in ours]) if ours else "",
+            command=rerun_command(results, [f"{kind}/{s.name}/" for kind in self._run_by(results.scale) for s in ours])
+            if ours
+            else "",
         )
+
+    @staticmethod
+    def _run_by(scale: Scale) -> tuple[str, ...]:
+        """The kinds of experiments behind it."""
+        return ("transfer", "protocols") if scale.transfers.both_protocols else ("transfer",)
 
     def _columns(self, results: Results, numbers: list[Published]) -> list[Column]:
         """Those of the paper, then targets and sources of ours that it has not."""
@@ -146,6 +159,31 @@ def standing_in(scale: Scale, data: str, network: str, sized: bool) -> Source | 
     return next(iter(ranked), None)
 
 
+def _parts(scale: Scale, modes: list[str], difference: bool) -> list[tuple[list[str], str]]:
+    """Modes and protocol of each part: one mode where it prints accuracies, as more than three columns are too wide."""
+    both = scale.transfers.both_protocols
+    groups = [modes] if difference else [[mode] for mode in modes]
+    parts = []
+    for among in groups:
+        compared = [mode for mode in among if mode in both]
+        parts += [(compared, protocol) for protocol in ("tuned", "paper") if compared]
+        parts.append((among, "rate"))
+    return parts
+
+
+def protocol_phrase(scale: Scale, modes: list[str], protocol: str) -> str:
+    """How the heads were trained by a protocol, in one sentence."""
+    images = f"at most {scale.transfers.train:,} images" if scale.transfers.train else "all images"
+    if protocol == "tuned":
+        return (
+            f"Tuned on held-out images for each backbone and target ({images}): logistic regression on standardised "
+            "features for the linear layer, else learning rate and weight decay together."
+        )
+    if protocol == "paper":
+        return f"By the paper's own protocol (appendix C: 120 epochs, rate 1e-2, weight decay 5e-4; {images})."
+    return fine_tuning_phrase(scale, modes)
+
+
 def fine_tuning_phrase(scale: Scale, modes: list[str]) -> str:
     """How the heads were trained, in one sentence."""
     t = scale.transfers
@@ -159,7 +197,8 @@ def fine_tuning_phrase(scale: Scale, modes: list[str]) -> str:
         return f"Fine-tuning: {images}; these modes are not part of this scale."
     searched = all(len(t.lr.get(m, RATES)) > 1 for m in modes if m in t.epochs)
     rate = "the largest learning rate chosen on held-out images for each backbone and target" if searched else ""
-    return f"Fine-tuning: {images}; {epochs}; schedule {t.training.schedule}" + f", {rate}" * bool(rate) + "."
+    decay = f"weight decay {t.training.weight_decay:g}"
+    return f"Fine-tuning: {images}; {epochs}; schedule {t.training.schedule}, {decay}" + f", {rate}" * bool(rate) + "."
 
 
 def _sort(mode: str, kind: str | None) -> str:
@@ -167,19 +206,51 @@ def _sort(mode: str, kind: str | None) -> str:
     return f"{name}, {kind}" if kind else name
 
 
-def _cell(results: Results, numbers: list[Published], column: Column, mode: str, kind: str | None) -> Pair:
+def _cell(
+    results: Results, numbers: list[Published], column: Column, mode: str, kind: str | None, protocol: str
+) -> Pair:
     printed = [n for n in numbers if column.holds(n) and str(n.mode) == mode and n.model == kind]
-    return Pair(f"{printed[0].value:.2f}" if printed else NOT_PRINTED, _ours(results, column, mode, kind))
+    return Pair(f"{printed[0].value:.2f}" if printed else NOT_PRINTED, _ours(results, column, mode, kind, protocol))
 
 
-def _ours(results: Results, column: Column, mode: str, kind: str | None) -> str:
+def _ours(results: Results, column: Column, mode: str, kind: str | None, protocol: str) -> str:
     if column.ours is None:
         return NOT_RUN
+
+    def value(row: dict[str, Any]) -> tuple[float, int]:
+        return row["accuracy"], row["n"]
+
+    rows = {
+        k: results.of_seeds(column.ours, k, results.fine_tuned(column.target, mode, protocol, value)) for k in KINDS
+    }
     if kind is None:
-        values = [*results.gaps(column.ours, column.target, mode).values()]
-    else:
-        values = results.of_seeds(column.ours, kind, results.accuracy(column.target, mode))
-    return with_interval(over_seeds("", values)) if values else NOT_RUN
+        gaps = [*results.gaps(column.ours, column.target, mode, protocol=protocol).values()]
+        if not gaps:
+            return NOT_RUN
+        return f"{with_interval(over_seeds('', gaps))}; images ± {half_over_images(*rows.values()):.1f}"
+    if not rows[kind]:
+        return NOT_RUN
+    accuracies, (n, *_) = zip(*rows[kind], strict=True)
+    images = Accuracy(round(sum(accuracies) / len(accuracies) * n / 100), n)
+    return f"{with_interval(over_seeds('', [*accuracies]))}; [{images.low:.1f}, {images.high:.1f}] of {n:,}"
+
+
+def half_over_images(*groups: list[tuple[float, int]]) -> float:
+    """Half of the 95 % interval of a difference of two accuracies [points] over test images, by the normal law.
+
+    It is that for different images: for the same ones it would be narrower wherever both tend to be right together.
+
+    Args:
+        groups: for each of the two, (accuracy [%], test images) of its seeds.
+
+    >>> round(half_over_images([(50.0, 100)], [(50.0, 100)]), 2)
+    13.86
+    """
+    variances = []
+    for group in groups:
+        share = sum(accuracy for accuracy, _ in group) / len(group) / 100
+        variances.append(share * (1 - share) / group[0][1])
+    return 100 * NormalDist().inv_cdf(0.975) * math.sqrt(sum(variances))
 
 
 def with_interval(e: Evidence) -> str:

@@ -120,7 +120,7 @@ def transfer(
                     row = finished.find(asked)
                     if row is None:
                         run = finetune(model, data, mode, seed=seed, trunk=trunk(), progress=False, **chosen)
-                        row = {"model": name, "target": target, **_row(run, mode, seed, data, trunk())}
+                        row = {"model": name, "target": target, **row_of(run, mode, seed, data, trunk())}
                         row["edge"] = row["edge"] or edge
                         row |= _under_attack(run.model, data, attacks, num_attacked)
                         row |= _bounds(run.model, data, num_bounded) | {"history": run.history}
@@ -153,8 +153,8 @@ def _load_targets(
     return dict(zip(short, tasks, strict=True))
 
 
-def _row(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | None) -> dict[str, Any]:
-    """Accuracy on the test set, and how it was trained."""
+def row_of(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | None) -> dict[str, Any]:
+    """A row of the table but for model and target: accuracy on the test set, and how it was trained."""
     score = evaluate(run.model, data.test) if trunk is None else trunk.score(run.model)
     how = run.config["finetune"]
     steps = how["solver"] == "sgd"

@@ -10,7 +10,7 @@ from waterbed_paper.claims import OVER_SEEDS, Claim
 from waterbed_paper.drawing import by_eps, legend, line, panels
 from waterbed_paper.evidence import Evidence, over_seeds
 from waterbed_paper.figures import SEEDS, PaperFigure
-from waterbed_paper.results import Results, shared_seeds
+from waterbed_paper.results import PROTOCOLS, Results, shared_seeds
 from waterbed_paper.scale import Source
 from waterbed_paper.tables import TransferTable
 
@@ -46,11 +46,18 @@ def _nearly_the_source(results: Results) -> Iterator[Evidence]:
 def _each_gap(
     results: Results, source: Source, targets: tuple[str, ...], mode: str, sign: int = 1
 ) -> Iterator[Evidence]:
-    """Gap [points] on every one of these targets by itself, times the sign."""
+    """Gap [points] on every one of these targets by itself, times the sign.
+
+    By the first of PROTOCOLS that was run; the others stand beside it.
+    """
     for target in results.targets(source):
-        gaps = results.gaps(source, target, mode) if target in targets else {}
-        if gaps:
-            yield over_seeds(f"{source.name} to {target}", [sign * gap for gap in gaps.values()])
+        found = 0
+        for protocol, phrase in PROTOCOLS.items() if target in targets else ():
+            gaps = results.gaps(source, target, mode, protocol=protocol)
+            if gaps:
+                label = f"{source.name} to {target}, {phrase}"
+                yield over_seeds(label, [sign * gap for gap in gaps.values()], beside=found > 0)
+                found += 1
 
 
 def _there_and_back(results: Results) -> tuple[dict[int, float], dict[int, float]]:

@@ -17,8 +17,8 @@ RESULTS = Path(__file__).parents[3] / "results/cpu"
 def test_no_experiment_of_the_cpu_scale_is_left():
     """A changed name, version or setting of an experiment would run it again: about half a day in all."""
     graph = Graph(plan_nodes(read_scale("cpu")), Place(RESULTS))
-    missing = [id for id in graph.missing() if not id.startswith("probe/")]
-    assert len(graph.nodes) == 390 + 119
+    missing = [id for id in graph.missing() if not id.startswith(("probe/", "protocols/"))]
+    assert len(graph.nodes) == 390 + 119 + 140
     assert missing == []
 
 
@@ -36,6 +36,17 @@ def test_every_scale_makes_a_graph(name):
     assert set(scale.transfers.modes) == set(scale.transfers.epochs)
     files = [n.config["file"] for id, n in graph.nodes.items() if id.startswith("network/")]
     assert len(set(files)) == len(files), "each network has a file of its own"
+
+
+@pytest.mark.parametrize(("name", "papers"), [("cpu", {"paper"}), ("full", {"paper", "paper-imagenet"})])
+def test_the_paper_s_protocol_and_a_tuned_one_are_run_side_by_side(name, papers):
+    nodes = [node for node in plan_nodes(read_scale(name)) if node.id.startswith("protocols/")]
+    assert {node.config["mode"] for node in nodes} == {"linear", "0"}
+    assert {node.config["protocols"][0] for node in nodes} == {"tuned"}
+    assert {node.config["protocols"][1] for node in nodes} == papers
+    for node in nodes:
+        assert (node.config["protocols"][1] == "paper-imagenet") == ("imagenet" in node.id.split("/")[1])
+    assert not any("lr" in node.config or "weight_decay" in node.config for node in nodes)
 
 
 def test_a_source_has_its_own_number_of_images_and_modes():

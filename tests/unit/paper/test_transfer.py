@@ -1,6 +1,7 @@
 """Evidence on transfer with a new head alone, from results that are made up."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +14,31 @@ def test_gaps_are_paired_by_seed(made_up):
         made_up.put(f"transfer/cifar10/standard/seed-{seed}/mnist/mode-0", {"accuracy": standard})
         made_up.put(f"transfer/cifar10/eps-1/seed-{seed}/mnist/mode-0", {"accuracy": standard + 5 + 0.1 * seed})
     (e,) = made_up.evidence("far-tasks")
-    assert e.label == "cifar10 to mnist"
+    assert e.label == "cifar10 to mnist, weight decay 5e-4 as in the paper"
     assert e.value == pytest.approx(5.1)
     assert e.high - e.low == pytest.approx(2 * 4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
     assert Judged(CLAIMS["far-tasks"], [e]).verdict == "holds"
+
+
+def test_the_tuned_protocol_decides_and_the_others_stand_beside(made_up, tmp_path):
+    scale = made_up.results.scale
+    transfers = replace(scale.transfers, both_protocols={"0": 2})
+    made_up = type(made_up)(replace(scale, transfers=transfers), tmp_path)
+    gaps = {"tuned": -1.0, "paper": 4.0}
+    for seed in range(2):
+        rows = {name: {"accuracy": 80.0 + 0.1 * seed} for name in gaps}
+        made_up.put(f"protocols/cifar10/standard/seed-{seed}/mnist/mode-0", rows)
+        rows = {name: {"accuracy": 80.0 + gap} for name, gap in gaps.items()}
+        made_up.put(f"protocols/cifar10/eps-1/seed-{seed}/mnist/mode-0", rows)
+        for name, accuracy in (("standard", 70.0 + 0.1 * seed), ("eps-1", 73.0)):
+            made_up.put(f"transfer/cifar10/{name}/seed-{seed}/mnist/mode-0", {"accuracy": accuracy})
+    pieces = made_up.evidence("far-tasks")
+    assert [(e.label.split(", ")[1], pytest.approx(e.value), e.beside) for e in pieces] == [
+        ("tuned", -1.05, False),
+        ("the paper's protocol", 3.95, True),
+        ("weight decay 5e-4 as in the paper", 2.95, True),
+    ]
+    assert Judged(CLAIMS["far-tasks"], pieces).verdict == "does not hold"
 
 
 def test_other_eps_stand_beside_the_complex_target(made_up):
