@@ -15,7 +15,7 @@ from waterbed_paper.scale import Network, Scale, Source
 Value = Callable[[Network], float | None]
 Pairs = dict[int, tuple[float, float]]
 # How the heads of the modes "linear" and 0 were trained; the first that was run decides claims.
-PROTOCOLS = {"tuned": "tuned", "paper": "the paper's protocol", "rate": "weight decay 5e-4 as in the paper"}
+PROTOCOLS = ("tuned", "paper", "rate")
 PAPERS_SOURCES = ("cifar10", "cifar100", "imagenet")
 
 
@@ -139,6 +139,11 @@ class Results:
     def targets(self, source: Source) -> list[str]:
         """The targets of the source."""
         return [t for t in self.scale.transfers.targets if t != source.data]
+
+    def protocol_label(self, protocol: str) -> str:
+        """One of PROTOCOLS in a few words."""
+        decay = f"weight decay {self.scale.transfers.training.weight_decay:g}"
+        return {"tuned": "tuned", "paper": "the paper's protocol", "rate": decay}[protocol]
 
     def gaps(
         self, source: Source, target: str, mode: str, eps: float | None = None, protocol: str = "rate"

@@ -52,10 +52,10 @@ def _each_gap(
     """
     for target in results.targets(source):
         found = 0
-        for protocol, phrase in PROTOCOLS.items() if target in targets else ():
+        for protocol in PROTOCOLS if target in targets else ():
             gaps = results.gaps(source, target, mode, protocol=protocol)
             if gaps:
-                label = f"{source.name} to {target}, {phrase}"
+                label = f"{source.name} to {target}, {results.protocol_label(protocol)}"
                 yield over_seeds(label, [sign * gap for gap in gaps.values()], beside=found > 0)
                 found += 1
 

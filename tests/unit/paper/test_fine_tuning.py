@@ -20,7 +20,7 @@ def test_fine_grained_tasks_and_what_batch_norms_gain(made_up_of):
                         result = {"accuracy": accuracy + more, "history": history}
                         made_up.put(f"transfer/{source}/{backbone}/seed-{seed}/{target}/mode-{mode}", result)
     (near,) = made_up.evidence("near-tasks")
-    assert (near.label, near.value, near.n) == ("imagenet to stanford-cars", 5.5, 2)
+    assert (near.label, near.value, near.n) == ("imagenet to stanford-cars, weight decay 0.0005", 5.5, 2)
     assert [e.value for e in made_up.evidence("batch-norm")] == [30.0, 30.0, 20.0, 20.0]
     simple = made_up.evidence("batch-norm-simple")
     assert [(e.value, e.label.split(", ")[-1]) for e in simple] == [(10.0, "mean of 1 targets")] * 2

@@ -14,7 +14,7 @@ def test_gaps_are_paired_by_seed(made_up):
         made_up.put(f"transfer/cifar10/standard/seed-{seed}/mnist/mode-0", {"accuracy": standard})
         made_up.put(f"transfer/cifar10/eps-1/seed-{seed}/mnist/mode-0", {"accuracy": standard + 5 + 0.1 * seed})
     (e,) = made_up.evidence("far-tasks")
-    assert e.label == "cifar10 to mnist, weight decay 5e-4 as in the paper"
+    assert e.label == "cifar10 to mnist, weight decay 0.0005"
     assert e.value == pytest.approx(5.1)
     assert e.high - e.low == pytest.approx(2 * 4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
     assert Judged(CLAIMS["far-tasks"], [e]).verdict == "holds"
@@ -36,7 +36,7 @@ def test_the_tuned_protocol_decides_and_the_others_stand_beside(made_up, tmp_pat
     assert [(e.label.split(", ")[1], pytest.approx(e.value), e.beside) for e in pieces] == [
         ("tuned", -1.05, False),
         ("the paper's protocol", 3.95, True),
-        ("weight decay 5e-4 as in the paper", 2.95, True),
+        ("weight decay 0.0005", 2.95, True),
     ]
     assert Judged(CLAIMS["far-tasks"], pieces).verdict == "does not hold"
 

@@ -74,6 +74,23 @@ def test_the_search_never_trains_on_its_held_out_examples(examples):
     assert false < 20
 
 
+def test_the_linear_mode_searches_on_the_other_training_images_alone(source, digits, examples, monkeypatch):
+    import waterbed.transfer_learning.heads as module
+
+    trained, train_heads = [], module.train_heads
+
+    def recorded(cache, start, pairs, config, indices=None):
+        trained.append((len(cache), indices))
+        return train_heads(cache, start, pairs, config, indices)
+
+    monkeypatch.setattr(module, "train_heads", recorded)
+    wb.finetune(source, digits, "linear", epochs=1, validation=0.2, seed=3)
+    probe(*examples, solver="sgd", epochs=1, batch_size=16, validation=0.2, seed=3)
+    assert len(trained) >= 2
+    for total, indices in trained:
+        assert torch.equal(indices, held_out(total, 0.2, 3)[0])
+
+
 @pytest.mark.parametrize("how", [{}, {"solver": "sgd", "epochs": 3, "batch_size": 16}, {"protocol": "paper"}])
 def test_test_examples_choose_nothing(examples, how):
     train, (x, y) = examples
