@@ -16,4 +16,4 @@ def test_curves_of_one_seed_decide_nothing(made_up):
     assert (e.label, e.n) == ("cifar10, mode 0, mean of 3 targets", 1)
     assert Judged(CLAIMS["fig-10"], [e]).verdict == "undecided"
     assert [e.label for e in made_up.evidence("far-tasks")] == ["cifar10 to mnist, weight decay 0.0005"]
-    assert [e.label for e in made_up.evidence("far-tasks-others")] == ["cifar10 to gtsrb"]
+    assert [e.label for e in made_up.evidence("far-tasks-others")] == ["cifar10 to gtsrb, weight decay 0.0005"]

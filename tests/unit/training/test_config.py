@@ -47,7 +47,6 @@ DECLARED = {
     "waterbed/inversion/objective.py": {"precision"},
     "waterbed/inversion/study.py": {"lr", "optimizer"},
     "waterbed/cli/transfer.py": {"lr", "weight_decay"},
-    "waterbed/transfer_learning/choose.py": {"validation"},
     "waterbed/transfer_learning/finetune.py": {"lr", "validation", "weight_decay"},
     "waterbed/transfer_learning/frozen_trunk.py": {"augment", "validation"},
     "waterbed/transfer_learning/logistic.py": {"validation"},
