@@ -109,7 +109,7 @@ class Search:
     Attributes:
         grid: the candidates.
         epochs: of the longest trainings, which decide.
-        widen: whether the grid is widened, up to three times, where the best pair lies at its end.
+        widen: whether the grid is widened, up to three times, by one pair beyond each end where the best pair lies.
     """
 
     grid: Grid
@@ -197,8 +197,8 @@ class Search:
             if not grid.edge(best):
                 break
             wider = grid.beyond(best)
-            near = replace(wider, rates=_around(wider.rates, best[0]), decays=_around(wider.decays, best[1]))
-            fresh = [pair for pair in near.pairs() if pair not in grid.pairs()]
+            steps = Grid(_around(wider.rates, best[0]), (best[1],)), Grid((best[0],), _around(wider.decays, best[1]))
+            fresh = [pair for step in steps for pair in step.pairs() if pair not in grid.pairs()]
             scores |= dict(zip(fresh, accuracies(fresh, self.epochs), strict=True))
             grid = wider
         best = _ranked(scores)[0]
