@@ -62,6 +62,16 @@ def test_an_edge_of_the_strengths_is_widened_or_said():
     assert least.edge == f"smallest strength {least.strength:g}"
 
 
+def test_the_strength_is_the_best_on_the_held_out_examples():
+    """A weak penalty learns labels that are noise by heart; held out, the class that is the more frequent is best."""
+    module = importlib.import_module("waterbed.transfer_learning.logistic")
+    generator = torch.Generator().manual_seed(0)
+    x, x_held = (torch.randn(60, 80, generator=generator, dtype=torch.float64).numpy() for _ in range(2))
+    labels = (torch.arange(60) % 3 > 0).long().numpy()
+    held = (x_held, torch.ones(60, dtype=torch.long).numpy())
+    assert module._chosen((x, labels), held, [1e-4, 100.0], widen=False) == (1e-4, "smallest strength 0.0001")
+
+
 def test_held_out_examples_choose_and_do_not_train(monkeypatch):
     module = importlib.import_module("waterbed.transfer_learning.logistic")
     seen, chosen = [], module._chosen

@@ -128,6 +128,17 @@ def test_standardised_features_have_the_training_examples_scale(examples):
     assert float(usual.accuracy) > 80
 
 
+def test_no_test_example_changes_the_prediction_of_another(examples):
+    train, (x, y) = examples
+    settings = {"epochs": 3, "batch_size": 16, "standardise": True}
+    parts = [y == 0, y > 0]
+    whole, *halves = (
+        probe_grid(train, (x[part], y[part]), [(0.1, 0.0)], num_classes=3, **settings)[0].accuracy.correct
+        for part in (y >= 0, *parts)
+    )
+    assert whole == sum(halves)
+
+
 def test_wrong_arguments_are_named(examples):
     train, test = examples
     for how, message in (
