@@ -36,7 +36,8 @@ class Claim:
         test: the statistic, and which sign or interval of it supports or contradicts the claim.
         evidence: takes the results and yields intervals of the quantity; nothing where nothing was run.
         holds_above: 0 for a difference; the ratio that counts as much for a ratio.
-        identity: it follows from the definitions, so that it can fail by an error of the code or of the estimate alone.
+        identity: it follows from the definitions, or so nearly that no training could contradict it: only an error of
+            the code or of the estimate can.
         reading: ours, of a figure or sentence that claims nothing so definite.
     """
 

@@ -12,6 +12,7 @@ from typing import Any
 from waterbed.files import make_folder, to_json, write_atomic
 from waterbed.reporting.page import Section, Table, write_page
 from waterbed_paper.claims import Claim
+from waterbed_paper.corrections import corrected_counts, corrected_verdicts
 from waterbed_paper.page_claims import claims_section, in_short
 from waterbed_paper.page_probe import probe_sections
 from waterbed_paper.phrases import NOT_RUN, rerun_command, training_phrase
@@ -164,20 +165,25 @@ def _environment(results: Results) -> dict[str, Any]:
 
 
 def _summary(results: Results, judged: Sequence[Judged], environment: dict[str, Any]) -> dict[str, Any]:
-    counts = Counter(j.verdict for j in judged)
+    counts, corrected = Counter(j.verdict for j in judged), corrected_verdicts(judged)
     return {
         "scale": results.scale.name,
         "about": results.scale.about,
         "counts": {v: counts[v] for v in VERDICTS},
-        "claims": [_record(j.claim, j) for j in judged],
+        "corrected_counts": {m: {v: n[v] for v in VERDICTS} for m, n in corrected_counts(judged).items()},
+        "claims": [_record(j.claim, j) | _corrected(corrected.get(j.claim.id, {})) for j in judged],
         "not_run": results.graph.missing(),
         "environment": environment,
     }
 
 
+def _corrected(by_method: dict[str, tuple[float, str]]) -> dict[str, Any]:
+    return {"corrected": {method: {"p": p, "verdict": verdict} for method, (p, verdict) in by_method.items()}}
+
+
 def _record(claim: Claim, j: Judged) -> dict[str, Any]:
     evidence = [
-        {key: getattr(e, key) for key in ("label", "value", "low", "high", "n", "over", "beside")}
+        {key: getattr(e, key) for key in ("label", "note", "value", "low", "high", "n", "over", "beside")}
         | {"verdict": v, "counts": counts}
         for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
     ]

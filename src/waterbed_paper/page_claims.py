@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from waterbed.reporting.page import Finding, Interval, Link, Section, Table
+from waterbed_paper.corrections import METHODS, corrected_counts, corrected_verdicts
 from waterbed_paper.evidence import Evidence
 from waterbed_paper.phrases import NOT_RUN
 from waterbed_paper.register import GROUPS
@@ -25,7 +26,9 @@ def in_short(judged: Sequence[Judged], missing: int) -> Section:
     """
     groups = {name: Counter(j.verdict for j in members) for name, members in _grouped(judged).items()}
     total = sum(groups.values(), Counter())
-    rows = [[name, *(counts[v] for v in VERDICTS)] for name, counts in (*groups.items(), ("all claims", total))]
+    corrected = {f"all claims, after {METHODS[m]}": counts for m, counts in corrected_counts(judged).items()}
+    every = {**groups, "all claims": total, **corrected}
+    rows = [[name, *(counts[v] for v in VERDICTS)] for name, counts in every.items()]
     columns = ["claims about", *(f"{SIGNS[v]} {v}" for v in VERDICTS)]
     tally = ", ".join(count_phrase(total[v], v) for v in VERDICTS)
     text = [f"Of {total.total()} claims: {tally}. A verdict is of this scale alone."]
@@ -34,7 +37,7 @@ def in_short(judged: Sequence[Judged], missing: int) -> Section:
     identities = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
     if identities:
         text.append(
-            f"Of those that hold, {len(identities)} follow from the definitions and test the code: "
+            f"Of those that hold, {len(identities)} follow from the definitions, or nearly so, and test the code: "
             f"{', '.join(identities)}."
         )
     readings = Counter(j.verdict for j in judged if j.claim.reading)
@@ -83,19 +86,35 @@ def claims_section(judged: Sequence[Judged], see: Mapping[str, Mapping[str, str]
         "stand for training again, or targets; where it is over images or starts, the verdict is of these networks "
         "alone.",
     ]
+    count = len(corrected_verdicts(judged))
+    text.append(
+        f"Among {count} claims chance alone makes some look decided. So each also has its p-value corrected over all "
+        "of them: by Holm, at most one wrong verdict in twenty pages like this, and by Benjamini and Hochberg, at most "
+        "5 % of the verdicts wrong. What is above 0.05 after that is undecided. The verdicts in the headings are "
+        "before any correction; what follows from the definitions is left out of it."
+    )
     if single:
         text.append(f"Undecided because all evidence is of one seed: {', '.join(single)}.")
+    corrected = corrected_verdicts(judged)
     parts = [
-        Section(name, findings=[_finding(j, see.get(j.claim.id, {})) for j in members], id=f"claims-{i}")
+        Section(
+            name,
+            findings=[_finding(j, see.get(j.claim.id, {}), corrected.get(j.claim.id, {})) for j in members],
+            id=f"claims-{i}",
+        )
         for i, (name, members) in enumerate(_grouped(judged).items(), 1)
     ]
     return Section("Claims and verdicts", text, sections=parts, id="claims")
 
 
-def _finding(j: Judged, see: Mapping[str, str]) -> Finding:
+def _finding(j: Judged, see: Mapping[str, str], corrected: Mapping[str, tuple[float, str]]) -> Finding:
     claim = j.claim
     mark = f"; above {claim.holds_above:g} where the claim is true" if claim.holds_above else ""
-    details = {"Quantity": claim.quantity + mark, "Test": claim.test, "Name": claim.id}
+    details = {"Quantity": claim.quantity + mark, "Test": claim.test}
+    if corrected:
+        said = [f"{METHODS[method]} p = {_short(p)}, {verdict}" for method, (p, verdict) in corrected.items()]
+        details["Corrected over all claims"] = "; ".join(said)
+    details["Name"] = claim.id
     evidence = _evidence(j, "The value: " + details.pop("Quantity")) if j.evidence else None
     return Finding(
         _anchor(j), claim.sentence, j.verdict, SIGNS[j.verdict], COLOURS[j.verdict], claim.where, evidence,
@@ -106,7 +125,14 @@ def _finding(j: Judged, see: Mapping[str, str]) -> Finding:
 def _evidence(j: Judged, caption: str) -> Table:
     columns = ["evidence", "says", "value", "95 % interval", "to scale", "from"]
     rows = [
-        [e.label, _says(e, v, counts, j), _short(e.value), _ends(e), _drawn(e, j), _behind(e)]
+        [
+            f"{e.label} ({e.note})" if e.note else e.label,
+            _says(e, v, counts, j),
+            _short(e.value),
+            _ends(e),
+            _drawn(e, j),
+            _behind(e),
+        ]
         for e, v, counts in zip(j.evidence, j.verdicts, j.counted, strict=True)
     ]
     return Table(f"{caption}.", columns, rows)
@@ -114,6 +140,8 @@ def _evidence(j: Judged, caption: str) -> Table:
 
 def _says(e: Evidence, verdict: str, counts: bool, j: Judged) -> str:
     if counts:
+        if e.weak and e.high < j.claim.holds_above:
+            return f"{SIGNS[verdict]} {verdict}: too small an example to contradict"
         among = j.verdict_on(e.low, e.high) != verdict
         return f"{SIGNS[verdict]} {verdict}" + f" as one of {sum(j.counted)}" * among
     return f"beside: {verdict}" if e.beside else "one seed: shown alone"

@@ -88,6 +88,14 @@ class Results:
                 by_seed[seed] = (both[0], both[1])
         return by_seed
 
+    def pairs_with(self, source: Source, value: Value, objective: str) -> list[tuple[Any, Any, Any]]:
+        """(standard, robust, trained by that objective at the same eps) of every seed that has all three."""
+        three = [
+            (standard, robust, value(Network(source.name, objective, source.robust, seed)))
+            for seed, (standard, robust) in self.pairs(source, value).items()
+        ]
+        return [each for each in three if each[2] is not None]
+
     def difference(self, label: str, source: Source, value: Value, robust_less_standard: bool = True) -> list[Evidence]:
         """Robust less standard, or the other way round, paired by seed; nothing where nothing was run."""
         sign = 1 if robust_less_standard else -1

@@ -64,13 +64,15 @@ class Judged:
     def verdicts(self) -> list[str]:
         """Of every piece of evidence by its 95 % interval; but of m that decide, one that speaks against the claim must
         do so by its interval at 1 - 5 %/m (Bonferroni), as chance gives a true claim of many pieces one below the mark.
-        A claim that holds needs no such care: every piece has to say so."""
+        A claim that holds needs no such care: every piece has to say so. A weak piece that speaks against it is
+        undecided."""
         m = max(1, sum(self.counted))
         verdicts = []
         for e, counts in zip(self.evidence, self.counted, strict=True):
             alone = self.verdict_on(e.low, e.high)
             wide = e.ends(1 - (1 - LEVEL) / m) if counts and alone == "does not hold" else (e.low, e.high)
-            verdicts.append(self.verdict_on(*wide))
+            of_wide = self.verdict_on(*wide)
+            verdicts.append("undecided" if e.weak and of_wide == "does not hold" else of_wide)
         return verdicts
 
     def verdict_on(self, low: float, high: float) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from waterbed_paper.claims import OVER_SEEDS, Claim
 from waterbed_paper.drawing import against_eps
-from waterbed_paper.evidence import Evidence, exactly
+from waterbed_paper.evidence import Evidence, as_ratio, exactly
 from waterbed_paper.figures import SEEDS, PaperFigure
 from waterbed_paper.results import Results, log_of
 
@@ -28,7 +28,8 @@ def _input_fisher(results: Results) -> Iterator[Evidence]:
     }
     for source in results.scale.sources:
         for name, label in names.items():
-            yield from results.difference(label, source, log_of(results.measure(name)), robust_less_standard=False)
+            log = log_of(results.measure(name))
+            yield from map(as_ratio, results.difference(label, source, log, robust_less_standard=False))
 
 
 def _effective(results: Results) -> Iterator[Evidence]:
@@ -39,7 +40,7 @@ def _effective(results: Results) -> Iterator[Evidence]:
 def _jacobian(results: Results) -> Iterator[Evidence]:
     for source in results.scale.sources:
         value = log_of(results.measure("input_fisher_relative_trace"), 0.5)
-        yield from results.difference("log |J| / |z|", source, value)
+        yield from map(as_ratio, results.difference("log |J| / |z|", source, value))
 
 
 def _input_information(results: Results) -> Figure | None:

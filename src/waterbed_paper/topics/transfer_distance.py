@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from waterbed.transfer_learning.tradeoff import correlation
 from waterbed_paper.claims import Claim
 from waterbed_paper.drawing import COLOURS, MARKERS, legend, panels
-from waterbed_paper.evidence import Evidence, no_interval, over_seeds, over_targets
+from waterbed_paper.evidence import Evidence, no_interval, over_seeds, over_targets, power
 from waterbed_paper.figures import PaperFigure
 from waterbed_paper.results import Results
 from waterbed_paper.topics.transfer import IN_PLACE_OF_SVHN
@@ -21,7 +21,8 @@ from waterbed_paper.topics.transfer import IN_PLACE_OF_SVHN
 OVER_TARGETS = (
     "Spearman and Pearson of the mean gaps over seeds, with Fisher's 95 % interval over targets (few, so it is wide): "
     "above 0 supports, below 0 contradicts, if the one-sided permutation p-value agrees (at most 2.5 %); one seed "
-    "decides nothing. Distances by the features of the first standard network of the source. Beside it: without "
+    "decides nothing. Few targets have little power, and the evidence says how little: undecided then speaks neither "
+    "for nor against. Distances by the features of the first standard network of the source. Beside it: without "
     "traffic signs or handwritten digits, which stand in the place of SVHN."
 )
 GAP = (
@@ -56,7 +57,10 @@ def _of_targets(name: str, distances: dict, gaps: dict[str, dict[int, float]]) -
         r = correlation(*values)
         label = f"{name}, {kind}, mean gaps of {seeds} seed{'s' * (seeds > 1)}, permutation p {r['p']:.2g}"
         e = over_targets(label, r["pearson"], len(gaps), (r["p"], correlation(values[0], -values[1])["p"]))
-        yield e if seeds > 1 else replace(e, ends=no_interval)
+        seen = (
+            f"at {len(gaps)} targets a true correlation of 0.7 is seen {100 * power(len(gaps), 0.7):.0f} times in 100"
+        )
+        yield replace(e if seeds > 1 else replace(e, ends=no_interval), note=seen)
 
 
 def _gap_against_distance(results: Results, data: str | None) -> Figure | None:

@@ -5,47 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-import numpy as np
-
-from waterbed_paper.claims import OVER_SEEDS, Claim
-from waterbed_paper.evidence import Evidence, over_seeds
-from waterbed_paper.results import Results, shared_seeds
+from waterbed_paper.claims import Claim
+from waterbed_paper.evidence import Evidence, unpaired
+from waterbed_paper.results import Results
 from waterbed_paper.tables import TransferTable
+from waterbed_paper.topics.transfer import FAR
 
 
-def _sizes(results: Results, sign: int) -> Iterator[Evidence]:
-    """Gap of the larger network less that of the smaller, where both have that sign; every target and mode."""
+def _sizes(results: Results, targets: tuple[str, ...]) -> Iterator[Evidence]:
+    """Gap of the larger network less that of the smaller, which have nothing in common, on these targets in each mode.
+
+    Which targets count was settled by the paper's tables, not by what comes out here.
+    """
     for large in results.scale.sources:
         if large.larger_than is None:
             continue
         small = results.scale.source(large.larger_than)
         for mode in results.scale.transfers.modes:
-            for target in results.targets(large):
-                gaps = [results.gaps(source, target, mode) for source in (large, small)]
-                seeds = shared_seeds(gaps)
-                if seeds and all(sign * float(np.mean([*g.values()])) > 0 for g in gaps):
-                    label = f"{large.name} and {small.name} to {target}, mode {mode}"
-                    yield over_seeds(label, [gaps[0][seed] - gaps[1][seed] for seed in seeds])
+            for target in (t for t in results.targets(large) if t in targets):
+                gaps = [[*results.gaps(source, target, mode).values()] for source in (large, small)]
+                if all(gaps):
+                    yield unpaired(f"{large.name} and {small.name} to {target}, mode {mode}", *gaps)
 
 
+UNPAIRED = (
+    "For every target and mode by itself; targets by the paper's tables, whatever the sign here. 95 % t interval over "
+    "seeds, not paired (Welch), as networks of two sizes share nothing: above 0 supports, below 0 contradicts."
+)
 CLAIMS = (
     Claim(
         id="larger-network",
         where="Tables 3, 11 and 12; Sec. 5",
         sentence="Where the robust backbone is better, a larger network has a larger gap.",
-        quantity="gap [points, robust less standard] of the larger network, less that of the smaller, on targets "
-        "where the gap of both is positive",
-        test="For every target and mode by itself. " + OVER_SEEDS,
-        evidence=partial(_sizes, sign=1),
+        quantity="gap [points, robust less standard] of the larger network, less that of the smaller, from CIFAR-100 "
+        "to Fashion-MNIST, MNIST and SVHN, where it is positive in the paper",
+        test=UNPAIRED,
+        evidence=partial(_sizes, targets=FAR),
     ),
     Claim(
         id="larger-network-near",
         where="Tables 3, 11 and 12; Sec. 5",
         sentence="Where the standard backbone is better, a larger network has a smaller gap.",
-        quantity="gap [points, standard less robust] of the smaller network, less that of the larger, on targets "
-        "where the gap of both is positive",
-        test="For every target and mode by itself. " + OVER_SEEDS,
-        evidence=partial(_sizes, sign=-1),
+        quantity="gap [points, standard less robust] of the smaller network, less that of the larger, from CIFAR-100 "
+        "to CIFAR-10, where it is positive in the paper",
+        test=UNPAIRED,
+        evidence=partial(_sizes, targets=("cifar10",)),
     ),
 )
 

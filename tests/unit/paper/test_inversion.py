@@ -13,11 +13,13 @@ def test_the_robust_network_s_inversions_decide(made_up):
             result = {f"own/{m}": {"ssim": [s + more], "identified": [kind == "eps-1"]} for m, s in modes.items()}
             made_up.put(f"inversions/cifar10/{kind}/seed-{seed}", {**result, "noise_size": 0.31})
     robust, once, standard, _ = made_up.evidence("fig-1-effective")
-    assert (robust.beside, once.beside, standard.beside) == (False, True, True)
+    assert (robust.beside, once.beside, standard.beside) == (False, False, True)
     assert (robust.value, once.value) == (pytest.approx(0.2), pytest.approx(0.1))
     assert "noise 31 % of |w|" in robust.label
-    _, share = made_up.evidence("inversion")
-    assert (share.value, share.over) == (1.0, "image")
+    share, similarity = made_up.evidence("inversion")
+    assert (share.value, share.over, share.beside) == (1.0, "image", False)
+    assert share.note == "robust and standard: 100 %, 0 %"
+    assert similarity.beside, "a grey square has more of it than an image that is recognised"
 
 
 def test_the_best_size_of_noise_decides_and_each_stands_beside(made_up):
@@ -45,7 +47,7 @@ def test_shares_keep_a_width_where_all_images_agree(made_up):
         for kind, own in (("standard", [False] * 8), ("eps-1", [True] * 8)):
             result = {"own/plain": {"ssim": [0.1 + 0.01 * seed], "identified": own}}
             made_up.put(f"inversions/cifar10/{kind}/seed-{seed}", result)
-    share = made_up.evidence("inversion")[1]
+    share = made_up.evidence("inversion")[0]
     assert (share.value, share.n) == (1.0, 8)
     assert 0.5 < share.low < share.high
 
@@ -56,5 +58,5 @@ def test_shares_over_images_of_one_seed_decide_nothing(made_up):
         made_up.put(f"inversions/cifar10/{kind}/seed-0", result)
     pieces = made_up.evidence("inversion")
     judged = Judged(CLAIMS["inversion"], pieces)
-    assert pieces[1].value == 0.75
+    assert pieces[0].value == 0.75
     assert (judged.verdict, judged.one_seed) == ("undecided", True)

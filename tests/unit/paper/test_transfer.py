@@ -41,16 +41,33 @@ def test_the_tuned_protocol_decides_and_the_others_stand_beside(made_up, tmp_pat
     assert Judged(CLAIMS["far-tasks"], pieces).verdict == "does not hold"
 
 
-def test_other_eps_stand_beside_the_complex_target(made_up):
+def test_the_eps_that_does_best_decides_on_the_complex_target(made_up):
+    """Chosen afterwards; each stands beside it with what it costs on the source."""
     for seed in range(2):
         for name, more in (("standard", 0.0), ("eps-0.5", 2.0 + seed), ("eps-1", -1.0), ("eps-2", -5.0)):
             made_up.put(f"transfer/cifar10/{name}/seed-{seed}/cifar100/mode-0", {"accuracy": 30.0 + more})
+            made_up.put(f"accuracy/cifar10/{name}/seed-{seed}", {"clean": 90.0 - abs(more)})
     pieces = made_up.evidence("complex-target")
-    assert [(e.label.split(", ")[1], e.value, e.beside) for e in pieces] == [
-        ("eps 1", -1.0, False),
-        ("eps 0.5", 2.5, True),
-        ("eps 2", -5.0, True),
+    assert [(e.label.split(", ")[1], e.value, e.beside, e.note) for e in pieces] == [
+        ("eps 0.5", 2.5, False, ""),
+        ("eps 0.5", 2.5, True, "costs 2.5 points on the source"),
+        ("eps 1", -1.0, True, "costs 1.0 points on the source"),
+        ("eps 2", -5.0, True, "costs 5.0 points on the source"),
     ]
+    assert pieces[0].low == pytest.approx(pieces[1].ends(1 - 0.05 / 3)[0])
+
+
+def test_the_conclusion_is_judged_over_targets(made_up):
+    """Two targets that disagree decide nothing, however sure each is."""
+    for target, gap in (("mnist", 6.0), ("gtsrb", -5.0), ("fashion-mnist", 5.0)):
+        for seed in range(3):
+            made_up.put(f"transfer/cifar10/standard/seed-{seed}/{target}/mode-0", {"accuracy": 50.0})
+            made_up.put(f"transfer/cifar10/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 50 + gap + 0.1 * seed})
+    over_targets, over_seeds = made_up.evidence("generic-extractor")
+    assert (over_targets.n, over_targets.over, over_seeds.n, over_seeds.beside) == (3, "target", 3, True)
+    assert over_targets.value == over_seeds.value == pytest.approx(2.1)
+    assert over_targets.low < 0 < over_seeds.low
+    assert Judged(CLAIMS["generic-extractor"], [over_targets, over_seeds]).verdict == "undecided"
 
 
 def test_both_halves_of_the_asymmetry(made_up):
@@ -58,7 +75,7 @@ def test_both_halves_of_the_asymmetry(made_up):
         for source, target, gap in (("cifar10", "cifar100", -1.0), ("cifar100", "cifar10", -9.0 + 0.1 * seed)):
             made_up.put(f"transfer/{source}/standard/seed-{seed}/{target}/mode-0", {"accuracy": 40.0})
             made_up.put(f"transfer/{source}/eps-1/seed-{seed}/{target}/mode-0", {"accuracy": 40.0 + gap + 0.01 * seed})
-    (both,), (there,) = made_up.evidence("asymmetry"), made_up.evidence("complex-target")
+    (both,), (there, _) = made_up.evidence("asymmetry"), made_up.evidence("complex-target")
     assert (both.value, there.value, both.n) == (pytest.approx(7.95), pytest.approx(-0.995), 2)
     assert Judged(CLAIMS["asymmetry"], [both]).verdict == "holds"
     assert Judged(CLAIMS["complex-target"], [there]).verdict == "does not hold"

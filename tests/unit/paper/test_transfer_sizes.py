@@ -15,7 +15,7 @@ SCALE = Scale(
 )
 
 
-def test_gaps_of_two_sizes_are_compared_where_both_have_the_same_sign(made_up_of):
+def test_gaps_of_two_sizes_are_compared_on_the_paper_s_targets_whatever_comes_out(made_up_of):
     made_up = made_up_of(SCALE)
     gaps = {"mnist": (3.0, 5.0), "cifar10": (-4.0, -1.0), "gtsrb": (1.0, -1.0)}
     for target, sizes in gaps.items():
