@@ -95,16 +95,23 @@ def _complex_target(results: Results) -> Iterator[Evidence]:
 
 
 def _generic_extractor(results: Results) -> Iterator[Evidence]:
-    """The mean gap over targets: over targets, which stand for tasks to come; beside it over seeds, of these tasks."""
+    """The mean gap over targets: over targets, which stand for tasks to come; beside it over seeds, of these tasks.
+
+    By the first of PROTOCOLS that was run; the others stand beside it.
+    """
     for source in results.scale.sources:
-        gaps = {t: g for t in results.targets(source) if (g := results.gaps(source, t, "0"))}
-        if len(gaps) > 1:
-            name = f"{source.name}, mean over {', '.join(gaps)}"
-            e = over_seeds(name, [float(np.mean([*g.values()])) for g in gaps.values()], "target")
-            seeds = shared_seeds([*gaps.values()])
-            yield e if len(seeds) > 1 else replace(e, ends=no_interval)
-            over = [float(np.mean([g[seed] for g in gaps.values()])) for seed in seeds]
-            yield over_seeds(f"{name}: over seeds, on these targets", over, beside=True)
+        found = 0
+        for protocol in PROTOCOLS:
+            gaps = {t: g for t in results.targets(source) if (g := results.gaps(source, t, "0", protocol=protocol))}
+            if len(gaps) > 1:
+                name = f"{source.name}, mean over {', '.join(gaps)}, {results.protocol_label(protocol)}"
+                e = over_seeds(name, [float(np.mean([*g.values()])) for g in gaps.values()], "target", found > 0)
+                seeds = shared_seeds([*gaps.values()])
+                yield e if len(seeds) > 1 else replace(e, ends=no_interval)
+                over = [float(np.mean([g[seed] for g in gaps.values()])) for seed in seeds]
+                if over:
+                    yield over_seeds(f"{name}: over seeds, on these targets", over, beside=True)
+                found += 1
 
 
 def _cifar10_from_cifar100(results: Results) -> Iterator[Evidence]:
