@@ -14,7 +14,7 @@ from waterbed_paper.scale import Network, Scale, Source
 
 Value = Callable[[Network], float | None]
 Pairs = dict[int, tuple[float, float]]
-# How the heads of the modes "linear" and 0 were trained; the first that was run decides claims.
+# How the heads of the modes "linear" and 0 were trained; the order in which they decide claims.
 PROTOCOLS = ("tuned", "paper", "rate")
 PAPERS_SOURCES = ("cifar10", "cifar100", "imagenet")
 

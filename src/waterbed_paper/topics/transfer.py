@@ -50,16 +50,15 @@ def _each_gap(
 ) -> Iterator[Evidence]:
     """Gap [points] on every one of these targets by itself, times the sign.
 
-    By the first of PROTOCOLS that was run; the others stand beside it.
+    The first of PROTOCOLS that was run for several seeds decides, else the first that was run; the others stand beside.
     """
-    for target in results.targets(source):
-        found = 0
-        for protocol in PROTOCOLS if target in targets else ():
-            gaps = results.gaps(source, target, mode, protocol=protocol)
-            if gaps:
-                label = f"{source.name} to {target}, {results.protocol_label(protocol)}"
-                yield over_seeds(label, [sign * gap for gap in gaps.values()], beside=found > 0)
-                found += 1
+    for target in (t for t in results.targets(source) if t in targets):
+        gaps = {protocol: results.gaps(source, target, mode, protocol=protocol) for protocol in PROTOCOLS}
+        gaps = {protocol: [*by_seed.values()] for protocol, by_seed in gaps.items() if by_seed}
+        decides = next((protocol for protocol, values in gaps.items() if len(values) > 1), next(iter(gaps), None))
+        for protocol, values in gaps.items():
+            label = f"{source.name} to {target}, {results.protocol_label(protocol)}"
+            yield over_seeds(label, [sign * gap for gap in values], beside=protocol != decides)
 
 
 def _there_and_back(results: Results) -> tuple[dict[int, float], dict[int, float]]:

@@ -39,6 +39,9 @@ def test_the_tuned_protocol_decides_and_the_others_stand_beside(made_up, tmp_pat
         ("weight decay 0.0005", 2.95, True),
     ]
     assert Judged(CLAIMS["far-tasks"], pieces).verdict == "does not hold"
+    for name in ("standard", "eps-1"):
+        made_up.results.graph.file(f"protocols/cifar10/{name}/seed-1/mnist/mode-0").unlink()
+    assert [(e.n, e.beside) for e in made_up.evidence("far-tasks")] == [(1, True), (1, True), (2, False)], "seeds first"
 
 
 def test_the_eps_that_does_best_decides_on_the_complex_target(made_up):
