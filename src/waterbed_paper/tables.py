@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Protocol
 
 from waterbed.evaluation.accuracy import Accuracy
 from waterbed.reporting.page import Pair, Section, Table
+from waterbed.transfer_learning.table import half_over_images
 from waterbed_paper.evidence import Evidence, over_seeds
 from waterbed_paper.phrases import NOT_PRINTED, NOT_RUN, rerun_command, training_phrase
 from waterbed_paper.published import Published, printed_numbers
@@ -233,24 +233,6 @@ def _ours(results: Results, column: Column, mode: str, kind: str | None, protoco
     accuracies, (n, *_) = zip(*rows[kind], strict=True)
     images = Accuracy(round(sum(accuracies) / len(accuracies) * n / 100), n)
     return f"{with_interval(over_seeds('', [*accuracies]))}; [{images.low:.1f}, {images.high:.1f}] of {n:,}"
-
-
-def half_over_images(*groups: list[tuple[float, int]]) -> float:
-    """Half of the 95 % interval of a difference of two accuracies [points] over test images, by the normal law.
-
-    It is that for different images: for the same ones it would be narrower wherever both tend to be right together.
-
-    Args:
-        groups: for each of the two, (accuracy [%], test images) of its seeds.
-
-    >>> round(half_over_images([(50.0, 100)], [(50.0, 100)]), 2)
-    13.86
-    """
-    variances = []
-    for group in groups:
-        share = sum(accuracy for accuracy, _ in group) / len(group) / 100
-        variances.append(share * (1 - share) / group[0][1])
-    return 100 * NormalDist().inv_cdf(0.975) * math.sqrt(sum(variances))
 
 
 def with_interval(e: Evidence) -> str:

@@ -141,8 +141,9 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
         rows = []
         for g in result.gaps.itertuples():
             interval = f" ± {g.half_width:.2f}" if g.seeds > 1 else ""
+            interval += f", images ± {g.half_over_images:.2f}"
             rows.append([g.model, g.target, f"{g.distance:.4g}", f"{g.gap:+.2f}{interval}"])
-        title = f"Accuracy minus that of {result.baseline}, ± half a 95 % interval over seeds"
+        title = f"Accuracy minus that of {result.baseline}, ± half a 95 % interval over seeds, and over test images"
         print_rows(columns, rows, title)
         columns = ["model", "targets", "Pearson", "Spearman", "p"]
         rows = [

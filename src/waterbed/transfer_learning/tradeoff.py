@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from scipy.stats import t as student
 
 from waterbed.errors import UsageError
-from waterbed.transfer_learning.table import TransferTable
+from waterbed.transfer_learning.table import TransferTable, half_over_images
 
 MOST_PERMUTATIONS = 5040
 
@@ -25,7 +25,8 @@ class TradeOff:
 
     Attributes:
         gaps: one row per model and target: model, target, distance, gap in percentage points (mean over seeds,
-            paired), half_width of its 95 % t interval (nan with one seed), seeds.
+            paired), half_width of its 95 % t interval (nan with one seed), seeds, half_over_images
+            (:func:`~waterbed.transfer_learning.table.half_over_images`; nan where n is not known).
         correlations: one row per model: pearson and spearman between distance and gap over the targets, and p, the
             permutation p-value of the Pearson correlation (one-sided: the gap grows with the distance).
         baseline: the backbone that the others are compared with.
@@ -110,6 +111,7 @@ def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: st
                     "gap": float(differences.mean()),
                     "half_width": half,
                     "seeds": n,
+                    "half_over_images": _over_images(frame[frame["target"] == target], model, baseline),
                 }
             )
     gaps = pd.DataFrame(rows)
@@ -118,6 +120,14 @@ def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: st
         for model, part in gaps.groupby("model", sort=False)
     ]
     return TradeOff(gaps, pd.DataFrame(correlations), baseline)
+
+
+def _over_images(frame: pd.DataFrame, *models: str) -> float:
+    """Half of the interval of two models' gap on one target over its test images."""
+    if "n" not in frame or frame["n"].isna().any():
+        return math.nan
+    groups = [frame[frame["model"] == model] for model in models]
+    return half_over_images(*(list(zip(group["accuracy"], group["n"], strict=True)) for group in groups))
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> dict[str, float]:

@@ -31,6 +31,15 @@ def test_gaps_are_paired_by_seed():
     assert math.isnan(result.correlations["pearson"][0]), "two targets say nothing"
 
 
+def test_the_gap_has_an_interval_over_test_images_too():
+    rows = table({"near": -2.0}).rows
+    assert math.isnan(wb.trade_off(wb.TransferTable(rows), {"near": 1.0}).gaps["half_over_images"][0])
+    means = [sum(row["accuracy"] for row in rows if row["model"] == m) / 3 / 100 for m in ("standard", "robust")]
+    result = wb.trade_off(wb.TransferTable([{**row, "n": 200} for row in rows]), {"near": 1.0})
+    expected = 196 * math.sqrt(sum(p * (1 - p) for p in means) / 200)
+    assert result.gaps["half_over_images"][0] == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_correlation_and_its_chance():
     gaps = {"a": -3.0, "b": -1.0, "c": 0.0, "d": 2.0, "e": 6.0}
     distances = {"a": 1, "b": 2, "c": 3, "d": 4, "e": 6}
