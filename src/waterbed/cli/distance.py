@@ -52,10 +52,12 @@ class Distance:
             d = dataset_distance(a, b, model, self.num_samples, self.min_source_count, seed=self.seed, progress=True)
             similarity = math.exp(-self.gamma * d.value)
             interval = f"[{d.low:.4g}, {d.high:.4g}]"
-            rows.append([a.name, b.name, f"{d.value:.4g}", interval, f"{d.floor:.3g}", f"{similarity:.4g}"])
+            numbers = [f"{d.value:.4g}", f"{d.corrected:.4g}", interval, f"{d.floor:.3g}", f"{similarity:.4g}"]
+            rows.append([a.name, b.name, *numbers])
             results.append({"source": a.name, "target": b.name, "similarity": similarity, **asdict(d)})
-        columns = ["from", "to", "distance", "95 % interval", "floor", "similarity"]
-        print_rows(columns, rows, f"Distance in the features of {self.extractor}; floor: two halves of one set")
+        columns = ["from", "to", "distance", "corrected", "95 % interval", "floor", "similarity"]
+        title = f"Distance in the features of {self.extractor}; corrected: for the bias of class means, with its "
+        print_rows(columns, rows, f"{title}interval; floor: two halves of one set")
         write_json(self.out, {"extractor": self.extractor, "pairs": results})
 
 

@@ -27,8 +27,8 @@ OVER_TARGETS = (
 )
 GAP = (
     "Accuracy of the robust backbone less that of the standard one, mode 0. Bars: 95 % t interval over seeds (none for "
-    "one seed), and the interval of the distance, corrected for the bias of few images a class, so that the distance "
-    "itself may lie beyond its right end. Dashed: mean distance between two halves of one set."
+    "one seed), and the 95 % interval of the distance; points are at its middle, the distance corrected for the bias "
+    "of few images a class. Dashed: mean distance between two halves of one set."
 )
 
 
@@ -86,6 +86,8 @@ def _gap_against_distance(results: Results, data: str | None) -> Figure | None:
         for target, distance, gap in points:
             i = targets.index(target)
             x, colour = distance["value"], COLOURS[i % len(COLOURS)]
+            if distance["low"] is not None:
+                x = (distance["low"] + distance["high"]) / 2
             ax.plot([x], [gap.value], MARKERS[i % len(MARKERS)], color=colour, label=target)
             if distance["low"] is not None:
                 ax.plot([distance["low"], distance["high"]], [gap.value] * 2, color=colour, lw=1, label="_distance")
