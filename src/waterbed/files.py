@@ -1,4 +1,4 @@
-"""Files: atomic writes, JSON with null for NaN, TOML, output folders, and the one digest."""
+"""Files: atomic writes, locks, JSON with null for NaN, TOML, output folders, and the one digest."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from waterbed.errors import UsageError
 
@@ -109,6 +113,34 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if temporary.is_file():
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
         raise UsageError(f"cannot write {str(path)!r} ({error.strerror}); make room or choose another out=") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remainders(folder: Path) -> list[Path]:
+    """What killed processes left in a folder: the temporary files of :func:`write_atomic`, and locks."""
+    return [f for f in folder.iterdir() if f.is_file() and re.fullmatch(r"\..+\.\d+\.tmp|\.lock", f.name)]
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock file ``path``, which the system releases when its process ends, however it ends.
+
+    Raises:
+        UsageError: with ``wait`` False, if another process holds it; or the lock cannot be written.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout as error:
+        folder = str(path.parent)
+        raise UsageError(f"out={folder!r} is being written by another process; wait, or choose another") from error
+    except OSError as error:
+        raise UsageError(f"cannot write {str(path)!r} ({error.strerror}); choose another out=") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -14,6 +14,7 @@ from waterbed.attacks.pgd import PGD
 from waterbed.data.images import ImageData
 from waterbed.data.load import load_dataset
 from waterbed.data.loading import stack
+from waterbed.devices import seeded
 from waterbed.errors import UsageError
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.files import make_folder, to_json, write_atomic
@@ -187,7 +188,8 @@ def theory(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     trace, top = fisher.per_example_trace(), fisher.per_example_lambda_max()
     ratios = {f"{e:g}": kl_curvature_ratio(double, wide, e, of="means").to_dict() for e in config["ratio_eps"]}
     many, labels = stack(data.test, min(config["attacked"], len(data.test)))
-    attacks = PGD(config["attack_eps"], steps=20)(double, many.double(), labels)
+    with seeded(0, many.device):  # whatever ran before in this process
+        attacks = PGD(config["attack_eps"], steps=20)(double, many.double(), labels)
     whole = (attacks - many).flatten(1).norm(dim=1) >= 0.99 * config["attack_eps"]
     bounds = [fisher_bounds(double, one) for one in wide.split(1)]
     return {

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
@@ -143,13 +144,22 @@ class Graph:
         reporter = _reporter(sum(self.result(id) is None for id in ids), progress)
         threads = max(1, torch.get_num_threads() // processes)  # more threads than cores are slower than one
         loader = _Loader([self._task(id, launcher, threads) for id in ids])
-        config = {"GLOBAL": {"reporter": reporter, "backend": "json", "dep_file": str(self.place.out / ".doit.json")}}
         words = ["run", "--continue", *(["-n", str(processes), "-P", "process"] if processes > 1 else [])]
-        try:
-            DoitMain(loader, extra_config=config).run(words)
-        except _StopAll as stop:
-            raise StoppedError(str(stop)) from stop
-        return {id: reporter.failed[id] for id in ids if id in reporter.failed}
+        # What is up to date the results say; doit's own record of it could be torn by a kill, or be another process's.
+        with TemporaryDirectory() as record:
+            config = {"GLOBAL": {"reporter": reporter, "backend": "json", "dep_file": str(Path(record) / "doit.json")}}
+            try:
+                code = DoitMain(loader, extra_config=config).run(words)
+            except _StopAll as stop:
+                raise StoppedError(str(stop)) from stop
+        failures = {id: reporter.failed[id] for id in ids if id in reporter.failed}
+        silent = [id for id in ids if id not in failures and self.result(id) is None]
+        if silent or (code and not failures):
+            raise UsageError(
+                f"doit ended with code {code} before {len(silent)} of {len(ids)} experiments had run; its own message "
+                "is above; mend that, and the same command goes on"
+            )
+        return failures
 
     def _task(self, id: str, launcher: str, threads: int) -> dict[str, Any]:
         def action() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from waterbed.errors import UsageError, check_choice
-from waterbed.files import write_atomic
+from waterbed.files import digest, write_atomic
 from waterbed.models.adapting import build
 from waterbed.models.architectures import image_channels
 from waterbed.models.classifier import FeatureClassifier
@@ -20,22 +21,30 @@ from waterbed.models.foreign import FOREIGN, load_foreign
 from waterbed.models.hub import PREFIX, find_weights, is_repository
 from waterbed.models.normalisers import channel_values
 from waterbed.models.recipes import is_own_code
-from waterbed.models.tensors import read_safetensors
+from waterbed.models.tensors import parse_safetensors
 
 SCHEMA = 1
+ATTEMPTS = 3
 SOURCES = ("auto", "run", "safetensors", *FOREIGN, "huggingface")
 
 
-def save_model(model: nn.Module, path: str | Path, extra: dict[str, Any] | None = None) -> None:
+def save_model(
+    model: nn.Module,
+    path: str | Path,
+    extra: dict[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write ``path`` (.safetensors) and its card, the same name with .json.
 
     The card holds how to build the network (``architecture``, None for a user's own module), its class, the input
-    shape and whatever ``extra`` adds.
+    shape, the SHA-256 of the weights file, and whatever ``extra`` adds. ``tensors`` are written in place of the model's
+    own.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise UsageError(f"path={str(path)!r} must end in .safetensors")
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    tensors = model.state_dict() if tensors is None else tensors
+    content = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
     beside = path.with_suffix(".json")
     if beside.exists():
         read_card(beside, "would be overwritten, but it is no card of weights: choose another path")
@@ -44,10 +53,20 @@ def save_model(model: nn.Module, path: str | Path, extra: dict[str, Any] | None 
         "architecture": getattr(model, "architecture", None),
         "class": type(model).__name__,
         "input_shape": list(getattr(model, "input_shape", None) or []) or None,
+        "sha256": digest([content]),
         **(extra or {}),
     }
-    write_atomic(path, safetensors.torch.save(tensors))
-    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    write_atomic(path, content)
+    write_atomic(beside, (json.dumps(card, indent=2) + "\n").encode())
+
+
+def is_whole(path: Path, epoch: int) -> bool:
+    """Whether weights and card lie there as they were written after that epoch."""
+    try:
+        card, content = read_card(path.with_suffix(".json")), path.read_bytes()
+    except (UsageError, OSError):
+        return False
+    return card.get("epoch") == epoch and card.get("sha256", digest([content])) == digest([content])
 
 
 def load_model(
@@ -137,12 +156,12 @@ def _load_own(
     own_code: bool = True,
 ) -> nn.Module:
     """Weights that ``save_model`` wrote; ``own_code``: whether the function that a card names may be imported."""
-    card = read_card(path.with_suffix(".json"))
+    card, content = _read_pair(path)
     if architecture is not None:
         raise UsageError(
             f"architecture={architecture!r} is for foreign weights; {str(path)!r} has a card, leave it out"
         )
-    tensors = read_safetensors(path)
+    tensors = parse_safetensors(content, path)
     if model is None:
         if not card.get("architecture"):
             raise UsageError(
@@ -182,6 +201,25 @@ def _load_own(
     notes = list((card.get("provenance") or {}).get("notes", []))
     model.loading = {"source": source, "normaliser": normaliser, "notes": notes}
     return model.eval()
+
+
+def _read_pair(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The card and the bytes of the weights, which must be those that it was written for."""
+    for attempt in range(ATTEMPTS):
+        card = read_card(path.with_suffix(".json"))
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            reason = error.strerror
+            raise UsageError(f"the weights {str(path)!r} cannot be read ({reason}); train them again") from error
+        if card.get("sha256") in (None, digest([content])):  # a card of version 0.1 has none
+            return card, content
+        if attempt + 1 < ATTEMPTS:
+            time.sleep(0.2)  # a training may be between writing the one and the other
+    raise UsageError(
+        f"the weights {str(path)!r} do not have the checksum in their card: the file is damaged or was not written to "
+        "its end; copy it again, or start the training again with the same out=, which restores it from its state"
+    )
 
 
 def read_card(path: Path, otherwise: str = "is missing or damaged: it must lie beside the weights") -> dict[str, Any]:

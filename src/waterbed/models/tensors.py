@@ -54,6 +54,14 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"the weights {str(path)!r} cannot be read ({error}); copy or train them again") from error
 
 
+def parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    """The same for a file's bytes; ``path`` is for the message."""
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise UsageError(f"the weights {str(path)!r} cannot be read ({error}); copy or train them again") from error
+
+
 def _network(content: Any) -> dict[str, Tensor]:
     """The state dict inside nested dictionaries; empty if there is none.
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
@@ -85,6 +86,12 @@ class Checkpointing:
         if self.folder is not None:
             self.folder.save(job.snapshot(), job.history, weights)
         self._saved = time.monotonic()
+
+    def restore(self, job: Job, saved: dict[str, Any]) -> None:
+        """Go on from a saved state; files of the last epoch that were not written, or were lost since, are written."""
+        job.restore(saved)
+        if self.folder is not None and job.history:
+            self.folder.complete(job.history, job.result, *job.kept())
 
     def _save(self, job: Job) -> None:
         if self.folder is not None:

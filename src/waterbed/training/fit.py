@@ -111,7 +111,7 @@ def fit(
     ):
         forward = engine.wrap(model)
         if saved is not None:
-            job.restore(saved)
+            checkpointing.restore(job, saved)
             progress.skip(job.epoch * steps + job.meter.batches)
         for epoch in range(job.epoch, c.epochs):
             job.train_mode()

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import tomli_w
-import torch
-from filelock import FileLock, Timeout
-from torch import nn
+from torch import Tensor, nn
 
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
-from waterbed.files import digest, make_folder, read_toml, to_json, write_atomic
-from waterbed.models.checkpoints import load_model, read_card, save_model
+from waterbed.files import locked, make_folder, read_toml, remainders, to_json, write_atomic
+from waterbed.models.checkpoints import is_whole, load_model, read_card, save_model
 from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
 from waterbed.training.config import RESUMES, TrainConfig
 from waterbed.training.model_card import evaluations, measurements, model_card
+from waterbed.training.state_files import STATE, finish_writing, read_state, write_state
 
 SCHEMA = 1
+CONFIG, ENVIRONMENT, METRICS, WEIGHTS = "config.toml", "environment.json", "metrics.jsonl", "weights.safetensors"
+# Of a process that was killed; only the one that holds the run's lock writes these.
+OWN_TEMPORARIES = tuple(
+    f".{name}." for name in (CONFIG, ENVIRONMENT, METRICS, WEIGHTS, "weights.json", "next-state.pt", "next-diverged.pt")
+)
 
 
 @dataclass
@@ -117,7 +118,7 @@ class Run:
         check_repository(repo_id)
         folder = None if self.path is None or self.path.is_file() else self.path
         reports, measured = evaluations(evaluation, folder), measurements(measures, folder)
-        environment = {} if folder is None else json.loads((folder / "environment.json").read_text())
+        environment = {} if folder is None else json.loads((folder / ENVIRONMENT).read_text())
         text = model_card(repo_id, self.config, self.record, reports, measured, environment, license)
         with TemporaryDirectory() as place:
             weights = Path(place) / "model.safetensors"
@@ -140,13 +141,14 @@ class RunFolder:
 
     def is_run(self) -> bool:
         """Whether the folder holds a run (of any schema)."""
-        return (self.path / "config.toml").is_file()
+        return (self.path / CONFIG).is_file()
 
-    def create(self, config: dict[str, Any]) -> None:
-        """Make the folder with config and environment; refuses one that holds anything else."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+    def check_free(self) -> None:
+        """Raise if the folder holds anything but a run and what a process that was killed before it left."""
+        if self.is_run() or not self.path.exists():
+            return
+        if not self.path.is_dir() or set(self.path.iterdir()) - set(remainders(self.path)):
             raise UsageError(f"out={str(self.path)!r} exists and is not a run folder; choose another out=")
-        self.replace(config)
 
     def replace(self, config: dict[str, Any]) -> None:
         """Config and environment of a run that has no epoch yet."""
@@ -157,12 +159,12 @@ class RunFolder:
                 f"the run's config cannot be written as TOML ({error}); mend data, model or notes"
             ) from error
         make_folder(self.path)
-        write_atomic(self.path / "config.toml", text.encode())
-        write_atomic(self.path / "environment.json", to_json(environment()).encode())
+        write_atomic(self.path / CONFIG, text.encode())
+        write_atomic(self.path / ENVIRONMENT, to_json(environment()).encode())
 
     def config(self) -> dict[str, Any]:
         """The recorded config without its schema; :class:`UsageError` if damaged or of another schema."""
-        file = self.path / "config.toml"
+        file = self.path / CONFIG
         try:
             config = read_toml(file)
         except (OSError, ValueError) as error:
@@ -192,56 +194,58 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """The records of metrics.jsonl, one an epoch."""
-        file = self.path / "metrics.jsonl"
+        file = self.path / METRICS
         try:
             return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
         except (OSError, ValueError) as error:
             raise UsageError(f"{str(file)!r} is damaged ({type(error).__name__}); restore it or train again") from error
 
-    def save(self, state: dict[str, Any], history: list[dict[str, Any]], weights: nn.Module | None) -> None:
-        """Weights (if they are the ones to keep), metrics and training state after an epoch.
+    def save(
+        self,
+        state: dict[str, Any],
+        history: list[dict[str, Any]],
+        weights: nn.Module | None,
+    ) -> None:
+        """Training state, metrics and (if they are the ones to keep) weights after an epoch.
 
-        The state comes last: a run stopped in between repeats the epoch and writes the same again.
+        The state comes first and holds all the rest, so a run stopped in between is completed by :meth:`complete`.
         """
-        if weights is not None:
-            config = self.config()
-            card = {"classes": config["data"]["classes"], "epoch": history[-1]["epoch"], "config": config}
-            save_model(weights, self.path / "weights.safetensors", card)
-        lines = "".join(json.dumps(record) + "\n" for record in history)
-        write_atomic(self.path / "metrics.jsonl", lines.encode())
         self.save_state(state)
+        write_atomic(self.path / METRICS, _lines(history))
+        if weights is not None:
+            self._save_weights(weights, None, history[-1]["epoch"])
 
-    def save_state(self, state: dict[str, Any], name: str = "state.pt") -> None:
+    def complete(
+        self, history: list[dict[str, Any]], network: nn.Module, tensors: dict[str, Tensor] | None, epoch: int
+    ) -> None:
+        """Write metrics and weights again that are not those of the state: one that a stopped process did not write, or
+        that was damaged or deleted since.
+
+        Args:
+            tensors: the weights to keep, by the names that ``network`` has for them; None if the state has only others.
+            epoch: whose weights they are.
+        """
+        if not (self.path / METRICS).is_file() or (self.path / METRICS).read_bytes() != _lines(history):
+            write_atomic(self.path / METRICS, _lines(history))
+        if tensors is not None and not is_whole(self.path / WEIGHTS, epoch):
+            self._save_weights(network, tensors, epoch)
+
+    def _save_weights(self, network: nn.Module, tensors: dict[str, Tensor] | None, epoch: int) -> None:
+        config = self.config()
+        card = {"classes": config["data"]["classes"], "epoch": epoch, "config": config}
+        save_model(network, self.path / WEIGHTS, card, tensors)
+
+    def save_state(self, state: dict[str, Any], name: str = STATE) -> None:
         """The training state with its checksum; the one before is kept as previous-state.pt."""
-        buffer = BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
-        file = self.path / name
-        write_atomic(self.path / f"next-{name}", digest([content]).encode() + b"\n" + content)
-        if file.is_file():
-            os.replace(file, self.path / f"previous-{name}")
-        os.replace(self.path / f"next-{name}", file)
+        write_state(self.path, state, name)
 
     def state(self) -> dict[str, Any] | None:
         """The last training state that is whole, or None before the first."""
-        files = [self.path / name for name in ("state.pt", "previous-state.pt")]
-        for file in files:
-            if file.is_file():
-                state = _read_state(file)
-                if state is not None:
-                    return state
-                warnings.warn(f"{str(file)!r} is torn; going on from the state before it", stacklevel=2)
-        if not any(file.is_file() for file in files):
-            return None
-        raise UsageError(f"the training states in {str(self.path)!r} are damaged; delete them to start again")
+        return read_state(self.path)
 
 
-def _read_state(file: Path) -> dict[str, Any] | None:
-    """The state, or None if its checksum does not fit."""
-    checksum, _, content = file.read_bytes().partition(b"\n")
-    if digest([content]).encode() != checksum:
-        return None
-    return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+def _lines(history: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in history).encode()
 
 
 @contextmanager
@@ -257,11 +261,22 @@ def open_run(
         yield None, None
         return
     folder = RunFolder(out)
-    fresh = not folder.is_run()
-    if fresh and write:
-        folder.create(config)
-    with _locked(folder.path) if write else nullcontext():
-        yield folder, None if fresh else _saved(folder, config, resume, write)
+    if not write:
+        yield folder, _saved(folder, config, resume, write) if folder.is_run() else None
+        return
+    folder.check_free()
+    make_folder(folder.path)
+    with locked(folder.path / ".lock", wait=False):
+        folder.check_free()
+        if folder.is_run():
+            saved = _saved(folder, config, resume, write)
+        else:
+            folder.replace(config)
+            saved = None
+        for file in remainders(folder.path):
+            if file.name.startswith(OWN_TEMPORARIES):
+                file.unlink()
+        yield folder, saved
 
 
 def _saved(folder: RunFolder, config: dict[str, Any], resume: str, write: bool) -> dict[str, Any] | None:
@@ -270,30 +285,18 @@ def _saved(folder: RunFolder, config: dict[str, Any], resume: str, write: bool) 
     if resume == "never":
         raise UsageError(f"out={out!r} already holds a run and resume='never'; choose another out=")
     folder.config()  # refuses another schema before anything is written
+    if write:
+        finish_writing(folder.path)
     state = folder.state()
-    trained = any((folder.path / name).is_file() for name in ("metrics.jsonl", "weights.safetensors"))
+    trained = any((folder.path / name).is_file() for name in (METRICS, WEIGHTS))
     if state is None and not trained:  # stopped before its first state: nothing is lost by another config
         if write:
             folder.replace(config)
         return None
     folder.check_same(config)
-    if state is None:
+    if state is None and len(folder.history()) > 1:
         raise UsageError(f"out={out!r} has weights but no state.pt to go on from; choose another out=")
-    return state
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """A lock on the run folder, which is released when its process is killed."""
-    lock = FileLock(path / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise UsageError(f"out={str(path)!r} is being written by another process; wait, or choose another") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return state  # None in the first epoch, which is trained again to the same weights
 
 
 def _leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -109,6 +109,13 @@ class Job:
             self.model.load_state_dict(self.result.state_dict())
         self.model.eval()
 
+    def kept(self) -> tuple[dict[str, Tensor] | None, int]:
+        """The weights to keep so far and their epoch; None where only those within a later epoch are at hand."""
+        if self.best_weights is not None:
+            scores = [r.get("validation_robust", r.get("validation_clean")) for r in self.history]
+            return self.best_weights, scores.index(self.best) + 1
+        return (None if self.meter.batches else self.result.state_dict()), self.epoch
+
     def snapshot(self) -> dict[str, Any]:
         """All that a later start needs to go on as if nothing had happened, after an epoch or a batch."""
         return {

@@ -234,7 +234,10 @@ class FrozenTrunk:
             path = folder.path if folder else None
             if saved is not None:
                 tuned.load_state_dict(saved["model"])
-                return Run(tuned.eval(), saved["history"], path, record)
+                history = saved["history"]
+                if folder is not None:
+                    folder.complete(history, tuned, tuned.state_dict(), history[-1]["epoch"])
+                return Run(tuned.eval(), history, path, record)
             history = train(tuned)
             if folder is not None:
                 folder.save({"model": tuned.state_dict(), "history": history}, history, weights=tuned)

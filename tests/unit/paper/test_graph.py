@@ -137,3 +137,16 @@ def test_a_misspelt_experiment_is_refused_with_the_nearest(tmp_path):
     ):
         graph(tmp_path).run(["number/a", "totl/ab"], progress=False)
     assert CALLS == []
+
+
+def test_a_record_of_doit_that_a_kill_tore_keeps_nothing_from_running(tmp_path):
+    for content in ("", '{"number/a": {"resu'):
+        (tmp_path / ".doit.json").write_text(content)
+        assert graph(tmp_path, a=len(content)).run(progress=False) == {}
+        assert graph(tmp_path, a=len(content)).missing() == []
+
+
+def test_experiments_that_doit_did_not_run_are_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr("waterbed_paper.graph.DoitMain.run", lambda self, words: 3)
+    with pytest.raises(wb.UsageError, match="code 3 before 4 of 4 experiments"):
+        graph(tmp_path).run(progress=False)

@@ -1,0 +1,72 @@
+"""The files of a training state: each with its checksum, and the one before beside the last."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from waterbed.errors import UsageError, UsageWarning
+from waterbed.files import digest, write_atomic
+
+STATE = "state.pt"
+
+
+def write_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
+    """Write a state with its checksum; the one before is kept as previous-state.pt."""
+    buffer = BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    file = folder / name
+    write_atomic(folder / f"next-{name}", digest([content]).encode() + b"\n" + content)
+    if file.is_file():
+        os.replace(file, folder / f"previous-{name}")
+    os.replace(folder / f"next-{name}", file)
+
+
+def finish_writing(folder: Path) -> None:
+    """Make the last rename of :func:`write_state`, where a process was stopped before it."""
+    if (folder / f"next-{STATE}").is_file() and not (folder / STATE).exists():
+        os.replace(folder / f"next-{STATE}", folder / STATE)
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The last state that is whole, or None before the first; warns where that is not the last one written.
+
+    Raises:
+        UsageError: there are states, and none is whole.
+    """
+    files = [folder / STATE, folder / f"previous-{STATE}"]
+    there = [file for file in files if file.exists()]
+    for file in there:
+        state = _read(file)
+        if state is None:
+            continue
+        if file != files[0]:
+            what = "is torn or no state" if files[0] in there else "is missing"
+            warnings.warn(f"{str(files[0])!r} {what}; going on from the state before it", UsageWarning, stacklevel=2)
+        return state
+    if there:
+        raise UsageError(
+            f"the training states in {str(folder)!r} are damaged; choose another out=, or delete the folder to train "
+            "again"
+        )
+    return None
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The state, or None if the file is none: empty, torn, of another type."""
+    if not file.is_file():
+        return None
+    checksum, _, content = file.read_bytes().partition(b"\n")
+    if digest([content]).encode() != checksum:
+        return None
+    try:
+        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:  # torch.load raises many types for what torch.save did not write
+        return None
+    return state if isinstance(state, dict) and {"model", "history"} <= set(state) else None
