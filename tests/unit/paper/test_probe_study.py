@@ -5,10 +5,11 @@ from html import unescape
 
 import pytest
 
+from waterbed_paper.effects import Effect
 from waterbed_paper.page_probe import verdict_sentence, write_probe_page
 from waterbed_paper.probe_results import PAPERS, TUNED, ProbeResults
 from waterbed_paper.scale import Probes
-from waterbed_paper.topics.probe_study import HYPOTHESES, judge_hypotheses
+from waterbed_paper.topics.probe_study import HYPOTHESES, Tested, judge_hypotheses
 
 TARGETS = ("mnist", "fashion-mnist", "gtsrb", "caltech101", "omniglot")
 KINDS = ("printed", "papers", "longer", "no-decay", "standardised", "tuned", "tuned-few")
@@ -129,6 +130,12 @@ def test_beyond_the_eps_of_the_tables(study, fall):
     tested = study(accuracy)["more-eps"]
     assert tested.effect.value == pytest.approx(fall, abs=0.1)
     assert tested.verdict == ("holds" if fall > 0 else "does not hold")
+
+
+def test_verdicts_are_by_the_corrected_p():
+    effect = Effect(1.0, 0.2, 4)
+    assert Tested(HYPOTHESES[0], effect, p=0.01, adjusted=0.12).verdict == "undecided"
+    assert Tested(HYPOTHESES[0], effect, p=0.001, adjusted=0.012).verdict == "holds"
 
 
 def test_tuned_is_chosen_on_held_out_images_alone(study):
