@@ -67,7 +67,12 @@ def paper_table(summary: dict) -> str:
 
 def probe_tables(study: dict) -> str:
     """The probe study as Markdown: its verdict, its hypotheses, and the gap of every source and target."""
-    lines = [f"**{study['verdict']}**", "", f"{study['ran']} of {study['of']} experiments were run.", ""]
+    lines = [
+        f"**{study['verdict']}** {study['moves']}",
+        "",
+        f"{study['ran']} of {study['of']} experiments were run.",
+        "",
+    ]
     lines += ["| hypothesis | verdict | effect [95 % interval] | p, corrected |", "|---|---|---|---|"]
     for h in study["hypotheses"]:
         name = f"{h['id']}: {h['sentence']}"

@@ -17,7 +17,7 @@ from waterbed_paper.probe_figures import BARS, by_eps, by_size, by_source_accura
 from waterbed_paper.probe_results import LONGER, NO_DECAY, PAPERS, PRINTED, STANDARDISED, TUNED, Probe, ProbeResults
 from waterbed_paper.results import Results
 from waterbed_paper.scale import Source
-from waterbed_paper.topics.probe_study import HYPOTHESES, Tested, judge_hypotheses
+from waterbed_paper.topics.probe_study import HYPOTHESES, Outcome, judge_hypotheses
 
 PAGE = "probe-study.html"
 TITLE = 'The probe study: how much of "robust backbones transfer better" is the probe?'
@@ -70,7 +70,12 @@ def write_probe_page(results: Results, out: str | Path) -> Path | None:
     ]
     lead = f"Scale {results.scale.name}: linear probes of the frozen features of every network, in many settings."
     write_page(out / PAGE, TITLE, lead, sections, {"experiments": how})
-    content: dict[str, Any] = {"verdict": verdict_sentence(tested), "ran": len(ran), "of": len(ids)}
+    content: dict[str, Any] = {
+        "verdict": verdict_sentence(tested),
+        "moves": moves_sentence(r),
+        "ran": len(ran),
+        "of": len(ids),
+    }
     content["gaps"] = [row for source in r.sources for row in _gaps(r, source)]
     write_atomic(out / "probe-study.json", to_json({**content, "hypotheses": [_record(t) for t in tested]}).encode())
     return out / PAGE
@@ -78,14 +83,19 @@ def write_probe_page(results: Results, out: str | Path) -> Path | None:
 
 def probe_sections(results: Results) -> list[Section]:
     """The part of the reproduction's page that tells of the study; none if it was not run."""
-    tested = judge_hypotheses(ProbeResults(results))
+    r = ProbeResults(results)
+    tested = judge_hypotheses(r)
     if all(t.effect is None for t in tested):
         return []
-    text = [verdict_sentence(tested), f"Figures, gaps and accuracies are on a page of their own, {PAGE}, beside this."]
+    text = [
+        verdict_sentence(tested),
+        moves_sentence(r),
+        f"Figures, gaps and accuracies are on a page of their own, {PAGE}, beside this.",
+    ]
     return [Section("How much of it is the probe", text, [hypotheses_table(tested)], id="probe-study")]
 
 
-def verdict_sentence(tested: list[Tested]) -> str:
+def verdict_sentence(tested: list[Outcome]) -> str:
     """The study's verdict, from the tests of the two mean gaps and of their difference."""
     by_id = {t.hypothesis.id: t for t in tested}
     papers, tuned, probe = (by_id[id] for id in ("generic-papers", "generic", "probe"))
@@ -103,6 +113,21 @@ def verdict_sentence(tested: list[Tested]) -> str:
     )
 
 
+def moves_sentence(r: ProbeResults) -> str:
+    """On which source and target the gap falls and rises most between the paper's probe and the tuned one."""
+    moves = {}
+    for source in r.sources:
+        for target in r.targets(source):
+            papers, tuned = r.gaps(source, target, PAPERS), r.gaps(source, target, TUNED)
+            if papers and papers.keys() == tuned.keys():
+                both = [sum(gaps.values()) / len(gaps) for gaps in (papers, tuned)]
+                moves[f"from {source.name} to {target} from {both[0]:+.1f} to {both[1]:+.1f}"] = both[1] - both[0]
+    if not moves:
+        return ""
+    down, up = min(moves, key=moves.__getitem__), max(moves, key=moves.__getitem__)
+    return f"Target by target (means, not tested), a tuned probe moves the gap {down} at one end and {up} at the other."
+
+
 def with_ends(effect: Effect | None) -> str:
     """Such as "1.25 [0.31, 2.19]".
 
@@ -115,7 +140,7 @@ def with_ends(effect: Effect | None) -> str:
     return f"{effect.value:+.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
 
 
-def hypotheses_table(tested: list[Tested]) -> Table:
+def hypotheses_table(tested: list[Outcome]) -> Table:
     """Every hypothesis with its effect, p and verdict."""
     rows = [
         [
@@ -223,7 +248,7 @@ def _accuracies_table(r: ProbeResults, source: Source) -> Table:
     )
 
 
-def _record(t: Tested) -> dict[str, Any]:
+def _record(t: Outcome) -> dict[str, Any]:
     low, high = (math.nan, math.nan) if t.effect is None else t.effect.interval()
     return {
         "id": t.hypothesis.id,

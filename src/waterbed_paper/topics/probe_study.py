@@ -45,7 +45,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Outcome:
     """A hypothesis with its test.
 
     Attributes:
@@ -236,8 +236,8 @@ HYPOTHESES = (
 )
 
 
-def judge_hypotheses(results: ProbeResults) -> list[Tested]:
+def judge_hypotheses(results: ProbeResults) -> list[Outcome]:
     """Every hypothesis with its two-sided t test, corrected for the number that was written down (Holm)."""
     effects = [h.effect(results) for h in HYPOTHESES]
     p = [1.0 if e is None else e.p(h.threshold) for h, e in zip(HYPOTHESES, effects, strict=True)]
-    return [Tested(*row) for row in zip(HYPOTHESES, effects, p, holm(p), strict=True)]
+    return [Outcome(*row) for row in zip(HYPOTHESES, effects, p, holm(p), strict=True)]

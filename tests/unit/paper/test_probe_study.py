@@ -6,10 +6,10 @@ from html import unescape
 import pytest
 
 from waterbed_paper.effects import Effect
-from waterbed_paper.page_probe import verdict_sentence, write_probe_page
+from waterbed_paper.page_probe import moves_sentence, verdict_sentence, write_probe_page
 from waterbed_paper.probe_results import PAPERS, TUNED, ProbeResults
 from waterbed_paper.scale import Probes
-from waterbed_paper.topics.probe_study import HYPOTHESES, Tested, judge_hypotheses
+from waterbed_paper.topics.probe_study import HYPOTHESES, Outcome, judge_hypotheses
 
 TARGETS = ("mnist", "fashion-mnist", "gtsrb", "caltech101", "omniglot")
 KINDS = ("printed", "papers", "longer", "no-decay", "standardised", "tuned", "tuned-few")
@@ -134,8 +134,8 @@ def test_beyond_the_eps_of_the_tables(study, fall):
 
 def test_verdicts_are_by_the_corrected_p():
     effect = Effect(1.0, 0.2, 4)
-    assert Tested(HYPOTHESES[0], effect, p=0.01, adjusted=0.12).verdict == "undecided"
-    assert Tested(HYPOTHESES[0], effect, p=0.001, adjusted=0.012).verdict == "holds"
+    assert Outcome(HYPOTHESES[0], effect, p=0.01, adjusted=0.12).verdict == "undecided"
+    assert Outcome(HYPOTHESES[0], effect, p=0.001, adjusted=0.012).verdict == "holds"
 
 
 def test_tuned_is_chosen_on_held_out_images_alone(study):
@@ -150,6 +150,14 @@ def test_nothing_run_is_not_run(made_up, tmp_path):
     tested = judge_hypotheses(ProbeResults(made_up.results))
     assert [t.verdict for t in tested] == ["not run"] * len(HYPOTHESES)
     assert write_probe_page(made_up.results, tmp_path) is None
+
+
+def test_the_largest_moves_are_named(study):
+    moved = {"gtsrb": -5.0, "omniglot": 4.0}
+    study(lambda eps, seed, target, kind: 60 + (eps > 0) * (1 + (kind == "tuned") * moved.get(target, 0.0)))
+    sentence = moves_sentence(ProbeResults(study.results))
+    assert "from cifar10 to gtsrb from +1.0 to -4.0 at one end" in sentence
+    assert "from cifar10 to omniglot from +1.0 to +5.0 at the other" in sentence
 
 
 def test_page_has_the_verdict_figures_and_every_hypothesis(study, tmp_path):
