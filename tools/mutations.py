@@ -2,7 +2,8 @@
 
 A mutant is the code with one operator, number, comparison or constant changed, by cosmic-ray. Places are drawn at
 random with a seed, then one change at each. Each mutant meets the tests that run its line (found with coverage),
-fastest first, in a copy of the checkout; a failure or a timeout kills it.
+fastest first, in a copy of the checkout; a failure kills it. One that takes far longer than they do
+is counted apart.
 
     pip install cosmic-ray coverage
     python tools/mutations.py --sample 30                     # writes results/mutations.json
@@ -212,7 +213,7 @@ def run_room(room: str, sample: int, seed: int, folder: Path) -> tuple[dict, lis
     sites = {place: ms for file in expand(ROOMS[room][0]) for place, ms in places(file).items()}
     generator = random.Random(f"{seed} {room}")
     drawn = generator.sample(sorted(sites), min(sample, len(sites)))
-    by_line, survivors = cover(room, folder), []
+    by_line, survivors, slow = cover(room, folder), [], 0
     for place in drawn:
         mutant = generator.choice(sites[place])
         source = (ROOT / mutant.file).read_text()
@@ -221,18 +222,15 @@ def run_room(room: str, sample: int, seed: int, folder: Path) -> tuple[dict, lis
         code = run_tests(tests_of(mutant, by_line), folder, 3 * SECONDS)
         (folder / mutant.file).write_text(source)
         before, after = _differing(source, changed)
+        slow += code == -1
         if code == 0:
             survivors.append({"room": room, "file": mutant.file, "line": mutant.line, "before": before, "after": after})
-        words = {0: "SURVIVED", -1: "killed, took too long"}.get(code, "killed")
+        words = {0: "SURVIVED", -1: "took too long"}.get(code, "killed")
         print(f"{room} {mutant.file}:{mutant.line} {words}: {before} -> {after}", flush=True)
-    killed = len(drawn) - len(survivors)
-    interval = binomtest(killed, len(drawn)).proportion_ci(0.95, "wilson")
-    count = {
-        "places": len(sites),
-        "sampled": len(drawn),
-        "killed": killed,
-        "killed_share": round(killed / len(drawn), 3),
-    }
+    killed, decided = len(drawn) - len(survivors) - slow, len(drawn) - slow
+    interval = binomtest(killed, decided).proportion_ci(0.95, "wilson")
+    count = {"places": len(sites), "sampled": len(drawn), "took_too_long": slow, "killed": killed}
+    count["killed_share"] = round(killed / decided, 3)
     count["interval_95"] = [round(float(interval.low), 3), round(float(interval.high), 3)]
     return count | {"minutes": round((time.monotonic() - started) / 60, 1)}, survivors
 
