@@ -122,7 +122,9 @@ def _both_protocols(scale: Scale, network: Network, trained: str) -> Iterator[No
                 config = {"file": network.file, "data": target, "mode": mode, "seed": network.seed, "train": t.train}
                 id = node_id("protocols", network, target, f"mode-{mode}")
                 config["protocols"] = ("tuned", papers)
-                yield Node(id, experiments_protocols.protocols, config, (trained,), 60 * t.minutes)
+                # Measured on one core at the cpu scale.
+                seconds = t.minutes * (45 if mode == "linear" else 150)
+                yield Node(id, experiments_protocols.protocols, config, (trained,), seconds)
 
 
 def _fine_tunings(scale: Scale, network: Network, trained: str) -> Iterator[Node]:
