@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
-from waterbed.cli.output import is_first_process
+from waterbed.cli.output import Patient, is_first_process
 from waterbed.cli.parsing import parse
 from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, UsageWarning
+from waterbed.files import WRITTEN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 (training diverged), 2 (usage error), 130 (interrupted)
     or 143 (stopped by SIGTERM)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    stdout, stderr = Patient(sys.stdout), Patient(sys.stderr)
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        code = _run(args)
+        stdout.flush()
+        stderr.flush()
+        if code == 0 and stdout.failure is not None and not isinstance(stdout.failure, BrokenPipeError):
+            reason = getattr(stdout.failure, "strerror", None) or stdout.failure
+            return _fail(f"standard output cannot be written ({reason}); files that the command writes are whole", 2)
+    return code
+
+
+def _run(args: list[str]) -> int:
+    command, before = None, len(WRITTEN)
     try:
-        with _warnings_as_lines(), _printing():
+        with _warnings_as_lines(), _printing(), _sigterm_raises():
             command = parse(args)
             if command is not None:
                 command()
     except (UsageError, UsageTypeError) as error:
         return _fail(str(error), 2)
-    except BrokenPipeError:  # whoever reads our output has closed it, as in "| head"
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        return 0
     except OSError as error:
         return _fail(f"{error.filename or 'a file'!s}: {error.strerror or error}; check path, permissions, space", 2)
     except DivergenceError as error:
@@ -35,8 +49,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StoppedError as error:
         return _fail(str(error), 143)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command with the same --out continues from what was saved", 130)
+        return _fail(f"interrupted; {_kept(command, WRITTEN[before:])}", 130)
+    except Terminated:
+        return _fail(f"asked to stop; {_kept(command, WRITTEN[before:])}", 143)
     return 0
+
+
+class Terminated(BaseException):
+    """SIGTERM, as schedulers send it, outside a training, which saves its state first."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM raises :class:`Terminated` in this process; those that it forks end as ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(number: int, frame: Any) -> None:
+        if os.getpid() != owner:
+            os._exit(128 + number)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _kept(command: Any, written: list[Path]) -> str:
+    """What an interrupted command has left, and how to go on."""
+    files = list(dict.fromkeys(path for path in written if path.exists()))
+    if not files:
+        return "nothing had been written; the same command begins again"
+    kept = f"{files[-1]} is kept" if len(files) == 1 else f"{len(files)} files are kept, the last {files[-1]}"
+    again = "goes on from there" if getattr(command, "goes_on", lambda: False)() else "begins again"
+    return f"{kept}; the same command {again}"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ def make_folder(path: str | Path, argument: str = "out") -> Path:
     ...     make_folder(Path(folder) / "runs" / "first").is_dir()
     True
     """
-    path = Path(path).expanduser()
+    path = expanded(path, argument)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -90,6 +90,77 @@ def make_folder(path: str | Path, argument: str = "out") -> Path:
     if not os.access(path, os.W_OK):
         raise UsageError(f"{argument}={str(path)!r} is not writable; choose another folder or change its permissions")
     return path
+
+
+def expanded(path: str | Path, argument: str = "out") -> Path:
+    """The path with ``~`` resolved; :class:`UsageError` where it cannot name a file: empty, a NUL, an unknown user."""
+    text = str(path)
+    if not text.strip() or "\0" in text:
+        raise UsageError(f"{argument}={text!r} is no path; name a file or folder")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{argument}={text!r} names an unknown user; name another path") from error
+
+
+def check_output(
+    path: str | Path, is_ours: Callable[[bytes], bool], force: bool | None = False, argument: str = "out"
+) -> Path:
+    """The path of a file that will be written, checked before the work; its folder is made.
+
+    Args:
+        is_ours: whether a file's content was written by the same function, so that it may be replaced.
+        force: replace whatever file there is; None where the caller does not offer that.
+
+    Raises:
+        UsageError: no path, a folder, a device, no permission, or a file of the user's own.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "thesis.html").write_text("<h1>Thesis</h1>")
+    ...     check_output(f"{folder}/thesis.html", starts_with(b"our mark"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: out='.../thesis.html' exists and was not written by this command; ...
+    """
+    path = expanded(path, argument)
+    named = f"{argument}={str(path)!r}"
+    try:
+        if path.name in ("", "..") or path.is_dir():
+            raise UsageError(f"{named} is a folder; name a file in it")
+        make_folder(path.parent, argument)
+        there = path.exists()
+    except OSError as error:
+        raise UsageError(f"{named} cannot be written ({error.strerror}); choose another") from error
+    if there and not path.is_file():
+        raise UsageError(f"{named} is no regular file; choose another")
+    if there and not os.access(path, os.W_OK | os.R_OK):
+        raise UsageError(f"{named} is not writable; choose another or change its permissions")
+    if there and not force and path.stat().st_size and not is_ours(path.read_bytes()):
+        hint = "" if force is None else ", or replace it with force=True (--force)"
+        raise UsageError(f"{named} exists and was not written by this command; choose another{hint}")
+    return path
+
+
+def starts_with(mark: bytes) -> Callable[[bytes], bool]:
+    """Whether a file has this mark in its first 1000 bytes."""
+    return lambda content: mark in content[:1000]
+
+
+def is_json_of(*keys: str) -> Callable[[bytes], bool]:
+    """Whether a file holds a JSON object with these keys."""
+
+    def check(content: bytes) -> bool:
+        try:
+            found = json.loads(content)
+        except ValueError:
+            return False
+        return isinstance(found, dict) and set(keys) <= set(found)
+
+    return check
+
+
+WRITTEN: list[Path] = []  # by this process, for what is said when it is stopped
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
@@ -112,6 +183,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        WRITTEN.append(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UsageError(f"cannot write {str(path)!r} ({error.strerror}); make room or choose another out=") from error

@@ -29,6 +29,10 @@ class Paper:
     dry_run: bool = False
     """List the experiments, what they would take, and which are done; run nothing."""
 
+    def goes_on(self) -> bool:
+        """Whether the command continues where it was stopped."""
+        return not self.dry_run
+
     def __call__(self) -> None:
         from waterbed_paper.reproduction import check_all_ran, open_graph, reproduce
         from waterbed_paper.verdicts import count_phrase

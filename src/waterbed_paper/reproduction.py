@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waterbed.errors import UsageError, check_count
+from waterbed.files import check_output, starts_with
+from waterbed.reporting.page import PAGE_MARK
 from waterbed_paper.graph import Graph, Place
 from waterbed_paper.page import write_paper_page
 from waterbed_paper.page_probe import write_probe_page
@@ -88,6 +90,8 @@ def reproduce(
     """
     check_count("processes", processes)
     read, graph = open_graph(scale, out, root, networks)
+    if not (graph.place.out / "nodes").is_dir():  # no reproduction yet, so index.html may be anybody's
+        check_output(graph.place.out / "index.html", starts_with(PAGE_MARK), None)
     before = len(graph.missing())
     failures = graph.run(only, processes, launcher, progress)
     results = Results(read, graph)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Root, Words
-from waterbed.cli.output import check_writable, print_rows, write_text
+from waterbed.cli.options import Force, Root, Words
+from waterbed.cli.output import is_first_process, print_rows, say_written, write_text
 
 
 @dataclass
@@ -23,18 +23,24 @@ class Choose:
     """Seed of the choice of images and of their splits."""
     out: str | None = None
     """A CSV file with one row per backbone; beside it a PNG file of the same name shows every score's interval."""
+    force: Force = False
 
     def __call__(self) -> None:
-        from pathlib import Path
-
         from waterbed import choose
         from waterbed.cli.runs import unique_runs
-        from waterbed.plots import save_figure
+        from waterbed.files import check_output, starts_with
+        from waterbed.plots import is_our_png, save_figure
         from waterbed.transfer_learning.choice import SCORES
 
-        check_writable(self.out)
+        picture = None
+        if self.out is not None:
+            picture = check_output(self.out, starts_with(b"backbone,leader_better,"), self.force).with_suffix(".png")
+            check_output(picture, is_our_png, self.force)
         models = {name: run.model for name, run in unique_runs(self.backbones).items()}
         choice = choose(models, self.target, self.num_samples, seed=self.seed, root=self.root, progress=True)
+        write_text(self.out, choice.to_frame().to_csv(index=False))
+        if picture is not None and is_first_process():
+            save_figure(choice.plot(), picture)
         rows = [
             [
                 c.name,
@@ -46,6 +52,4 @@ class Choose:
         columns = ["backbone", *(label for label, _ in SCORES.values()), f"{choice.best} better"]
         print_rows(columns, rows, f"Backbones for {choice.target}, on {choice.num_samples} images; higher is better")
         print(choice.reason)
-        write_text(self.out, choice.to_frame().to_csv(index=False))
-        if self.out is not None:
-            save_figure(choice.plot(), Path(self.out).expanduser().with_suffix(".png"))
+        say_written(self.out, picture)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from waterbed.cli.output import check_writable
+from waterbed.cli.options import Force
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Convert:
     """Normalisation the network was trained with, one number per channel, if the file has none."""
     std: tuple[float, ...] = ()
     """Goes with --mean."""
+    force: Force = False
     trust: bool = False
     """Unpickle a file that holds more than weights. This can run code in the file: only if you trust its origin."""
 
@@ -36,7 +37,6 @@ class Convert:
 
         from waterbed.models.conversion import convert
 
-        check_writable(self.out)
         if Path(self.file).expanduser().is_dir():
             model = self._export()
         else:
@@ -49,6 +49,7 @@ class Convert:
                 std=self.std or None,
                 architecture=self.architecture,
                 size=self.size,
+                force=self.force,
             )
         print(f"{self.out} written: {summary(model)}")
 
@@ -64,7 +65,7 @@ class Convert:
                 f"--{given[0]} is for files of other projects, but {self.file!r} is a folder; leave it out"
             )
         run = Run.load(self.file)
-        run.export(self.out)
+        run.export(self.out, force=self.force)
         return run.model
 
 

@@ -16,6 +16,10 @@ class Demo:
     quick: bool = False
     """The same in seconds on little data, to check that everything runs."""
 
+    def goes_on(self) -> bool:
+        """Whether the command continues where it was stopped."""
+        return True
+
     def __call__(self) -> None:
         from waterbed.reporting.demo import QUICK, Config, demo, summary_table
 

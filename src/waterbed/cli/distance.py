@@ -9,9 +9,10 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from waterbed.cli.options import Root, Words
-from waterbed.cli.output import check_writable, print_rows, write_json
+from waterbed.cli.options import Force, Root, Words
+from waterbed.cli.output import print_rows, say_written, write_json
 from waterbed.errors import UsageError
+from waterbed.files import check_output, is_json_of
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Distance:
     """Seed of the choice of images."""
     out: str | None = None
     """A JSON file for the results."""
+    force: Force = False
 
     def __call__(self) -> None:
         import math
@@ -44,7 +46,8 @@ class Distance:
 
         if len(self.data) < 2:
             raise UsageError(f"data={self.data!r} names {len(self.data)} set(s); a distance is between two or more")
-        check_writable(self.out)
+        if self.out is not None:
+            check_output(self.out, is_json_of("extractor", "pairs"), self.force)
         model = load_model(self.extractor)
         loaded = [load_for(model, name, self.root) for name in self.data]
         rows, results = [], []
@@ -55,10 +58,11 @@ class Distance:
             numbers = [f"{d.value:.4g}", f"{d.corrected:.4g}", interval, f"{d.floor:.3g}", f"{similarity:.4g}"]
             rows.append([a.name, b.name, *numbers])
             results.append({"source": a.name, "target": b.name, "similarity": similarity, **asdict(d)})
+        write_json(self.out, {"extractor": self.extractor, "pairs": results})
         columns = ["from", "to", "distance", "corrected", "95 % interval", "floor", "similarity"]
         title = f"Distance in the features of {self.extractor}; corrected: for the bias of class means, with its "
         print_rows(columns, rows, f"{title}interval; floor: two halves of one set")
-        write_json(self.out, {"extractor": self.extractor, "pairs": results})
+        say_written(self.out)
 
 
 def read_distances(path: str, targets: Sequence[str]) -> dict[str, float]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from waterbed.cli.options import Radii, Root, RunData, Runs, Workers
-from waterbed.cli.output import check_writable, print_rows, write_json
+from waterbed.cli.options import Force, Radii, Root, RunData, Runs, Workers
+from waterbed.cli.output import print_rows, say_written
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from waterbed.data.images import ImageData
+    from waterbed.training.run_folder import Run
 
 
 @dataclass
@@ -33,20 +40,28 @@ class Evaluate:
     seed: int = 0
     """Seed of the attacks and of the choice of images."""
     out: str | None = None
-    """A JSON file for the results; standard attacks save their progress beside it and continue from there."""
+    """One JSON file for the results of all; other runs in it stay. By default evaluation.json in each run's folder.
+    Standard attacks save their progress beside it and continue from there."""
+    force: Force = False
+
+    def goes_on(self) -> bool:
+        """Whether the command continues where it was stopped."""
+        return self.attacks == "standard"
 
     def __call__(self) -> None:
         from waterbed import PGD, evaluate
-        from waterbed.cli.runs import open_runs
+        from waterbed.cli.results import Kept
+        from waterbed.cli.runs import open_runs, unique_runs
         from waterbed.errors import check_choice
+        from waterbed.training.model_card import EVALUATION
 
         check_choice("attacks", self.attacks, ("pgd", "standard"))
         if self.attacks == "standard":
             return self._standard()
         attacks = [PGD(eps, self.norm, self.steps, restarts=self.restarts) for eps in self.eps]
-        check_writable(self.out)
-        scores = {}
-        for name, run, data in open_runs(self.runs, self.data, self.root):
+        runs, scores = unique_runs(self.runs), {}
+        kept = Kept(EVALUATION, self.out, self.force, runs, self.data)
+        for name, run, data in open_runs(runs, self.data, self.root):
             scores[name] = evaluate(
                 run.model,
                 data.test,
@@ -56,28 +71,41 @@ class Evaluate:
                 progress=True,
                 workers=self.workers,
             )
+            kept.add(name, run, {**scores[name].to_dict(), "settings": self._settings(run, data)})
         columns = ["run", "clean", *(a.name for a in attacks), "clean, mean per class", "images"]
         rows = [[n, s.clean, *s.robust.values(), f"{s.mean_per_class:.2f} %", s.n] for n, s in scores.items()]
         print_rows(columns, rows, "Accuracy on test images, with 95 % intervals")
-        write_json(self.out, {name: score.to_dict() for name, score in scores.items()})
+        say_written(*kept.written)
         return None
+
+    def _settings(self, run: Run, data: ImageData, eps: float | None = None) -> dict[str, Any]:
+        """What was evaluated how, by which results in a run's folder are told apart."""
+        radii = list(self.eps) if eps is None else [eps]
+        pgd = {"steps": self.steps, "restarts": self.restarts} if self.attacks == "pgd" else {}
+        more = {"num_samples": self.num_samples, "seed": self.seed, "epoch": run.record.get("epoch")}
+        return {"data": data.name, "attacks": self.attacks, "norm": self.norm, "eps": radii, **pgd, **more}
 
     def _standard(self) -> None:
         """The standard attacks on every run at every eps: one row each, and under the table the evidence."""
-        from pathlib import Path
-
-        from waterbed.cli.runs import open_runs
+        from waterbed.cli.results import Kept
+        from waterbed.cli.runs import open_runs, unique_runs
         from waterbed.evaluation.standard import RobustnessReport, evaluate_standard
+        from waterbed.training.model_card import EVALUATION
 
-        check_writable(self.out)
+        runs = unique_runs(self.runs)
+        kept = Kept(EVALUATION, self.out, self.force, runs, self.data)
         reports: dict[str, list[RobustnessReport]] = {}
-        for name, run, data in open_runs(self.runs, self.data, self.root):
+        for name, run, data in open_runs(runs, self.data, self.root):
             for eps in dict.fromkeys(self.eps):
-                place = None if self.out is None else Path(self.out).with_suffix(f".{name}.{self.norm}-{eps:g}.json")
+                place = self._progress_file(name, run, kept.file(run), eps)
                 options = {"num_samples": self.num_samples, "seed": self.seed, "autoattack": self.autoattack}
                 options["workers"] = self.workers
                 report = evaluate_standard(run.model, data.test, eps, self.norm, out=place, progress=True, **options)
                 reports.setdefault(name, []).append(report)
+                if self.out is None:
+                    kept.add(name, run, {**report.to_dict(), "settings": self._settings(run, data, eps)})
+            if self.out is not None:
+                kept.add(name, run, [report.to_dict() for report in reports[name]])
         flat = [(name, report) for name, of_run in reports.items() for report in of_run]
         columns = ["run", f"{self.norm} eps", "clean", "PGD-20", "PGD-100 x5", "AutoAttack", "images"]
         rows = [
@@ -91,4 +119,14 @@ class Evaluate:
                 print(f"  {attack}: {note}")
             for check in report.masking.checks:
                 print(f"  {'!' if check.suspicious else '-'} {check.name}? {check.found} (p = {check.p:.2g})")
-        write_json(self.out, {name: [report.to_dict() for report in of_run] for name, of_run in reports.items()})
+        say_written(*kept.written)
+
+    def _progress_file(self, name: str, run: Run, file: Path | None, eps: float) -> Path | None:
+        """Where standard attacks save their progress: beside the results, with what tells evaluations apart."""
+        if file is None:
+            return None
+        if self.out is not None:
+            return file.with_suffix(f".{name}.{self.norm}-{eps:g}.json")
+        images = "all" if self.num_samples is None else self.num_samples
+        told = f"{self.norm}-{eps:g}.images-{images}.seed-{self.seed}.epoch-{run.record.get('epoch')}"
+        return file.with_suffix(f".{told}.json")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Radius, Root, RunData, Runs, Workers
-from waterbed.cli.output import add_to_json, check_writable, print_rows
+from waterbed.cli.options import Force, Radius, Root, RunData, Runs, Workers
+from waterbed.cli.output import print_rows, say_written
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 
 
@@ -33,17 +33,21 @@ class Measure:
     workers: Workers = 0
     seed: int = 0
     """Seed of the choice of images and of random probes."""
-    out: str = "measures.json"
-    """A JSON file for the results; other runs in it stay."""
+    out: str | None = None
+    """One JSON file for the results of all; other runs in it stay. By default measures.json in each run's folder."""
+    force: Force = False
 
     def __call__(self) -> None:
-        from waterbed.cli.runs import open_runs
+        from waterbed.cli.results import Kept
+        from waterbed.cli.runs import open_runs, unique_runs
         from waterbed.information.measure import DEFAULT, measure
         from waterbed.models.classifier import weight_norm
+        from waterbed.training.model_card import MEASURES
 
-        check_writable(self.out)
+        runs = unique_runs(self.runs)
+        kept = Kept(MEASURES, self.out, self.force, runs, self.data)
         results, norms = {}, {}
-        for name, run, data in open_runs(self.runs, self.data, self.root):
+        for name, run, data in open_runs(runs, self.data, self.root):
             results[name] = measure(
                 run.model,
                 data,
@@ -59,6 +63,8 @@ class Measure:
                 input_variance=self.input_variance,
             )
             norms[name] = weight_norm(run.model)
+            plain = {quantity: estimate.to_dict() for quantity, estimate in results[name].items()}
+            kept.add(name, run, {**plain, "weight_norm": norms[name]})
         rows = [
             [f"{q} [{first.unit}]", *(r[q].short() for r in results.values())]
             for q, first in next(iter(results.values())).items()
@@ -70,7 +76,4 @@ class Measure:
             rows,
             f"± is one standard error over {images} images (and over probes, if any)",
         )
-        add_to_json(
-            self.out,
-            {n: {**{q: e.to_dict() for q, e in r.items()}, "weight_norm": norms[n]} for n, r in results.items()},
-        )
+        say_written(*kept.written)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from waterbed.errors import UsageError
-from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.files import locked, to_json, write_atomic
 
 
 def is_first_process() -> bool:
@@ -48,20 +51,10 @@ def print_rows(columns: Any, rows: Any, title: str) -> None:
     console.print(table)
 
 
-def check_writable(path: str | Path | None) -> None:
-    """Raise before the work, not after it, if a result could not be written."""
-    if path is not None:
-        make_folder(Path(path).expanduser().parent)
-
-
 def write_text(path: str | Path | None, content: str) -> None:
-    """Write a text file as a whole and say so; nothing if there is no path."""
-    if path is None or not is_first_process():
-        return
-    path = Path(path).expanduser()
-    make_folder(path.parent)
-    write_atomic(path, content.encode())
-    print(f"{path} written")
+    """Write a text file as a whole; nothing if there is no path. What was written is said by :func:`say_written`."""
+    if path is not None and is_first_process():
+        write_atomic(Path(path).expanduser(), content.encode())
 
 
 def write_json(path: str | Path | None, content: Any) -> None:
@@ -69,11 +62,61 @@ def write_json(path: str | Path | None, content: Any) -> None:
     write_text(path, to_json(content))
 
 
-def add_to_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Write JSON beside what an earlier call left under other keys."""
+def say_written(*paths: str | Path | None) -> None:
+    """One line for each file, below the table."""
+    for path in paths:
+        if path is not None and is_first_process():
+            print(f"{path} written")
+
+
+def add_to_json(path: str | Path, content: dict[str, Any], merge: Callable[[Any, Any], Any] | None = None) -> None:
+    """Add to the JSON object in a file; what other commands add meanwhile stays. Where a key is there, its value is
+    ``merge(old, new)``, by default the new one, and a line says so."""
+    if not is_first_process():
+        return
     path = Path(path).expanduser()
-    try:
-        before = json.loads(path.read_text()) if path.is_file() else {}
-        write_json(path, {**before, **content})
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"out={str(path)!r} exists and holds something else; choose another file") from error
+    with locked(path.with_name(f".{path.name}.lock")):
+        try:
+            before = json.loads(path.read_text()) if path.is_file() and path.stat().st_size else {}
+        except (ValueError, OSError):  # checked before the work: another's file that --force replaces
+            before = {}
+        if not isinstance(before, dict):
+            before = {}
+        both = {k: v if merge is None else merge(before[k], v) for k, v in content.items() if k in before}
+        write_json(path, {**before, **content, **both})
+    replaced = [k for k in both if merge is None and before[k] != content[k]]
+    if replaced:
+        print(f"{path}: the earlier results of {', '.join(replaced)} were replaced", file=sys.stderr)
+
+
+class Patient:
+    """A standard stream that does not stop the command: where nobody reads any more or there is no room, the rest is
+    dropped and ``failure`` remembers why; what its encoding lacks is replaced."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.failure = stream, None if stream is not None else OSError(errno.EBADF, "it is closed")
+
+    def write(self, text: str) -> int:
+        if self.failure is None:
+            encoding = getattr(self._stream, "encoding", None) or "utf-8"
+            self._try(self._stream.write, text.encode(encoding, "replace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        if self.failure is None:
+            self._try(self._stream.flush)
+
+    def isatty(self) -> bool:
+        return self.failure is None and self._stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _try(self, call: Callable[..., Any], *args: Any) -> None:
+        try:
+            call(*args)
+        except (OSError, ValueError) as error:
+            self.failure = error
+            # What is still in the buffer would fail again when Python ends.
+            with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())

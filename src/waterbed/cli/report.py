@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Runs
+from waterbed.cli.options import Force, Runs
 
 
 @dataclass
@@ -14,8 +14,9 @@ class Report:
     runs: Runs
     out: str = "report.html"
     """The page, an .html file."""
+    force: Force = False
 
     def __call__(self) -> None:
         from waterbed import report
 
-        print(f"{report(self.runs, self.out)} written")
+        print(f"{report(self.runs, self.out, self.force)} written")

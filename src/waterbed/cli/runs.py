@@ -40,9 +40,9 @@ def unique_runs(paths: Sequence[str]) -> dict[str, Run]:
     return dict(zip(run_names(runs), runs, strict=True))
 
 
-def open_runs(paths: Sequence[str], data: str | None, root: str | None) -> Iterator[tuple[str, Run, ImageData]]:
+def open_runs(runs: dict[str, Run], data: str | None, root: str | None) -> Iterator[tuple[str, Run, ImageData]]:
     """The name of each run, the run on its device, and its data."""
-    for name, run in unique_runs(paths).items():
+    for name, run in runs.items():
         yield name, run, data_of(name, run, data, root)
 
 

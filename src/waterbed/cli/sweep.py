@@ -31,6 +31,10 @@ class Sweep:
     launcher: str = "here"
     """here (one after another), slurm (one job each, through submitit), local (all at once) or debug."""
 
+    def goes_on(self) -> bool:
+        """Whether the command continues where it was stopped."""
+        return True
+
     def __call__(self) -> None:
         from dataclasses import asdict, replace
         from pathlib import Path

@@ -51,6 +51,10 @@ class Train(
     size: Size = None
     channels: Channels = None
 
+    def goes_on(self) -> bool:
+        """Whether the command continues where it was stopped."""
+        return not self.dry_run
+
     def __call__(self) -> None:
         from waterbed.training.dry_run import dry_run
         from waterbed.training.fit import fit

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from waterbed.cli.options import Radii, Radius, Root, Runs, options_of, values_of
-from waterbed.cli.output import check_writable, print_rows, write_json, write_text
+from waterbed.cli.options import Force, Radii, Radius, Root, Runs, options_of, values_of
+from waterbed.cli.output import is_first_process, print_rows, say_written, write_json, write_text
 from waterbed.errors import check_choice
+from waterbed.files import check_output, is_json_of, starts_with
+from waterbed.plots import is_our_png, save_figure
 from waterbed.training.objective_config import ObjectiveConfig
 from waterbed.transfer_learning.settings import FINETUNING
 
 if TYPE_CHECKING:
     from waterbed.transfer_learning.table import TransferTable
+    from waterbed.transfer_learning.tradeoff import TradeOff
 
 
 INTERVALS = "± half a 95 % interval over seeds [95 % Wilson interval over n test images]"
@@ -65,6 +68,11 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
     out: str | None = None
     """A CSV file with one row per fine-tuning. NAME.rows.jsonl beside it saves each row with its epochs as soon as it
     is done, so that the same command continues where it stopped. With --distances, NAME.png and NAME.tradeoff.json."""
+    force: Force = False
+
+    def goes_on(self) -> bool:
+        """Whether the command continues where it was stopped."""
+        return self.out is not None
 
     def __call__(self) -> None:
         from pathlib import Path
@@ -75,7 +83,7 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
         from waterbed.training.objectives import make_objective
         from waterbed.transfer_learning.transfer import transfer
 
-        check_writable(self.out)
+        self._check_outputs()
         objective = ObjectiveConfig(**values_of(ObjectiveConfig, self))
         distances = None if self.distances is None else read_distances(self.distances, self.targets)
         table = transfer(
@@ -96,14 +104,26 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
             num_train=self.num_train,
             attacks=[PGD(eps, steps=20) for eps in self.attack_eps],
             num_bounded=self.bounds,
-            keep=None if self.out is None else Path(self.out).with_suffix(".rows.jsonl"),
+            keep=None if self.out is None else Path(self.out).expanduser().with_suffix(".rows.jsonl"),
         )
+        # Written before it is printed: whoever reads the output may have gone.
+        write_text(self.out, table.to_frame().to_csv(index=False))
+        compared = None if distances is None else self._write_trade_off(table, distances)
         self._print_accuracies(table)
         if self.bounds > 0:
             self._print_bounds(table)
-        write_text(self.out, table.to_frame().to_csv(index=False))
-        if distances is not None:
-            self._write_trade_off(table, distances)
+        if compared is not None:
+            self._print_trade_off(compared)
+        say_written(self.out)
+
+    def _check_outputs(self) -> None:
+        """Before the work."""
+        if self.out is None:
+            return
+        out = check_output(self.out, starts_with(b"model,target,mode,seed,"), self.force)
+        if self.distances is not None:
+            check_output(out.with_suffix(".png"), is_our_png, self.force)
+            check_output(out.with_suffix(".tradeoff.json"), is_json_of("baseline", "gaps", "correlations"), self.force)
 
     def _print_accuracies(self, table: TransferTable) -> None:
         """Clean accuracy, the metric reported for a target where it is another, and accuracy under each attack."""
@@ -129,21 +149,27 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
         columns = ["target", "model", "tr F of labels", "<= its bound", "tr F of noisy logits", "<= of features"]
         print_rows(columns, rows, f"Lemma 5.1 [nats/pixel^2], mean over seeds and {self.bounds} test images")
 
-    def _write_trade_off(self, table: TransferTable, distances: dict[str, float]) -> None:
-        """Print the gaps to the first run and their correlation with the distance; beside ``out`` picture and JSON."""
+    def _write_trade_off(self, table: TransferTable, distances: dict[str, float]) -> TradeOff:
+        """Compare the gaps to the first run with the distance; beside ``out`` picture and JSON."""
         from pathlib import Path
 
-        from waterbed.plots import save_figure
         from waterbed.transfer_learning.tradeoff import trade_off
 
         result = trade_off(table, distances, table.rows[0]["model"])
+        if self.out is not None and is_first_process():
+            out = Path(self.out).expanduser()
+            save_figure(result.figure(), out.with_suffix(".png"))
+            content = {key: getattr(result, key).to_dict("records") for key in ("gaps", "correlations")}
+            write_json(out.with_suffix(".tradeoff.json"), {"baseline": result.baseline, **content})
+        return result
+
+    def _print_trade_off(self, result: TradeOff) -> None:
         columns = ["model", "target", "distance", "gap [points]"]
         rows = []
         for g in result.gaps.itertuples():
             interval = f" ± {g.half_width:.2f}" if g.seeds > 1 else ""
-            interval += f", images ± {g.half_over_images:.2f}"
             rows.append([g.model, g.target, f"{g.distance:.4g}", f"{g.gap:+.2f}{interval}"])
-        title = f"Accuracy minus that of {result.baseline}, ± half a 95 % interval over seeds, and over test images"
+        title = f"Accuracy minus that of {result.baseline}, ± half a 95 % interval over seeds"
         print_rows(columns, rows, title)
         columns = ["model", "targets", "Pearson", "Spearman", "p"]
         rows = [
@@ -151,10 +177,6 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
             for c in result.correlations.itertuples()
         ]
         print_rows(columns, rows, "Distance and gap: the farther, the larger?")
-        if self.out is not None:
-            save_figure(result.figure(), Path(self.out).with_suffix(".png"))
-            content = {key: getattr(result, key).to_dict("records") for key in ("gaps", "correlations")}
-            write_json(Path(self.out).with_suffix(".tradeoff.json"), {"baseline": result.baseline, **content})
 
 
 def _mode(text: str) -> int | str:

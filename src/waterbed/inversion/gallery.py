@@ -31,6 +31,7 @@ from waterbed.inversion.defaults import (
 )
 from waterbed.inversion.invert import invert, invert_label
 from waterbed.inversion.objective import MODES, check_layer
+from waterbed.inversion.outputs import check_outputs
 from waterbed.inversion.result import Inversion
 from waterbed.inversion.study import convergence_table, study_convergence
 from waterbed.plots import image_grid, save_figure
@@ -125,6 +126,7 @@ def draw_gallery(
     check_count("num_images", num_images)
     check_used(arguments)
     out = make_folder(out)
+    check_outputs(out, list(models), mode, study)
     notes: list[str] = []
     pictures = {name: _read_pictures(name, m, images, num_images, notes) for name, m in models.items() if images}
     for model in models.values():

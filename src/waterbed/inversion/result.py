@@ -13,6 +13,8 @@ from torch import Tensor
 
 from waterbed.errors import UsageError, check_count, check_number
 
+GIF_MARK = b"written by waterbed"  # by which a GIF of ours is known
+
 
 @dataclass(frozen=True, repr=False)
 class Inversion:
@@ -135,32 +137,45 @@ class Inversion:
         values, indices = distances.min(1)
         return indices, values / inverted[0].numel() ** 0.5
 
-    def save(self, path: str | Path) -> None:
-        """Write originals and inversions as rows of one PNG; :class:`UsageError` if ``path`` does not end in .png."""
-        from waterbed.plots import image_grid, save_figure
+    def save(self, path: str | Path, force: bool = False) -> None:
+        """Write originals and inversions as rows of one PNG.
 
+        Args:
+            path: ends in .png.
+            force: replace a picture that is not ours.
+
+        Raises:
+            UsageError: ``path`` does not end in .png, or is a picture of your own.
+        """
+        from waterbed.files import check_output
+        from waterbed.plots import image_grid, is_our_png, save_figure
+
+        check_output(path, is_our_png, force, "path")
         rows = {} if self.originals is None else {"original": self.originals}
         save_figure(image_grid({**rows, self.mode: self.images}), path)
 
-    def animate(self, path: str | Path, seconds: float = 3.0, scale: int = 4) -> None:
+    def animate(self, path: str | Path, seconds: float = 3.0, scale: int = 4, force: bool = False) -> None:
         """Write the descent of all images, side by side below their originals, as a GIF.
 
         Args:
             path: ends in .gif.
             seconds: duration of one loop.
             scale: side of one pixel of the images in pixels of the GIF.
+            force: replace a GIF that is not ours.
 
         Raises:
-            UsageError: :func:`invert` was called without ``keep_every``, or ``path`` does not end in .gif.
+            UsageError: :func:`invert` was called without ``keep_every``; ``path`` does not end in .gif or is a GIF of your
+                own.
         """
         from PIL import Image
 
-        from waterbed.files import write_atomic
+        from waterbed.files import check_output, write_atomic
 
         if self.frames is None:
             raise UsageError("no frames were stored; pass keep_every= to invert, for example steps // 50")
         if Path(path).suffix.lower() != ".gif":
             raise UsageError(f"path={str(path)!r} must end in .gif")
+        check_output(path, lambda content: GIF_MARK in content[:2000], force, "path")
         check_number("seconds", seconds, above=0)
         check_count("scale", scale)
         top = [] if self.originals is None else [self.originals]
@@ -174,6 +189,7 @@ class Inversion:
             append_images=pictures[1:],
             duration=[duration] * (len(pictures) - 1) + [1000],
             loop=0,
+            comment=GIF_MARK,
         )
         write_atomic(path, buffer.getvalue())
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from waterbed.errors import UsageError, check_choice
-from waterbed.files import digest, write_atomic
+from waterbed.files import check_output, digest, expanded, is_json_of, write_atomic
 from waterbed.models.adapting import build
 from waterbed.models.architectures import image_channels
 from waterbed.models.classifier import FeatureClassifier
@@ -46,8 +46,6 @@ def save_model(
     tensors = model.state_dict() if tensors is None else tensors
     content = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
     beside = path.with_suffix(".json")
-    if beside.exists():
-        read_card(beside, "would be overwritten, but it is no card of weights: choose another path")
     card = {
         "schema": SCHEMA,
         "architecture": getattr(model, "architecture", None),
@@ -58,6 +56,18 @@ def save_model(
     }
     write_atomic(path, content)
     write_atomic(beside, (json.dumps(card, indent=2) + "\n").encode())
+
+
+def check_weights_output(path: str | Path, force: bool = False, argument: str = "out") -> Path:
+    """:func:`~waterbed.files.check_output` for weights, which are known as ours by their card, and for the card."""
+    path = expanded(path, argument)
+    if path.suffix != ".safetensors":
+        raise UsageError(f"{argument}={str(path)!r} must end in .safetensors")
+    beside = path.with_suffix(".json")
+    is_card = is_json_of("schema", "architecture", "class")
+    check_output(path, lambda _: beside.is_file() and is_card(beside.read_bytes()), force, argument)
+    check_output(beside, is_card, force, argument)
+    return path
 
 
 def is_whole(path: Path, epoch: int) -> bool:

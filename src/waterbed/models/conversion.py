@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from waterbed.errors import UsageError, check_choice, check_count
-from waterbed.files import digest
+from waterbed.files import digest, expanded
 from waterbed.models.architectures import image_channels
-from waterbed.models.checkpoints import SOURCES, save_model
+from waterbed.models.checkpoints import SOURCES, check_weights_output, save_model
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.foreign import load_foreign
 
@@ -28,6 +28,7 @@ def convert(
     std: Any = None,
     architecture: str | None = None,
     size: int | None = None,
+    force: bool = False,
 ) -> FeatureClassifier:
     """Write a foreign checkpoint as our .safetensors with its card, and return the network.
 
@@ -39,21 +40,21 @@ def convert(
             only for files whose origin you trust. The file written is safe to read.
         source, model, mean, std, architecture: as in ``load_model``.
         size: side of the images that it was trained on, in pixels; by default 32 with a 3 x 3 stem, 224 with 7 x 7.
+        force: replace an ``out`` that is not ours.
 
     Raises:
         UsageError: a file that cannot be read or is not trusted, an unknown network, an ``out`` that holds something
             else.
     """
     check_choice("source", source, READABLE)
-    path, out = Path(path).expanduser(), Path(out).expanduser()
+    path, out = Path(path).expanduser(), expanded(out)
     if not path.is_file():
         raise UsageError(f"path={str(path)!r} is no file; name a checkpoint (a run folder has Run.export)")
     if path.suffix == ".safetensors" and path.with_suffix(".json").is_file() and source == "auto":
         raise UsageError(f"path={str(path)!r} is in this format already (it has a card); copy both files")
     if out.suffix != ".safetensors" or out.resolve() == path.resolve():
         raise UsageError(f"out={str(out)!r} must end in .safetensors and differ from path; choose another")
-    if out.exists() and not out.with_suffix(".json").is_file():
-        raise UsageError(f"out={str(out)!r} exists and has no card, so it is not ours; choose another")
+    check_weights_output(out, force)
     network = load_foreign(path, source, model, mean, std, architecture, trust=trust)
     if size is not None:
         check_count("size", size)

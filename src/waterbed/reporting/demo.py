@@ -17,7 +17,7 @@ from waterbed.data.load import load_dataset
 from waterbed.data.loading import stack
 from waterbed.environment import environment
 from waterbed.evaluation.accuracy import Score, evaluate
-from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.files import check_output, is_json_of, make_folder, starts_with, to_json, write_atomic
 from waterbed.information.measure import DEFAULT, QUANTITIES, measure
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
@@ -26,7 +26,7 @@ from waterbed.inversion.result import Inversion
 from waterbed.models.classifier import weight_norm
 from waterbed.models.create import create_model
 from waterbed.plots import curves, image_grid, save_figure
-from waterbed.reporting.page import Picture, Section, Table, write_page
+from waterbed.reporting.page import PAGE_MARK, Picture, Section, Table, write_page
 from waterbed.training.fit import fit
 from waterbed.training.objectives import AdversarialTraining, Standard
 from waterbed.training.run_folder import Run
@@ -90,6 +90,8 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
     config = config or Config()
     started = time.monotonic()
     out = make_folder(out)
+    check_output(out / "results.json", is_json_of("standard", "robust"), None)
+    check_output(out / "report.html", starts_with(PAGE_MARK), None)
     data = load_dataset("fashion-mini", size=config.size).take(config.train_images, config.test_images, config.seed)
     attack = PGD(config.eps, steps=config.attack_steps)
     runs, results, inversions = {}, {}, {}

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from waterbed.files import write_atomic
 from waterbed.plots import png
 
+PAGE_MARK = b'<meta name="generator" content="waterbed">'  # by which a page of ours is known
+
 
 @dataclass(frozen=True)
 class Pair:

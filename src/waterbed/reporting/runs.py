@@ -8,8 +8,9 @@ from typing import Any
 
 from waterbed.environment import environment
 from waterbed.errors import UsageError
+from waterbed.files import check_output, expanded, starts_with
 from waterbed.plots import curves
-from waterbed.reporting.page import Picture, Section, Table, write_page
+from waterbed.reporting.page import PAGE_MARK, Picture, Section, Table, write_page
 from waterbed.training.run_folder import Run
 
 WATCHED = {
@@ -21,22 +22,25 @@ WATCHED = {
 }
 
 
-def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") -> Path:
+def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html", force: bool = False) -> Path:
     """Write an HTML page about runs: their settings, results and learning curves.
 
     Args:
         runs: one or more :class:`Run` objects or run folders.
         out: the file to write, ending in .html.
+        force: replace a file that is no page of ours.
 
     Returns:
         The path of the file.
 
     Raises:
-        UsageError: ``runs`` is empty, one of them is not a run folder, or ``out`` does not end in .html.
+        UsageError: ``runs`` is empty, one of them is not a run folder, or ``out`` does not end in .html or is a
+            file of your own.
     """
-    out = Path(out).expanduser()
+    out = expanded(out)
     if out.suffix != ".html":
         raise UsageError(f"out={str(out)!r} must end in .html")
+    check_output(out, starts_with(PAGE_MARK), force)
     loaded = [run if isinstance(run, Run) else Run.load(run) for run in runs]
     if not loaded:
         raise UsageError("runs is empty; pass at least one run")
@@ -67,8 +71,16 @@ def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html") ->
 
 def run_names(runs: Sequence[Run]) -> list[str]:
     """A short name for each run, that of its folder or file, numbered where several are equal."""
-    names = [(run.path.stem if run.path.is_file() else run.path.name) if run.path else "run" for run in runs]
-    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+    names = [(run.path.stem if run.path.is_file() else run.path.resolve().name) if run.path else "run" for run in runs]
+    unique: list[str] = []
+    for i, name in enumerate(names):
+        number = i + 1
+        numbered = name if names.count(name) == 1 else f"{name} ({number})"
+        while numbered in unique or (numbered != name and numbered in names):
+            number += 1
+            numbered = f"{name} ({number})"
+        unique.append(numbered)
+    return unique
 
 
 def _keys(runs: Sequence[Run]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from waterbed.errors import UsageError, UsageTypeError
 
 TASK = "image-classification"
-# What commands write into a run folder: waterbed evaluate RUN --out RUN/evaluation.json, measure RUN --out ...
+# What waterbed evaluate RUN and waterbed measure RUN write into the run folder.
 EVALUATION, MEASURES = "evaluation.json", "measures.json"
 WATCHED = {"test_clean": "clean, at the end of training", "test_robust": "robust, at the end of training"}
 ENVIRONMENT = ("waterbed", "torch", "python", "device")

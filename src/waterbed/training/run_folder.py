@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import locked, make_folder, read_toml, remainders, to_json, write_atomic
-from waterbed.models.checkpoints import is_whole, load_model, read_card, save_model
+from waterbed.models.checkpoints import check_weights_output, is_whole, load_model, read_card, save_model
 from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
 from waterbed.training.config import RESUMES, TrainConfig
 from waterbed.training.model_card import evaluations, measurements, model_card
@@ -56,11 +56,13 @@ class Run:
         folder = RunFolder(path)
         return cls(load_model(path, "run", model), folder.history(), folder.path, folder.config())
 
-    def export(self, path: str | Path, notes: Mapping[str, Any] | None = None) -> None:
+    def export(self, path: str | Path, notes: Mapping[str, Any] | None = None, force: bool = False) -> None:
         """Write weights, config and history as ``path`` (.safetensors) with its JSON card, to keep or to share.
 
-        Where the data lay on this machine is left out; ``notes`` adds to the card.
+        Where the data lay on this machine is left out; ``notes`` adds to the card; ``force`` replaces a file that is
+        not ours.
         """
+        path = check_weights_output(path, force, "path")
         config = {key: value for key, value in self.config.items() if key != "source"}
         card = {"classes": self.config["data"]["classes"], "epoch": self.record.get("epoch"), "config": config}
         save_model(self.model, path, {**card, "history": self.history, **(notes or {})})
@@ -100,7 +102,7 @@ class Run:
         Args:
             repo_id: "owner/name"; the repository is created where there is none.
             evaluation: what ``evaluate`` or ``evaluate_standard`` returned, or a list of them, for the card. By default
-                evaluation.json in the run's folder, as ``waterbed evaluate RUN --out RUN/evaluation.json`` writes it.
+                evaluation.json in the run's folder, as ``waterbed evaluate RUN`` writes it.
             measures: what ``measure`` returned; by default measures.json in the run's folder.
             license: of the weights, such as "mit".
             private: whether a new repository is private; None leaves it to the account's settings.

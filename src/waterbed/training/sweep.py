@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +16,11 @@ from waterbed.attacks.radius import parse_eps
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
 from waterbed.evaluation.accuracy import evaluate
-from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.files import check_output, is_json_of, make_folder, to_json, write_atomic
 from waterbed.information.estimate import Estimate
 from waterbed.information.measure import measure
 from waterbed.launchers import LAUNCHERS, submitit_executor
-from waterbed.plots import save_figure
+from waterbed.plots import is_our_png, save_figure
 from waterbed.training.fit import fit
 from waterbed.training.objective import Objective
 from waterbed.training.run_folder import Run
@@ -78,6 +79,8 @@ def sweep(
     eps = [parse_eps(value) for value in eps]
     check_choice("launcher", launcher, LAUNCHERS)
     out = make_folder(out)
+    check_output(out / "sweep.json", is_json_of("points"), None)
+    check_output(out / "sweep.png", is_our_png, None)
     attacks = [PGD(e, steps=20) for e in evaluated_eps]
 
     def point(value: float, seed: int) -> Point:
@@ -111,7 +114,7 @@ def _launched(
     if launcher == "here":
         for i, (value, seed) in enumerate(jobs):
             if progress:
-                print(f"eps {value:g}, seed {seed} ({i + 1} of {len(jobs)})", flush=True)
+                print(f"eps {value:g}, seed {seed} ({i + 1} of {len(jobs)})", file=sys.stderr, flush=True)
             yield job(value, seed)
         return
     executor = submitit_executor(launcher, out / "jobs", "waterbed-sweep")

@@ -1,0 +1,92 @@
+"""Where evaluate and measure keep their results: in the folder of each run, or in one file for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from waterbed.cli.output import add_to_json, is_first_process
+from waterbed.files import check_output
+from waterbed.training.model_card import EVALUATION, MEASURES
+from waterbed.training.run_folder import Run
+
+
+def is_evaluation(content: bytes) -> bool:
+    """Whether a file is one of ``waterbed evaluate``: accuracies by the names of runs."""
+    return _all_of(content, {"clean", "robust"})
+
+
+def is_measures(content: bytes) -> bool:
+    """Whether a file is one of ``waterbed measure``: estimates by the names of runs."""
+    return _all_of(content, {"weight_norm"})
+
+
+RECOGNISED = {EVALUATION: is_evaluation, MEASURES: is_measures}
+
+
+class Kept:
+    """The results of a command by run, written as soon as each is there.
+
+    Args:
+        kind: EVALUATION or MEASURES, also the name of the file in a run's folder.
+        out: one file for all runs instead; what it holds of others stays.
+        force: replace whatever file there is.
+        data: named by the user in place of the run's own: their results get a file of their own.
+    """
+
+    def __init__(self, kind: str, out: str | None, force: bool, runs: dict[str, Run], data: str | None) -> None:
+        self.kind, self.out, self.data = kind, out, data
+        self.written: dict[str, None] = {}
+        for name, run in runs.items():  # before the work
+            path = self.file(run)
+            if path is not None:
+                check_output(path, RECOGNISED[kind], force)
+            elif is_first_process():
+                print(f"waterbed: note: no folder to keep the results of {name} in; --out FILE does", file=sys.stderr)
+
+    def file(self, run: Run) -> Path | None:
+        """Where the results of a run go; None without a folder of its own to write to."""
+        if self.out is not None:
+            return Path(self.out).expanduser()
+        if run.path is None or run.path.is_file() or not os.access(run.path, os.W_OK):
+            return None
+        other = "" if self.data is None else f"-{Path(self.data).name}"
+        return run.path / f"{Path(self.kind).stem}{other}.json"
+
+    def add(self, name: str, run: Run, result: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """Add a run's result to its file."""
+        path = self.file(run)
+        if path is None:
+            return
+        if self.out is None:
+            name = path.parent.resolve().name
+            merge = _merged_evaluations if self.kind == EVALUATION else _merged_measures
+            add_to_json(path, {name: [result] if self.kind == EVALUATION else result}, merge)
+        else:
+            plain = {k: v for k, v in result.items() if k != "settings"} if isinstance(result, dict) else result
+            add_to_json(path, {name: plain})
+        self.written[str(path)] = None
+
+
+def _merged_evaluations(before: Any, now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the same weights with other settings stay."""
+    before = before if isinstance(before, list) else [before]
+    same = [b for b in before if b.get("settings", {}).get("epoch") == now[0]["settings"]["epoch"]]
+    return [b for b in same if b["settings"] != now[0]["settings"]] + now
+
+
+def _merged_measures(before: Any, now: dict[str, Any]) -> dict[str, Any]:
+    """Other quantities of the same weights stay."""
+    return {**before, **now} if before.get("weight_norm") == now["weight_norm"] else now
+
+
+def _all_of(content: bytes, keys: set[str]) -> bool:
+    try:
+        entries = list(json.loads(content).values())
+    except (ValueError, AttributeError):
+        return False
+    rows = [row for entry in entries for row in (entry if isinstance(entry, list) else [entry])]
+    return bool(rows) and all(isinstance(row, dict) and keys <= set(row) for row in rows)
