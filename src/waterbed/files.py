@@ -147,15 +147,15 @@ def starts_with(mark: bytes) -> Callable[[bytes], bool]:
     return lambda content: mark in content[:1000]
 
 
-def is_json_of(*keys: str) -> Callable[[bytes], bool]:
-    """Whether a file holds a JSON object with these keys."""
+def is_json_of(*keys: str, **values: Any) -> Callable[[bytes], bool]:
+    """Whether a file holds a JSON object with these keys, and with these values."""
 
     def check(content: bytes) -> bool:
         try:
             found = json.loads(content)
         except ValueError:
             return False
-        return isinstance(found, dict) and set(keys) <= set(found)
+        return isinstance(found, dict) and set(keys) <= set(found) and values.items() <= found.items()
 
     return check
 

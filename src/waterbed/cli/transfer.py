@@ -9,7 +9,6 @@ from waterbed.cli.options import Force, Radii, Radius, Root, Runs, options_of, v
 from waterbed.cli.output import is_first_process, print_rows, say_written, write_json, write_text
 from waterbed.errors import check_choice
 from waterbed.files import check_output, is_json_of, starts_with
-from waterbed.plots import is_our_png, save_figure
 from waterbed.training.objective_config import ObjectiveConfig
 from waterbed.transfer_learning.settings import FINETUNING
 
@@ -118,6 +117,8 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
 
     def _check_outputs(self) -> None:
         """Before the work."""
+        from waterbed.plots import is_our_png
+
         if self.out is None:
             return
         out = check_output(self.out, starts_with(b"model,target,mode,seed,"), self.force)
@@ -153,6 +154,7 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
         """Compare the gaps to the first run with the distance; beside ``out`` picture and JSON."""
         from pathlib import Path
 
+        from waterbed.plots import save_figure
         from waterbed.transfer_learning.tradeoff import trade_off
 
         result = trade_off(table, distances, table.rows[0]["model"])

@@ -164,8 +164,8 @@ class Inversion:
             force: replace a GIF that is not ours.
 
         Raises:
-            UsageError: :func:`invert` was called without ``keep_every``; ``path`` does not end in .gif or is a GIF of your
-                own.
+            UsageError: :func:`invert` was called without ``keep_every``; ``path`` does not end in .gif or is a GIF of
+                your own.
         """
         from PIL import Image
 

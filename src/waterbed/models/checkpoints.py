@@ -32,30 +32,32 @@ def save_model(
     model: nn.Module,
     path: str | Path,
     extra: dict[str, Any] | None = None,
-    tensors: Mapping[str, Tensor] | None = None,
+    force: bool = False,
 ) -> None:
     """Write ``path`` (.safetensors) and its card, the same name with .json.
 
     The card holds how to build the network (``architecture``, None for a user's own module), its class, the input
-    shape, the SHA-256 of the weights file, and whatever ``extra`` adds. ``tensors`` are written in place of the model's
-    own.
+    shape, the SHA-256 of the weights file, and whatever ``extra`` adds. ``force`` replaces files that are not ours.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise UsageError(f"path={str(path)!r} must end in .safetensors")
+    write_model(model, check_weights_output(path, force, "path"), extra or {})
+
+
+def write_model(
+    model: nn.Module, path: Path, extra: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
+) -> None:
+    """:func:`save_model` over whatever there is, of ``tensors`` in place of the model's own if they are given."""
     tensors = model.state_dict() if tensors is None else tensors
     content = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
-    beside = path.with_suffix(".json")
     card = {
         "schema": SCHEMA,
         "architecture": getattr(model, "architecture", None),
         "class": type(model).__name__,
         "input_shape": list(getattr(model, "input_shape", None) or []) or None,
         "sha256": digest([content]),
-        **(extra or {}),
+        **extra,
     }
     write_atomic(path, content)
-    write_atomic(beside, (json.dumps(card, indent=2) + "\n").encode())
+    write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
 
 
 def check_weights_output(path: str | Path, force: bool = False, argument: str = "out") -> Path:
@@ -64,7 +66,7 @@ def check_weights_output(path: str | Path, force: bool = False, argument: str = 
     if path.suffix != ".safetensors":
         raise UsageError(f"{argument}={str(path)!r} must end in .safetensors")
     beside = path.with_suffix(".json")
-    is_card = is_json_of("schema", "architecture", "class")
+    is_card = is_json_of("architecture", "class", schema=SCHEMA)
     check_output(path, lambda _: beside.is_file() and is_card(beside.read_bytes()), force, argument)
     check_output(beside, is_card, force, argument)
     return path

@@ -60,7 +60,7 @@ def convert(
         check_count("size", size)
         network.input_shape = (image_channels(network.state_dict()) or 3, size, size)
     provenance = {**network.loading, "file": path.name, "sha256": _sha256(path), "trusted": trust}
-    save_model(network, out, {"provenance": provenance})
+    save_model(network, out, {"provenance": provenance}, force)
     return network
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
 from waterbed.files import locked, make_folder, read_toml, remainders, to_json, write_atomic
-from waterbed.models.checkpoints import check_weights_output, is_whole, load_model, read_card, save_model
+from waterbed.models.checkpoints import is_whole, load_model, read_card, save_model, write_model
 from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
 from waterbed.training.config import RESUMES, TrainConfig
 from waterbed.training.model_card import evaluations, measurements, model_card
@@ -62,10 +62,9 @@ class Run:
         Where the data lay on this machine is left out; ``notes`` adds to the card; ``force`` replaces a file that is
         not ours.
         """
-        path = check_weights_output(path, force, "path")
         config = {key: value for key, value in self.config.items() if key != "source"}
         card = {"classes": self.config["data"]["classes"], "epoch": self.record.get("epoch"), "config": config}
-        save_model(self.model, path, {**card, "history": self.history, **(notes or {})})
+        save_model(self.model, path, {**card, "history": self.history, **(notes or {})}, force)
 
     @classmethod
     def from_pretrained(cls, name: str, *, model: nn.Module | None = None, download: bool = False) -> Run:
@@ -235,7 +234,7 @@ class RunFolder:
     def _save_weights(self, network: nn.Module, tensors: dict[str, Tensor] | None, epoch: int) -> None:
         config = self.config()
         card = {"classes": config["data"]["classes"], "epoch": epoch, "config": config}
-        save_model(network, self.path / WEIGHTS, card, tensors)
+        write_model(network, self.path / WEIGHTS, card, tensors)
 
     def save_state(self, state: dict[str, Any], name: str = STATE) -> None:
         """The training state with its checksum; the one before is kept as previous-state.pt."""
