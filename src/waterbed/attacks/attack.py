@@ -114,7 +114,7 @@ class CheckedAttack:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with _on_checked_batch(model):
-            x_adv = self._like(self.attack(model, x, y), x)
+            x_adv = self._like(self.attack(model, x, self._labels(y)), x)
         self._record(x_adv, self._outside(x_adv, x))
         return x_adv
 
@@ -145,6 +145,10 @@ class CheckedAttack:
                 f"attack {self.attack.name!r} returned images outside its ball ({ball_of(self.attack)}); project them, "
                 "or name the ball that it keeps to"
             )
+
+    def _labels(self, y: Tensor) -> Tensor:
+        """Probabilities (N, K) as they are for an attack that takes them, else the class (N,) of largest weight."""
+        return y if y.ndim == 1 or getattr(self.attack, "soft_labels", False) else y.argmax(1)
 
     def _outside(self, x_adv: Tensor, x: Tensor) -> Tensor | None:
         outside = getattr(self.attack, "outside", None)

@@ -120,22 +120,32 @@ class PGD:
         }
 
     @property
+    def soft_labels(self) -> bool:
+        """Whether labels may be probabilities (N, K): the cross-entropy has a meaning for them."""
+        return self.loss == "cross-entropy" and not self.targeted
+
+    @property
     def _step_size(self) -> float:
         return 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images for ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,); if targeted, the classes
-        wanted."""
+        wanted. With the cross-entropy, ``y`` may also be probabilities (N, K)."""
         if not batch_is_checked():
             check_images(x, "x")
-            check_labels(y, torch.iinfo(torch.int64).max, "y")
+            self._check_labels(y, torch.iinfo(torch.int64).max)
         try:
             with frozen(model):
                 return self._worst(model, x, y)
         except (RuntimeError, IndexError):
             classes = probe(model, x, "x").shape[1]  # says so if it is the shape
-            check_labels(y, classes, "y")
+            self._check_labels(y, classes)
             raise
+
+    def _check_labels(self, y: Any, classes: int) -> None:
+        """Raise unless ``y`` are classes, or probabilities where the loss takes them."""
+        if not (self.soft_labels and isinstance(y, Tensor) and y.is_floating_point() and y.ndim == 2):
+            check_labels(y, classes, "y")
 
     def _worst(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """For each image the worst result of the restarts."""
@@ -161,7 +171,7 @@ class PGD:
     def _rank(self, model: nn.Module, x: Tensor, y: Tensor, loss: PerExampleLoss) -> tuple[Tensor, Tensor]:
         """How bad an adversarial image is for the model: any that does what it is for above any other, then by loss."""
         logits = model(x)
-        predicted = logits.argmax(1)
+        predicted, y = logits.argmax(1), y if y.ndim == 1 else y.argmax(1)
         return predicted == y if self.targeted else predicted != y, loss(logits)
 
     def maximise(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:

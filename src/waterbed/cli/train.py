@@ -38,7 +38,7 @@ class _Network:
 # In --help the options of the last base come first.
 @dataclass(kw_only=True)
 class Train(
-    options_of(TrainConfig(), trackers=tuple[str, ...], measures=tuple[str, ...], optimizer=str),
+    options_of(TrainConfig(), trackers=tuple[str, ...], measures=tuple[str, ...], optimizer=str, augment=str),
     options_of(ObjectiveConfig(), eps=Radius),
     _Network,
 ):

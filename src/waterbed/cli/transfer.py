@@ -9,6 +9,7 @@ from waterbed.cli.options import Force, Radii, Radius, Root, Runs, options_of, v
 from waterbed.cli.output import is_first_process, print_rows, say_written, write_json, write_text
 from waterbed.errors import check_choice
 from waterbed.files import check_output, is_json_of, starts_with
+from waterbed.training.config import OF_IMAGES, OF_LABELS
 from waterbed.training.objective_config import ObjectiveConfig
 from waterbed.transfer_learning.settings import FINETUNING
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 
 INTERVALS = "± half a 95 % interval over seeds [95 % Wilson interval over n test images]"
-# Of a training's settings, those that are options here; rows of a file are found again by their values.
+# Of a training's settings, those that are options here; rows of a file are found again by the values that are not the
+# defaults.
 SETTINGS = ("epochs", "batch_size", "schedule", "augment", "watch", "milestones", "nesterov")
+LATER_SETTINGS = (*(name for name in OF_IMAGES if name not in SETTINGS), *OF_LABELS)
 
 
 @dataclass(kw_only=True)
@@ -37,7 +40,11 @@ class _Tasks:
 
 # In --help the options of the last base come first.
 @dataclass(kw_only=True)
-class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig("standard"), eps=Radius), _Tasks):
+class Transfer(
+    options_of(FINETUNING, only=(*SETTINGS, *LATER_SETTINGS), augment=str),
+    options_of(ObjectiveConfig("standard"), eps=Radius),
+    _Tasks,
+):
     """Fine-tune runs on other tasks and compare their accuracy there."""
 
     protocol: str = "tuned"
@@ -93,7 +100,7 @@ class Transfer(options_of(FINETUNING, only=SETTINGS), options_of(ObjectiveConfig
             self.root,
             progress=True,
             protocol=self.protocol,
-            **{name: v for name in SETTINGS if (v := getattr(self, name)) != getattr(FINETUNING, name)},
+            **{n: v for n in (*SETTINGS, *LATER_SETTINGS) if (v := getattr(self, n)) != getattr(FINETUNING, n)},
             lr=self.lr or None,
             weight_decay=self.weight_decay or None,
             **({} if self.search_epochs is None else {"search_epochs": self.search_epochs}),

@@ -11,7 +11,9 @@ from waterbed.errors import UsageError, UsageTypeError, check_choice, check_coun
 
 # Here, not where they are implemented, so that the command line reads them without importing torch.
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
-AUGMENTATIONS = ("auto", "crop-flip", "crop", "none")
+AUGMENTATIONS = ("auto", "crop-flip", "crop", "flip", "resized-crop-flip", "none")
+OF_IMAGES = ("augment", "randaugment", "color_jitter", "rotation", "lighting")  # what changes each image
+OF_LABELS = ("mixup", "cutmix", "label_smoothing")  # what makes labels probabilities
 PRECISIONS = ("auto", "fp32", "bf16")
 RESUMES = ("auto", "never")
 # Optimisers by name, each with the learning rate that it takes by default.
@@ -57,11 +59,27 @@ class TrainConfig:
         "one-cycle (rises over 30 % of the steps, then falls as a cosine), cosine, step or constant",
         choices=SCHEDULES,
     )
-    augment: str = _setting(
+    augment: Any = _setting(  # noqa: RUF009 - a string or a function is not changed
         "auto",
-        "crop-flip, crop, none, or auto: crops always, flips where a mirrored image keeps its class",
+        "crop-flip, crop, flip, resized-crop-flip (as for ImageNet), none, or auto: crops always, flips where a "
+        "mirrored image keeps its class (in Python also a transform of one image in [0, 1], such as torchvision's v2)",
         choices=AUGMENTATIONS,
     )
+    randaugment: int = _setting(
+        0, "magnitude, up to 30, of the two operations of RandAugment on each image; 0 for none", at_least=0, below=31
+    )
+    color_jitter: float = _setting(
+        0.0, "brightness, contrast and saturation of each image are multiplied by up to 1 ± this", at_least=0
+    )
+    rotation: float = _setting(0.0, "each image is turned by up to so many degrees either way", at_least=0)
+    lighting: float = _setting(
+        0.0, "deviation of the colour shift along ImageNet's principal components (AlexNet's is 0.1)", at_least=0
+    )
+    mixup: float = _setting(
+        0.0, "alpha of mixup, whose share is Beta(alpha, alpha); with cutmix, each batch gets one of them", at_least=0
+    )
+    cutmix: float = _setting(0.0, "alpha of cutmix", at_least=0)
+    label_smoothing: float = _setting(0.0, "share of each label that is spread over all classes", at_least=0, below=1)
     validation: float = _setting(
         0.0,
         "fraction of the training images held out to choose the epoch that is kept; 0 keeps the last",
@@ -149,6 +167,10 @@ class TrainConfig:
         """
         return OPTIMIZERS[self.optimizer] if self.lr is None and isinstance(self.optimizer, str) else self.lr
 
+    def of_images(self) -> dict[str, Any]:
+        """The settings that change each image, which a cache of augmented images is made with."""
+        return {name: getattr(self, name) for name in OF_IMAGES}
+
     @classmethod
     def of(
         cls, config: TrainConfig | None, settings: Mapping[str, Any], base: TrainConfig | None = None
@@ -176,7 +198,7 @@ class TrainConfig:
             "float": float,
             "float | None": float,
             "tuple[int, ...]": list,
-            "Any": lambda value: value if isinstance(value, str) else qualified_name(value),
+            "Any": lambda value: value if isinstance(value, str) else _description(value),
         }
         unused = () if isinstance(self.optimizer, str) else (*OF_NAMED_OPTIMIZERS, "decay_norms")
         in_force = {setting.name: getattr(self, setting.name) for setting in fields(self)} | {"lr": self.learning_rate}
@@ -215,6 +237,12 @@ def qualified_name(function: Callable[..., Any]) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+def _description(function: Callable[..., Any]) -> str:
+    """What a record says of a user's function or object: its own words where they give its settings, else its name."""
+    words = " ".join(repr(function).split())
+    return qualified_name(function) if hasattr(function, "__qualname__") or " at 0x" in words else words
+
+
 def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise UsageError(f"{name}={value!r} must be a list; write {name}=[{value!r}]")
@@ -227,6 +255,11 @@ def _check_number(name: str, value: Any, valid: Mapping[str, Any]) -> None:
         raise UsageError(f"{name}={value!r} must be below {valid['below']}")
 
 
+def _check_whole(name: str, value: Any, valid: Mapping[str, Any]) -> None:
+    check_count(name, value, valid["at_least"])
+    _check_number(name, value, valid)
+
+
 def _check_flag(name: str, value: Any, valid: Mapping[str, Any]) -> None:
     if not isinstance(value, bool):
         raise UsageTypeError(f"{name}={value!r} must be True or False")
@@ -234,7 +267,7 @@ def _check_flag(name: str, value: Any, valid: Mapping[str, Any]) -> None:
 
 # By the annotation of the field.
 _CHECKS: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
-    "int": lambda name, value, valid: check_count(name, value, valid["at_least"]),
+    "int": _check_whole,
     "tuple[int, ...]": lambda name, value, valid: check_count(name, value, valid["at_least"]),
     "float": _check_number,
     "float | None": lambda name, value, valid: None if value is None else _check_number(name, value, valid),

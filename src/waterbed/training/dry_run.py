@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from waterbed.data.augment import augmentation
 from waterbed.data.images import check_data
 from waterbed.data.loading import batches
+from waterbed.data.mixing import mixing
 from waterbed.data.task import as_task
 from waterbed.devices import channels_last, seeded
 from waterbed.distributed import Engine
@@ -21,6 +23,7 @@ from waterbed.training.config import TrainConfig
 from waterbed.training.fit import attacked_network
 from waterbed.training.objective import Objective, check_loss, check_objective, started
 from waterbed.training.optimizers import make_optimizer
+from waterbed.training.soft_labels import check_takes_labels
 
 STEPS = 3
 
@@ -33,11 +36,13 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
     data = as_task(data)
     check_data(data)
     check_objective(objective)
+    check_takes_labels(objective, config)
     engine = Engine(config.precision)
     model.to(engine.device)
     steps = math.ceil(len(data.train) / (config.batch_size * engine.processes))
     objective = started(objective, model)
     attacked = attacked_network(model, objective, data, engine)
+    augmented, mixed = augmentation(config, data), mixing(config, data.num_classes)
     optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config)
     if engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(engine.device)
@@ -50,7 +55,8 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
             data.train, size, order=order, num_classes=data.num_classes, workers=config.workers, device=engine.device
         ):
             began = time.perf_counter()
-            x, y = engine.place(x, model), y.to(engine.device)
+            x, y = mixed(augmented(x), y.to(engine.device))
+            x = engine.place(x, model)
             with engine.autocast():
                 loss, logits = check_loss(objective(attacked(), model, x, y), y)
             optimizer.zero_grad()

@@ -55,6 +55,7 @@ class FARE:
     'feature'
     """
 
+    soft_labels = True
     attack: Maximiser
     original: nn.Module | None = field(default=None, repr=False)
     """f_0: set by the training."""

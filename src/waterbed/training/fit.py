@@ -14,6 +14,7 @@ from torch.utils.data import Subset
 from waterbed.data.augment import augmentation
 from waterbed.data.images import check_data
 from waterbed.data.loading import Loader
+from waterbed.data.mixing import mixing
 from waterbed.data.task import as_task
 from waterbed.devices import channels_last, device_of, seeded
 from waterbed.distributed import Engine
@@ -29,6 +30,7 @@ from waterbed.training.config import TrainConfig, documented
 from waterbed.training.objective import Objective, check_loss, check_objective, started
 from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run, open_run
+from waterbed.training.soft_labels import check_takes_labels
 from waterbed.training.state import Job
 from waterbed.training.trackers import tracking
 
@@ -83,6 +85,7 @@ def fit(
     c = TrainConfig.of(config, settings)
     objective = Standard() if objective is None else objective
     check_objective(objective)
+    check_takes_labels(objective, c)
     data = as_task(data)
     check_data(data)
     after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every, c.workers)]
@@ -97,7 +100,7 @@ def fit(
     recorded = {**run_config(model, data, objective, c, engine), **(notes or {})}
     steps = math.ceil(len(train) / (c.batch_size * engine.processes))
     job = Job(model, trained, c, steps)
-    augmented = augmentation(c.augment, data)
+    augmented, mixed = augmentation(c, data), mixing(c, data.num_classes)
     attacked = attacked_network(model, objective, data, engine)
     with (
         loader,
@@ -118,7 +121,8 @@ def fit(
             order = _order(train, c, epoch, engine)
             draws = {"parts": steps, "skip": job.meter.batches, "seed": c.seed * 1_000_003 + epoch}
             for x, y in loader.batches(c.batch_size, order=order, **draws):
-                x, y = engine.place(augmented(x), model), y.to(engine.device, non_blocking=True)
+                x, y = mixed(augmented(x), y.to(engine.device, non_blocking=True))
+                x = engine.place(x, model)
                 step(job, objective, attacked(), forward, x, y, engine)
                 checkpointing.after_batch(job)
                 progress.advance(message=f"epoch {epoch + 1}/{c.epochs}, {job.meter}")

@@ -21,6 +21,8 @@ class Objective(Protocol):
     accuracy alone. An objective that has one is handed a fast copy of the network to attack, batch norms folded into
     convolutions; one with ``attacks_copy = False`` is handed the network itself, whose layers it may call.
 
+    One with ``soft_labels = True`` can be trained with mixup, cutmix and label smoothing: ``y`` may be (N, K) then.
+
     An objective that compares with the network as it was has a method ``started_from(model)``, which is called when a
     training begins and returns the objective to minimise.
     """
@@ -104,7 +106,8 @@ def check_loss(returned: Any, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def label_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """The mean cross-entropy, in nats, of logits (N, K) with labels ``y`` (N,)."""
+    """The mean cross-entropy, in nats, of logits (N, K) with labels ``y``, classes (N,) or
+    probabilities (N, K)."""
     return F.cross_entropy(logits, y)
 
 

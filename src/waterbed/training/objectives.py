@@ -26,6 +26,7 @@ from waterbed.training.weight_perturbation import AWP
 class Standard:
     """Cross-entropy on the images as they are."""
 
+    soft_labels = True
     attack: Attack | None = field(default=None, init=False)
 
     def __call__(self, model: nn.Module, forward: Forward, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +49,9 @@ class AdversarialTraining(_AttackThenLoss):
     """Cross-entropy on adversarial images: eq. 1, min_w E max_{|delta| <= eps} loss(x + delta, y; w).
 
     Args:
-        attack: :class:`waterbed.PGD`, or a user's own (:class:`~waterbed.attacks.attack.Attack`).
+        attack: :class:`waterbed.PGD`, or a user's own (:class:`~waterbed.attacks.attack.Attack`). Labels mixed or
+            smoothed by the training reach PGD as they are: it ascends the loss that is minimised. An attack on a class
+            (one of your own without ``soft_labels = True``, or PGD with a margin) gets the one of largest weight.
 
     Raises:
         UsageError: in training, images from the attack that are not like those that went in.
@@ -58,6 +61,7 @@ class AdversarialTraining(_AttackThenLoss):
     0.5
     """
 
+    soft_labels = True
     attack: Attack
 
     def __post_init__(self) -> None:
@@ -90,6 +94,7 @@ class TRADES(_AttackThenLoss):
     The KL works on log-probabilities throughout, so its gradient stays finite when the softmax saturates.
     """
 
+    soft_labels = True
     attack: Maximiser
     beta: float = ObjectiveConfig.beta
     direction: str = "clean-adversarial"
@@ -170,6 +175,7 @@ class GaussianNoise:
     not clamped, as the theory has it.
     """
 
+    soft_labels = True
     eps: float
     attack: Attack | None = field(default=None, init=False)
 

@@ -187,7 +187,8 @@ class Meter:
         self._bad: Tensor | None = None
 
     def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """Count a batch: its mean loss, logits (N, K) and labels (N,)."""
+        """Count a batch: its mean loss, logits (N, K) and labels (N,), or (N, K), whose largest then counts."""
+        y = y if y.ndim == 1 else y.argmax(1)
         self.seen += len(y)
         self.batches += 1
         loss = loss.detach().double()

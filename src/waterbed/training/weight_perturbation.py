@@ -78,6 +78,11 @@ class AWP:
         """Whether the attack may run on the folded copy of the network."""
         return getattr(self.objective, "attacks_copy", True)
 
+    @property
+    def soft_labels(self) -> bool:
+        """Whether the objective takes labels that are probabilities."""
+        return getattr(self.objective, "soft_labels", False)
+
     def __call__(self, model: nn.Module, forward: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         x_adv = self.objective.adversarial(model, x, y)
         network = unwrapped(forward)

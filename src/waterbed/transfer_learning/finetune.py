@@ -115,7 +115,7 @@ def finetune(
     if trunk is not None:
         trunk.check_made_for(model, data, mode, cache)
     else:
-        options = {"augment": recipe.augment, "views": views, "seed": recipe.seed, "progress": recipe.progress}
+        options = {**recipe.of_images(), "views": views, "seed": recipe.seed, "progress": recipe.progress}
         trunk = trunk_for(model, data, mode, cache, **options)
         if trunk is None and asked["solver"] is None:
             solver = "sgd"  # a network that cannot be cut has no cache

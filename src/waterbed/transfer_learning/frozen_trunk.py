@@ -17,13 +17,13 @@ from waterbed.data.images import check_data
 from waterbed.data.task import as_task
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import Engine
-from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.errors import UsageError, check_choice
 from waterbed.evaluation.accuracy import Score, score_of
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.states import evaluating, frozen
 from waterbed.progress import Progress
 from waterbed.training.checkpointing import diverged
-from waterbed.training.config import TrainConfig
+from waterbed.training.config import OF_IMAGES, TrainConfig
 from waterbed.training.fit import run_config
 from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run, open_run
@@ -33,7 +33,7 @@ from waterbed.transfer_learning.heads import can_train_heads, head_accuracies, s
 from waterbed.transfer_learning.logistic import fit_logistic
 from waterbed.transfer_learning.modes import CACHED_MODES, submodules, trained_modules, with_new_head
 from waterbed.transfer_learning.search import Pair, one_by_one
-from waterbed.transfer_learning.settings import FINETUNING, check_cacheable
+from waterbed.transfer_learning.settings import FINETUNING, augmenting_recipe, check_cacheable
 from waterbed.transfer_learning.splitting import UntraceableError, same_cut, split
 
 
@@ -46,7 +46,8 @@ class FrozenTrunk:
         model: the source network; it is not changed, and must not be while the trunk is in use.
         data: what ``load_dataset`` returns, of the model's image shape, or an object like it.
         mode: "linear" or 0 of :func:`finetune`; the others leave no trunk.
-        augment: augmentation of the training images.
+        augmenting: settings of :class:`~waterbed.training.config.TrainConfig` that change each training image, such as
+            ``augment`` and ``color_jitter``.
         views: number of augmented copies of each training image; epochs take them in turn.
         seed: of the augmentation.
         memory_bytes: a cache of up to that size is float32 in memory, a larger one bfloat16 in a temporary file.
@@ -77,19 +78,19 @@ class FrozenTrunk:
         data: Any,
         mode: int | str = 0,
         *,
-        augment: str = FINETUNING.augment,
         views: int = 1,
         seed: int = FINETUNING.seed,
         memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
         progress: bool = FINETUNING.progress,
+        **augmenting: Any,
     ) -> None:
         check_choice("mode", mode, CACHED_MODES)
         data = as_task(data)
         check_data(data)
-        check_views(views, augment)
+        self.recipe = augmenting_recipe(views, augmenting)
         self.model, self.data, self.mode = model, data, mode
-        self.augment, self.views, self.seed = augment, views, seed
+        self.views, self.seed = views, seed
         self.trained = trained_modules(model, mode, data.shape)
         self._trunk, self._tail = split(model, self.trained)
         self._progress = progress
@@ -106,16 +107,15 @@ class FrozenTrunk:
     @cached_property
     def train(self) -> Cache:
         """The trunk's outputs for the training images."""
-        return self._fill(0, self.data.train, self.augment)
+        return self._fill(0, self.data.train, augmentation(self.recipe, self.data))
 
     @cached_property
     def test(self) -> Cache:
         """The trunk's outputs for the test images."""
-        return self._fill(1, self.data.test, "none")
+        return self._fill(1, self.data.test)
 
-    def _fill(self, plan: int, images: Any, augment: str) -> Cache:
-        changed = augmentation(augment, self.data)
-        return fill(self._plans[plan], self._trunk, images, self.data.num_classes, changed, self.seed, self._progress)
+    def _fill(self, plan: int, images: Any, change: Callable[[Tensor], Tensor] = lambda x: x) -> Cache:
+        return fill(self._plans[plan], self._trunk, images, self.data.num_classes, change, self.seed, self._progress)
 
     def check_made_for(self, model: nn.Module, data: Any, mode: int | str, cache: str) -> None:
         """Raise :class:`UsageError` unless these arguments of :func:`finetune` are those of this trunk."""
@@ -134,11 +134,12 @@ class FrozenTrunk:
             views: the number asked for; 1 leaves it to the trunk.
         """
         check_cacheable(config)
-        if config.augment != self.augment:
-            raise UsageError(
-                f"augment={config.augment!r}, but the trunk caches images of augment={self.augment!r}; pass the same "
-                "to both"
-            )
+        for name, cached in self.recipe.of_images().items():
+            if getattr(config, name) != cached:
+                raise UsageError(
+                    f"{name}={getattr(config, name)!r}, but the trunk caches images of {name}={cached!r}; pass the "
+                    "same to both"
+                )
         if views not in (1, self.views):
             raise UsageError(f"views={views}, but the trunk caches {self.views}; pass the same to both")
 
@@ -217,7 +218,7 @@ class FrozenTrunk:
         return _percent(self._predictions(model, self.train, indices) == self.train.labels[indices])
 
     def _defaults(self) -> TrainConfig:
-        return TrainConfig.of(None, {"augment": self.augment}, FINETUNING)
+        return TrainConfig.of(None, self.recipe.of_images(), FINETUNING)
 
     def _run(
         self,
@@ -259,7 +260,8 @@ class FrozenTrunk:
                 for batch in shuffled(indices, config, epoch).tensor_split(steps):
                     values, y = cache.batch(batch, epoch % cache.views, device)
                     logits = tail(*values)
-                    job.step(Tensor.backward, F.cross_entropy(logits, y), logits, y)
+                    loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+                    job.step(Tensor.backward, loss, logits, y)
                 first_bad_batch = job.meter.read()
                 if first_bad_batch is not None:
                     raise diverged(epoch, first_bad_batch)
@@ -297,7 +299,6 @@ def trunk_for(
     mode: int | str,
     cache: str = "auto",
     *,
-    augment: str = FINETUNING.augment,
     views: int = 1,
     **options: Any,
 ) -> FrozenTrunk | None:
@@ -309,20 +310,13 @@ def trunk_for(
         options: anything else that :class:`FrozenTrunk` takes.
     """
     check_choice("cache", cache, ("auto", "never"))
-    check_views(views, augment)
+    augmenting_recipe(views, {name: options[name] for name in OF_IMAGES if name in options})
     if mode not in CACHED_MODES or cache == "never":
         return None
     try:
-        return FrozenTrunk(model, data, mode, augment=augment, views=views, **options)
+        return FrozenTrunk(model, data, mode, views=views, **options)
     except UntraceableError:
         return None
-
-
-def check_views(views: int, augment: str) -> None:
-    """Raise unless ``views`` is a number of copies that differ from each other."""
-    check_count("views", views)
-    if views > 1 and augment == "none":
-        raise UsageError(f"views={views} of images that are not augmented are all the same; pass augment= or views=1")
 
 
 def _percent(hits: Tensor) -> float:

@@ -99,7 +99,8 @@ def _train(cache: Cache, start: nn.Linear, pairs: Sequence[Pair], config: TrainC
             x = x.flatten(1)
             logits = x @ weight.flatten(0, 1).T + bias.flatten()
             slope = logits.view(len(x), len(pairs), classes).softmax(2)
-            slope[torch.arange(len(x)), :, y] -= 1
+            slope[torch.arange(len(x)), :, y] -= 1 - config.label_smoothing
+            slope -= config.label_smoothing / classes
             slope = slope.flatten(1) / len(x)
             gradients = [(slope.T @ x).view_as(weight), slope.sum(0).view_as(bias)]
             factor = config.rate((epoch * steps + i) / (steps * config.epochs))

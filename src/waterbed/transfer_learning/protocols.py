@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from waterbed.errors import UsageError, check_choice
-from waterbed.training.config import TrainConfig
+from waterbed.training.config import OF_IMAGES, TrainConfig
 from waterbed.transfer_learning.settings import FINETUNING
 
 # Appendix C, in its order: of backbones trained on CIFAR, then on ImageNet. It names no augmentation and not Nesterov's
@@ -28,7 +28,7 @@ PAPER_IMAGENET = replace(PAPER, epochs=300, batch_size=256, milestones=(150, 250
 FIXED = {"paper": PAPER, "paper-imagenet": PAPER_IMAGENET}
 PROTOCOLS = ("tuned", *FIXED)
 # Settings that do not change what is trained, or that appendix C does not speak of; the others are fixed.
-FREE = ("augment", "watch", "seed", "precision", "resume", "workers", "checkpoint_minutes", "trackers", "measures")
+FREE = (*OF_IMAGES, "watch", "seed", "precision", "resume", "workers", "checkpoint_minutes", "trackers", "measures")
 FREE = (*FREE, "measure_every", "progress")
 
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from waterbed.errors import UsageError
-from waterbed.training.config import TrainConfig
+from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.training.config import OF_IMAGES, TrainConfig
 
 # The defaults of fine-tuning; those not named are the same as in training from scratch.
 FINETUNING = TrainConfig(epochs=20, augment="none", watch=0, progress=False)
 SOLVERS = ("sgd", "logistic")
-OF_THE_WHOLE_NETWORK = ("validation", "ema", "precision", "workers", "checkpoint_minutes", "trackers", "measures")
-OF_LOGISTIC_REGRESSION = ("augment", "watch", "seed", "resume", "progress", "precision")
+OF_THE_WHOLE_NETWORK = (
+    "validation",
+    "ema",
+    "precision",
+    "workers",
+    "checkpoint_minutes",
+    "trackers",
+    "measures",
+    "mixup",
+    "cutmix",
+)
+OF_LOGISTIC_REGRESSION = (*OF_IMAGES, "watch", "seed", "resume", "progress", "precision")
 
 
 def check_cacheable(config: TrainConfig) -> None:
@@ -52,3 +62,14 @@ def steps_of(given: Mapping[str, Any]) -> dict[str, Any]:
     {'epochs': 5}
     """
     return {name: value for name, value in given.items() if value is not None and name not in OF_LOGISTIC_REGRESSION}
+
+
+def augmenting_recipe(views: int, augmenting: Mapping[str, Any]) -> TrainConfig:
+    """The recipe of a cache with these changes of each image; raise unless its ``views`` differ from each other."""
+    for name in augmenting:
+        check_choice("the setting", name, OF_IMAGES)
+    recipe = TrainConfig.of(None, augmenting, FINETUNING)
+    check_count("views", views)
+    if views > 1 and recipe.of_images() == FINETUNING.of_images():
+        raise UsageError(f"views={views} of images that are not augmented are all the same; pass augment= or views=1")
+    return recipe

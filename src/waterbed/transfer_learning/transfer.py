@@ -103,7 +103,7 @@ def transfer(
     tasks = _load_targets(models, targets, root, num_train)
     table = TransferTable()
     caching = {name: settings[name] for name in ("cache", "views") if name in settings}
-    caching |= {"augment": recipe.augment, "seed": seeds[0]}
+    caching |= {**recipe.of_images(), "seed": seeds[0]}
     total = len(models) * len(targets) * len(seeds)
     with Progress("transfer", total, progress) as progress_bar:
         for target, task in tasks.items():

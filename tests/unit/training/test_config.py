@@ -25,7 +25,7 @@ OTHER_MEANINGS = {
     "validation": "fraction of the images that chooses a rate, a strength or a backbone",
     "weight_decay": "of the training that influence speaks of, or candidates of a fine-tuning",
     "workers": "of a loader, an evaluation or a measure",
-    "augment": "of the images in a cache, read from FINETUNING",
+    "augment": "of the images in a cache, none by default",
     "epochs": "by mode of fine-tuning",
 }
 DECLARED = {
@@ -48,7 +48,7 @@ DECLARED = {
     "waterbed/inversion/study.py": {"lr", "optimizer"},
     "waterbed/cli/transfer.py": {"lr", "weight_decay"},
     "waterbed/transfer_learning/finetune.py": {"lr", "validation", "weight_decay"},
-    "waterbed/transfer_learning/frozen_trunk.py": {"augment", "validation"},
+    "waterbed/transfer_learning/frozen_trunk.py": {"validation"},
     "waterbed/transfer_learning/logistic.py": {"validation"},
     "waterbed/transfer_learning/probes.py": {"lr", "validation", "weight_decay"},
     "waterbed/transfer_learning/search.py": {"lr", "weight_decay"},
