@@ -5,6 +5,7 @@ import signal
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.unit.training.test_resume import same_end, stopping
 from torch import nn
 from torchvision.transforms import v2
 
@@ -16,8 +17,6 @@ from waterbed.training.config import OF_LABELS, TrainConfig
 from waterbed.training.dry_run import dry_run
 from waterbed.training.run_folder import Run
 from waterbed.training.state import Meter
-
-from tests.unit.training.test_resume import same_end, stopping
 
 SHORT = {"epochs": 2, "batch_size": 64, "watch": 0, "progress": False, "precision": "fp32"}
 PGD = wb.PGD(eps=0.3, steps=1)
