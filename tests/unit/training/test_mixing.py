@@ -91,7 +91,14 @@ def test_smoothing_spreads_labels_and_is_torchs():
 
 @pytest.mark.parametrize(
     "objective",
-    [wb.Standard(), wb.GaussianNoise(0.3), wb.AdversarialTraining(PGD), wb.TRADES(PGD)],
+    [
+        wb.Standard(),
+        wb.GaussianNoise(0.3),
+        wb.AdversarialTraining(PGD),
+        wb.TRADES(PGD),
+        wb.AWP(wb.TRADES(PGD)),
+        wb.FARE(PGD),
+    ],
     ids=lambda o: o.config()["name"],
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -109,7 +116,7 @@ class Own(wb.AdversarialTraining):
     soft_labels = False
 
 
-@pytest.mark.parametrize("objective", [wb.MART(PGD), Own(PGD)], ids=["mart", "own"])
+@pytest.mark.parametrize("objective", [wb.MART(PGD), wb.AWP(wb.MART(PGD)), Own(PGD)], ids=["mart", "awp", "own"])
 def test_objectives_that_do_not_say_so_before_training(digits, tmp_path, objective):
     for settings in ({"mixup": 0.2}, {"cutmix": 1.0}, {"label_smoothing": 0.1}):
         (name,) = settings
