@@ -27,7 +27,14 @@ def examples():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"nesterov": False}, {"decay_norms": False, "schedule": "step"}, {"momentum": 0.0, "seed": 3}]
+    "settings",
+    [
+        {},
+        {"nesterov": False},
+        {"decay_norms": False, "schedule": "step"},
+        {"momentum": 0.0, "seed": 3},
+        {"label_smoothing": 0.2},
+    ],
 )
 def test_heads_trained_at_once_are_those_trained_alone(source, digits, settings):
     pairs = [(0.01, 0.0), (0.3, 5e-2), (1.0, 1e-4)]
