@@ -181,18 +181,27 @@ def test_rescaling_layers_changes_the_trace_but_not_the_invariant_one():
 def test_log_variance(case):
     model, x = case
     f = wb.WeightFisher(model, x)
-    estimate = f.log_variance(1e-6)
-    assert estimate.value == pytest.approx(float(-(f.diagonal() + 1e-6).log().mean()), rel=1e-12)
-    assert "damping 1e-06" in estimate.method
+    plain, corrected = f.log_variance(1e-6, target="sample size"), f.log_variance(1e-6)
+
+    def log_variance(diagonals):
+        return -(diagonals.mean(0) + 1e-6).log().mean()
+
+    each = dense(model, x).diagonal(dim1=1, dim2=2)
+    left_out = torch.stack([log_variance(torch.cat([each[:i], each[i + 1 :]])) for i in range(7)])
+    value = float(log_variance(each))
+    assert plain.value == pytest.approx(value, rel=1e-12)
+    assert corrected.value == pytest.approx(7 * value - 6 * float(left_out.mean()), rel=1e-9)
+    error = float(left_out.std(correction=0)) * math.sqrt(6)
+    assert (plain.stderr, corrected.stderr) == pytest.approx((error, error), rel=1e-9)
+    assert (plain.target, corrected.target) == ("sample size", "population")
+    assert "damping 1e-06" in corrected.method
 
 
-def test_log_variance_error_is_the_spread_over_samples():
-    model = make_mlp().eval()
-    x = torch.randn(100, 60, 4, dtype=torch.float64)
-    estimates = [wb.WeightFisher(model, part).log_variance(1e-3) for part in x]
-    spread = float(torch.tensor([e.value for e in estimates]).std())
-    claimed = float(torch.tensor([e.stderr for e in estimates]).mean())
-    assert claimed == pytest.approx(spread, rel=0.25)
+def test_log_variance_of_one_example_has_no_error():
+    estimate = wb.WeightFisher(make_mlp().eval(), torch.randn(1, 4, dtype=torch.float64)).log_variance()
+    assert math.isnan(estimate.stderr)
+    assert math.isfinite(estimate.value)
+    assert estimate.target == "sample size"
 
 
 def test_trace_interval_covers_the_full_value():

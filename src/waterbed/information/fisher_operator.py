@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from waterbed.information.per_example import Directions, WeightRows, forward_pro
 from waterbed.models.states import frozen
 from waterbed.progress import Progress, track
 
+LEFT_OUT_VALUES = 2**20  # of the diagonal without each example, at once
 BLOCK_BYTES = 2**30  # of rows, in a block of the Gram matrix
 SQUARES_BYTES = 3 * 2**28  # of the diagonals of all F_x: 500 examples of 400,000 weights in float32
 Squares = tuple[str, Tensor, slice]
@@ -240,4 +241,16 @@ class FisherOperator(SymmetricOperator):
         total = torch.zeros(self.num_examples, dtype=torch.float64, device=self.device)
         for name, squares, part in self._squares():
             total[part] += squares.flatten(1) @ by_name[name].flatten().to(squares.dtype)
+        return summed(total)
+
+    def diagonal_sums_left_out(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """sum_i f(F_ii) without each example, (N,), N >= 2, for an f of every entry; for the jackknife."""
+        by_name = dict(zip(self.parameters, self.split(self.num_examples * self._sums().diagonal), strict=True))
+        total = torch.zeros(self.num_examples, dtype=torch.float64, device=self.device)
+        for name, squares, part in self._squares():
+            whole, each = by_name[name].flatten(), squares.flatten(1)
+            few = each.split(max(1, LEFT_OUT_VALUES // each.shape[1]))
+            # What rounding leaves below 0, where one example has nearly all of an entry, is 0.
+            rest = ((whole - some.double()).clamp_min(0) / (self.num_examples - 1) for some in few)
+            total[part] += torch.cat([function(values).sum(1) for values in rest])
         return summed(total)

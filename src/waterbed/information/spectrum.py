@@ -17,8 +17,9 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
-from waterbed.information.estimate import Estimate
+from waterbed.information.estimate import SAMPLE_SIZE, Estimate, pseudo_values
 from waterbed.information.lanczos import trace_of_function
+from waterbed.information.left_out import LogAndRatio
 from waterbed.information.operators import (
     LARGEST_MATRIX,
     GramOperator,
@@ -120,25 +121,24 @@ class _SpectralSum:
 def _spectral_sum(
     operator: Operator,
     function: Callable[[Tensor], Tensor],
-    slope: Callable[[Tensor], Tensor],
+    terms: LogAndRatio,
     method: str,
     num_probes: int = 10,
     steps: int = 60,
     seed: int = 0,
 ) -> _SpectralSum:
-    """sum_i f(lambda_i) for an f with f(0) = 0 and derivative ``slope``.
+    """sum_i f(lambda_i) for an f with f(0) = 0, which ``terms`` give again for the jackknife.
 
-    The error over examples is that of the linearised sum, tr f'(A) (A_x - A), from the Gram matrix; an operator that
-    does not tell the examples apart leaves it nan.
+    The error over examples is the jackknife's, from the Gram matrix: that of the linearised sum is too small by half
+    and more where the rank grows with the examples. An operator that does not tell them apart leaves it nan.
     """
     chosen = choose(operator, method)
     if chosen == "gram":
         values, vectors = torch.linalg.eigh(operator.gram())
         values = values.clamp_min(0)
-        n = operator.num_examples
-        # u_r^T f'(F) u_r of each row: the diagonal of V diag(lambda f'(lambda)) V^T.
-        along = (vectors.square() @ (values * slope(values))).reshape(n, -1).sum(1) * n
-        return _SpectralSum(float(function(values).sum()), _standard_error(along), 0.0, "Gram dual, exact")
+        value = float(function(values).sum())
+        left_out = terms.sums_left_out(values, vectors, operator.num_examples)
+        return _SpectralSum(value, _standard_error(pseudo_values(value, left_out)), 0.0, "Gram dual, exact")
     if chosen == "dense":
         values = _not_negative(torch.linalg.eigvalsh(dense(operator)))
         return _SpectralSum(float(function(values).sum()), math.nan, 0.0, "dense, exact")
@@ -197,7 +197,7 @@ def logdet(
         result = _spectral_sum(
             operator,
             lambda s: torch.log1p(s / damping),
-            lambda s: 1 / (s + damping),
+            LogAndRatio(damping, log=1.0),
             method,
             num_probes,
             steps,
@@ -209,8 +209,10 @@ def logdet(
 def _diagonal_logdet(operator: Operator, damping: float) -> _SpectralSum:
     diagonal = _diagonal(operator)
     value = float(torch.log1p(diagonal / damping).sum())
-    influence = getattr(operator, "weighted_traces", None)
-    error = math.nan if influence is None else _standard_error(influence(1 / (diagonal + damping)))
+    sums_left_out = getattr(operator, "diagonal_sums_left_out", None)
+    error = math.nan
+    if sums_left_out is not None and operator.num_examples > 1:
+        error = _standard_error(pseudo_values(value, sums_left_out(lambda v: torch.log1p(v / damping))))
     return _SpectralSum(value, error, 0.0, "diagonal, an upper bound")
 
 
@@ -238,11 +240,7 @@ def information(
         s = scale * values
         return 0.5 * (torch.log1p(s) - s / (1 + s))
 
-    def slope(values: Tensor) -> Tensor:
-        s = scale * values
-        return 0.5 * scale * s / (1 + s).square()
-
-    result = _spectral_sum(operator, kl, slope, method, seed=seed)
+    result = _spectral_sum(operator, kl, LogAndRatio(1 / scale, log=0.5, ratio=-0.5), method, seed=seed)
     total = result.value + squared_norm / (2 * prior_variance)
     return _estimate(operator, total, result, f"KL, {convention} convention, {result.method}", seed)
 
@@ -301,6 +299,6 @@ def _estimate(operator: Operator, value: float, result: _SpectralSum, method: st
     """An Estimate in nats, which a Fisher of the package makes itself: it names its labels."""
     make = getattr(operator, "estimate", None)
     if make is not None:
-        return make(value, result.stderr, "nats", method, result.probe_stderr, seed)
+        return make(value, result.stderr, "nats", method, result.probe_stderr, seed, target=SAMPLE_SIZE)
     n = getattr(operator, "num_examples", 0)
     return Estimate(value, result.stderr, "nats", n, method, seed if result.probe_stderr else None, result.probe_stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from waterbed.distributed import summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information import spectrum
 from waterbed.information.checks import check_inputs, check_targets, choose_parameters, gather_batches, per_example
-from waterbed.information.estimate import Estimate, mean_estimate
+from waterbed.information.estimate import POPULATION, SAMPLE_SIZE, Estimate, mean_estimate, pseudo_values
 from waterbed.information.fisher_operator import FisherOperator
 from waterbed.information.likelihood import label_scores, sample_labels, softmax_root
 from waterbed.information.operators import LARGEST_MATRIX
@@ -32,7 +33,7 @@ class WeightFisher(FisherOperator):
     It is an operator (k, k): ``F @ V`` for one vector or several columns, :meth:`to_scipy`, ``wb.logdet(F, damping)``.
     The first of :meth:`diagonal`, :meth:`trace`, :meth:`log_variance` and :meth:`rescaling_invariant_trace` makes a
     pass over the examples that serves them all; where the squares of all N k per-example gradients exceed 768 MiB,
-    the error of log_variance takes a second one.
+    log_variance takes a second one.
 
     Args:
         model: logits (N, K) from ``model(x)``.
@@ -111,18 +112,29 @@ class WeightFisher(FisherOperator):
         """tr(D F_w D), D = diag(w): unchanged when a layer is scaled by c and the next by 1/c (ReLU networks)."""
         return self._estimate(self._sums().invariant_traces, "nats", "tr(DFD)")
 
-    def log_variance(self, damping: float = 1e-8) -> Estimate:
+    def log_variance(self, damping: float = 1e-8, target: str = POPULATION) -> Estimate:
         """Mean over the weights of -log(F_ii + damping): the log-variance of the paper's Fig. 4, from the diagonal.
 
         F_w is singular for every real network (rank <= N (K - 1)), so the number means nothing without its damping;
-        compare only networks of one structure at one damping and n. The error is that of the linearised mean.
+        compare only networks of one structure at one damping. The mean of logs of a diagonal from N examples lies
+        above that of all there are, by an amount of order 1 / N that differs between networks.
+
+        Args:
+            target: "population" takes that bias out by the jackknife; "sample size" leaves it in: the number belongs
+                to N, and only those at the same N compare. The error is the jackknife's in both.
+
+        >>> F = WeightFisher(nn.Linear(3, 2), torch.randn(20, 3))
+        >>> F.log_variance().value < F.log_variance(target="sample size").value
+        True
         """
         check_number("damping", damping, above=0)
-        damped = self.diagonal() + damping
-        influence = self.weighted_traces(-1 / (damped * self.size))
-        value = -damped.log().mean()
-        method = f"diagonal, damping {damping:g}"
-        return self._estimate(value + influence - influence.mean(), "nats", method)
+        check_choice("target", target, (POPULATION, SAMPLE_SIZE))
+        value = -(self.diagonal() + damping).log().mean()
+        if self.num_examples == 1:  # no jackknife
+            return self.estimate(float(value), math.nan, "nats", f"diagonal, damping {damping:g}", target=SAMPLE_SIZE)
+        left_out = self.diagonal_sums_left_out(lambda values: -(values + damping).log()) / self.size
+        corrected = self._estimate(pseudo_values(value, left_out), "nats", f"diagonal, damping {damping:g}, jackknife")
+        return corrected if target == POPULATION else replace(corrected, value=float(value), target=target)
 
     def matrix(self) -> Tensor:
         """F_w as a dense (k, k) matrix, float64; for at most 4096 weights."""
@@ -157,7 +169,7 @@ class WeightFisher(FisherOperator):
         """log det(F_w + damping I) in nats.
 
         Without damping it is -infinity for every real network (rank <= N (K - 1)); it grows with N, and networks of
-        different size do not compare. "gram" is exact (N m up to 5000), with the linearised error over examples;
+        different size do not compare. "gram" is exact (N m up to 5000), with the jackknife's error over examples;
         "lanczos" is stochastic quadrature, with the error over ``num_probes`` probes; "diagonal" is an upper bound
         (Hadamard), often hundreds of nats off. "auto" takes gram where it can.
         """
@@ -205,7 +217,8 @@ class WeightFisher(FisherOperator):
         over_draws = mean_estimate(losses.mean(1), "", "").stderr
         over_examples = math.hypot(mean_estimate(losses.mean(0), "", "").stderr, beta * kl.stderr)
         value = float(losses.mean()) + beta * kl.value
-        return self.estimate(value, over_examples, "nats", f"{num_samples} draws of Q*", over_draws, seed)
+        method = f"{num_samples} draws of Q*"
+        return self.estimate(value, over_examples, "nats", method, over_draws, seed, target=SAMPLE_SIZE)
 
     def _losses(self, noise: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy (N,) of each example at w + noise."""
@@ -222,11 +235,19 @@ class WeightFisher(FisherOperator):
             return per_example(self.num_examples, losses, self.inputs)
 
     def estimate(
-        self, value: float, stderr: float, unit: str, what: str, probe_stderr: float = 0.0, seed: int | None = None
+        self,
+        value: float,
+        stderr: float,
+        unit: str,
+        what: str,
+        probe_stderr: float = 0.0,
+        seed: int | None = None,
+        target: str = POPULATION,
     ) -> Estimate:
         """An :class:`Estimate` that names these labels."""
         seed = seed if probe_stderr else self.seed
-        return Estimate(value, stderr, unit, self.num_examples, f"{what}, {self.labels} labels", seed, probe_stderr)
+        what = f"{what}, {self.labels} labels"
+        return Estimate(value, stderr, unit, self.num_examples, what, seed, probe_stderr, target)
 
     def _estimate(self, samples: Tensor, unit: str, what: str) -> Estimate:
         return mean_estimate(samples, unit, f"{what}, {self.labels} labels", self.seed)
