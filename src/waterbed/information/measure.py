@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from waterbed.errors import UsageError, UsageTypeError, check_choice, check_coun
 from waterbed.information.curvature import gaussian_curvature_ratio, kl_curvature_ratio
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.effective import effective_information
-from waterbed.information.estimate import Estimate
+from waterbed.information.estimate import SAMPLE_SIZE, Estimate
 from waterbed.information.input_fisher import InputFisher
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models.heads import with_features
@@ -85,7 +85,8 @@ class _Network:
     def effective_information(self) -> Estimate:
         s = self.settings
         fisher = WeightFisher(self.classifier, self.train, params="features", progress=self.progress)
-        return effective_information(self.classifier, self.test, fisher, s.beta, s.prior_variance, s.input_variance)
+        e = effective_information(self.classifier, self.test, fisher, s.beta, s.prior_variance, s.input_variance)
+        return replace(e, target=SAMPLE_SIZE)  # the noise, from F_w of so many training images, moves with their number
 
 
 Measure = Callable[[_Network], Estimate]
@@ -108,7 +109,7 @@ QUANTITIES: dict[str, tuple[str, Measure]] = {
         lambda n: n.about_weights.rescaling_invariant_trace(),
     ),
     "weight_log_variance": (
-        "mean of -log(F_ii + damping): log-variance of the weights (Fig. 4)",
+        "mean of -log(F_ii + damping): log-variance of the weights (Fig. 4), without the bias of few images",
         lambda n: n.about_weights.log_variance(n.settings.damping),
     ),
     "input_fisher_relative_trace": (
@@ -138,6 +139,10 @@ QUANTITIES: dict[str, tuple[str, Measure]] = {
     "effective_information": (
         "what z_n tells about a perturbation of x of the given variance (eq. 7)",
         _Network.effective_information,
+    ),
+    "weight_log_variance_of_sample": (
+        "the log-variance of just these images: its mean moves with their number",
+        lambda n: n.about_weights.log_variance(n.settings.damping, SAMPLE_SIZE),
     ),
 }
 DEFAULT = tuple(QUANTITIES)[:5]  # the cheap ones

@@ -133,7 +133,8 @@ def sweep_figure(points: Sequence[Point]) -> Figure:
     ):
         for p in points:
             e = p.measures[key]
-            ax.errorbar(p.eps, e.value, yerr=1.96 * e.stderr, fmt="o", color=f"C{p.seed % 10}", capsize=3)
+            half = e.interval(over="examples")[1] - e.value
+            ax.errorbar(p.eps, e.value, yerr=half, fmt="o", color=f"C{p.seed % 10}", capsize=3)
         ax.set(xlabel="eps of training", ylabel=label)
     invariant.set_yscale("log")
     variance.set_title("Log-variance of the weights (Fig. 4)", fontsize=10)

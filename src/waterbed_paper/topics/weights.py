@@ -115,7 +115,8 @@ CLAIMS = (
         id="fig-4",
         where="Fig. 4; Sec. 3, after eq. 9; abstract",
         sentence="The larger the eps of training, the less information the weights hold: their log-variance rises.",
-        quantity="mean of -log(F_ii + damping) at each eps of training, less that at the eps before",
+        quantity="mean of -log(F_ii + damping), from the same number of images (its bias is left in), at each eps of "
+        "training, less that at the eps before",
         test="Every step of eps by itself. " + OVER_SEEDS + " log tr(D F D) must fall as well: the log-variance also "
         "moves with rescalings that leave the function as it is.",
         evidence=_log_variance,

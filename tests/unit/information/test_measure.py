@@ -24,6 +24,7 @@ def expected(tiny, digits):
         "weight_fisher_trace": weights.trace(),
         "weight_rescaling_invariant_trace": weights.rescaling_invariant_trace(),
         "weight_log_variance": weights.log_variance(DAMPING),
+        "weight_log_variance_of_sample": weights.log_variance(DAMPING, "sample size"),
         "weight_fisher_lambda_max": weights.lambda_max(),
         "weight_fisher_logdet": weights.logdet(DAMPING),
         "weight_information": weights.information(BETA, PRIOR),
