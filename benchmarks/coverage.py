@@ -3,10 +3,10 @@
     python benchmarks/coverage.py [--draws 200] [--sizes 30 100 500] [--processes 2] [--out FILE.json]
                                       [--table docs/information.md]
 
-The population is a pool of 1200 images of digits, whose class is whether the digit is odd, with a standard and an adversarially
-trained network of one hidden layer. Images are drawn from it with replacement, those of the test apart from those of the
-training set, and ``measure`` is asked for every quantity that it has. An interval for the population must hold the
-value over the whole pool; one for the sample size, the mean over the draws.
+The population is a pool of 1200 images of digits, whose class is whether the digit is odd, with a standard and an
+adversarially trained network of one hidden layer. Images are drawn from it with replacement, those of the test apart
+from those of the training set, and ``measure`` is asked for every quantity that it has. An interval for the population
+must hold the value over the whole pool; one for the sample size, the mean over the draws.
 """
 
 from __future__ import annotations

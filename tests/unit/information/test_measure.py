@@ -3,7 +3,7 @@
 import pytest
 
 import waterbed as wb
-from waterbed.data.images import stack
+from waterbed.data.loading import stack
 from waterbed.information.measure import DEFAULT, QUANTITIES
 
 NUM, SEED, BETA, PRIOR, DAMPING, EPS, VARIANCE = 12, 3, 1e-2, 0.1, 1e-3, 0.2, 2.0
