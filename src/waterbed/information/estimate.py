@@ -69,7 +69,7 @@ class Estimate:
         """Confidence interval from the error over "examples" (Student's t), "probes" (normal) or "both".
 
         The per-example values are skewed, so that at few examples fewer intervals hold the value than ``level`` says:
-        docs/information.md has the coverage of each measure at n = 30, 100 and 500.
+        benchmarks/coverage.py counts them for each measure.
 
         >>> low, high = Estimate(0.0, 1.0, "nats", n=51, method="exact").interval()
         >>> round(high, 2)
