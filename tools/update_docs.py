@@ -70,7 +70,7 @@ def probe_tables(study: dict) -> str:
     lines = [
         f"**{study['verdict']}** {study['moves']}",
         "",
-        f"{study['ran']} of {study['of']} experiments were run.",
+        f"{study['ran']} of {study['of']} experiments were run. {study['edges']}",
         "",
     ]
     lines += ["| hypothesis | verdict | effect [95 % interval] | p, corrected |", "|---|---|---|---|"]

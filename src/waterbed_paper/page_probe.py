@@ -61,7 +61,10 @@ def write_probe_page(results: Results, out: str | Path) -> Path | None:
     how = f"{len(ran)} of {len(ids)} experiments were run."
     sections = [
         Section(
-            "In short", [verdict_sentence(tested), how, _how(r), _edges(r)], [hypotheses_table(tested)], id="in-short"
+            "In short",
+            [verdict_sentence(tested), moves_sentence(r), how, _how(r), _edges(r)],
+            [hypotheses_table(tested)],
+            id="in-short",
         ),
         Section("Figures", sections=_figures(r, make_folder(out / "figures")), id="figures"),
         Section("Gaps", [], [_gaps_table(r, source) for source in r.sources], id="gaps"),
@@ -73,6 +76,7 @@ def write_probe_page(results: Results, out: str | Path) -> Path | None:
     content: dict[str, Any] = {
         "verdict": verdict_sentence(tested),
         "moves": moves_sentence(r),
+        "edges": _edges(r),
         "ran": len(ran),
         "of": len(ids),
     }

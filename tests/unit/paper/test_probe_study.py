@@ -167,6 +167,8 @@ def test_page_has_the_verdict_figures_and_every_hypothesis(study, tmp_path):
     assert "part of what looks like a better robust backbone is the probe" in sentence
     assert "+3." in sentence
     assert sentence in page
+    assert moves_sentence(ProbeResults(study.results)) in page
+    assert "Of 80 tuned probes 0 took the smallest weight decay there was (1e-06), 0 the largest (0.01)." in page
     assert all(h.sentence in page for h in HYPOTHESES)
     assert {f.stem for f in (tmp_path / "figures").iterdir()} >= {
         "probe-by-weight-decay",
