@@ -295,7 +295,7 @@ def _saved(folder: RunFolder, config: dict[str, Any], resume: str, write: bool) 
             folder.replace(config)
         return None
     folder.check_same(config)
-    if state is None and len(folder.history()) > 1:
+    if state is None and len(folder.history()) >= min(2, config["epochs"]):
         raise UsageError(f"out={out!r} has weights but no state.pt to go on from; choose another out=")
     return state  # None in the first epoch, which is trained again to the same weights
 

@@ -23,7 +23,7 @@ from waterbed.launchers import LAUNCHERS, submitit_executor
 from waterbed.plots import is_our_png, save_figure
 from waterbed.training.fit import fit
 from waterbed.training.objective import Objective
-from waterbed.training.run_folder import Run
+from waterbed.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def sweep(
     points = []
     for trained in _launched(point, [(value, seed) for value in eps for seed in seeds], launcher, out, progress):
         points.append(trained)
-        config = Run.load(out / trained.run).config
+        config = RunFolder(out / trained.run).config()
         content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": config}
         write_atomic(out / "sweep.json", to_json(content).encode())
     save_figure(sweep_figure(points), out / "sweep.png")

@@ -1,42 +1,24 @@
 """A training that stops before any write, fsync or rename of its files ends as if it had not been stopped."""
 
-import os
+import json
 import shutil
 from io import BytesIO
 
 import pytest
 import torch
+from tests.crash_points import stopped_everywhere
 from torch import nn
 
 import waterbed as wb
+from waterbed.cli.output import add_to_json
 from waterbed.data.images import TensorImages
+from waterbed.data.task import as_task
+from waterbed.evaluation.records import EvaluationFile
 from waterbed.files import digest
+from waterbed.information.estimate import Estimate
 from waterbed.training.run_folder import Run, RunFolder
-
-
-class Killed(BaseException):
-    """What SIGKILL is: nothing after it runs."""
-
-
-class CrashPoints:
-    """Counts the calls through which files change. The one at number ``at`` and all after it do nothing but raise, and
-    what was being written is left torn."""
-
-    def __init__(self, monkeypatch, at=None):
-        self.at, self.count = at, 0
-        for name in ("fsync", "replace", "unlink", "mkdir"):
-            monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
-
-    def wrapped(self, name, call):
-        def counted(*args, **options):
-            self.count += 1
-            if self.at is not None and self.count > self.at:
-                if name == "fsync" and self.count == self.at + 1:
-                    os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
-                raise Killed
-            return call(*args, **options)
-
-        return counted
+from waterbed.training.sweep import sweep
+from waterbed.transfer_learning.records import RowsFile
 
 
 def few():
@@ -59,21 +41,10 @@ def files(folder):
 
 @pytest.mark.parametrize("more", [{}, {"validation": 0.25, "checkpoint_minutes": 0}], ids=["plain", "within epochs"])
 def test_a_training_stopped_before_any_write_goes_on_to_the_same_end(tmp_path, monkeypatch, more):
-    whole = train(tmp_path / "whole", **more)
-    with monkeypatch.context() as patch:
-        points = CrashPoints(patch)
-        train(tmp_path / "counted", **more)
-    assert points.count > 20
-    for at in range(points.count):
-        out = tmp_path / f"stopped-{at}"
-        with monkeypatch.context() as patch:
-            CrashPoints(patch, at)
-            with pytest.raises(Killed):
-                train(out, **more)
-        again = train(out, **more)
-        assert files(out) == files(tmp_path / "whole"), f"stopped at {at}"
-        assert [r["epoch"] for r in again.history] == [r["epoch"] for r in whole.history]
-        shutil.rmtree(out)
+    for number in stopped_everywhere(monkeypatch, lambda number: train(tmp_path / f"run-{number}", **more)):
+        assert files(tmp_path / f"run-{number}") == files(tmp_path / "run-0"), f"stopped at {number}"
+        shutil.rmtree(tmp_path / f"run-{number}")
+    assert number > 20
 
 
 def test_a_finished_run_without_its_weights_is_restored_from_its_state(tmp_path):
@@ -127,3 +98,56 @@ def test_a_foreign_folder_is_still_refused(tmp_path):
     with pytest.raises(wb.UsageError, match="not a run folder"):
         train(tmp_path / "theirs")
     assert [f.name for f in (tmp_path / "theirs").iterdir()] == ["thesis.txt"]
+
+
+def test_rows_of_a_transfer_and_results_by_run_survive_a_stop_anywhere(tmp_path, monkeypatch):
+    def work(number):
+        for seed in range(3):
+            rows = RowsFile(tmp_path / f"{number}.rows.jsonl")
+            if rows.find({"seed": seed}) is None:
+                rows.add({"seed": seed}, {"accuracy": 90.0 + seed})
+            add_to_json(tmp_path / f"{number}.json", {str(seed): seed})
+
+    for number in stopped_everywhere(monkeypatch, work):
+        for end in (".rows.jsonl", ".json"):
+            assert (tmp_path / f"{number}{end}").read_text() == (tmp_path / f"0{end}").read_text()
+
+
+def test_the_file_of_an_evaluation_survives_a_stop_anywhere(tmp_path, monkeypatch):
+    images, labels = torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])
+
+    def work(number):
+        file = EvaluationFile(tmp_path / f"{number}.json", {"eps": 0.1}, None)
+        for batch in range(2):
+            record = file.batch(batch, torch.arange(2), images, labels)
+            for stage in ("clean", "pgd"):
+                if stage not in record.done:
+                    record.done.append(stage)
+                    file.exchange(batch)
+        file.save({"n": 4})
+
+    for number in stopped_everywhere(monkeypatch, work):
+        assert (tmp_path / f"{number}.json").read_bytes() == (tmp_path / "0.json").read_bytes()
+
+
+def test_a_sweep_stopped_anywhere_ends_the_same(tmp_path, monkeypatch):
+    def measured(model, data, num_samples, seed):
+        weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+        one = Estimate(float(weights.norm()), 0.1, "1", 1, "norm", seed)
+        return {"weight_log_variance": one, "weight_rescaling_invariant_trace": one}
+
+    monkeypatch.setattr("waterbed.training.sweep.measure", measured)
+    monkeypatch.setattr("waterbed.training.sweep.save_figure", lambda figure, path: None)
+
+    def work(number):
+        def model(seed):
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+
+        settings = {"epochs": 1, "batch_size": 8, "watch": 0, "precision": "fp32"}
+        place, data = tmp_path / str(number), as_task(few())
+        sweep(data, model, lambda eps: wb.Standard(), [0.0], [0], place, progress=False, **settings)
+
+    for number in stopped_everywhere(monkeypatch, work):
+        ends = [json.loads((tmp_path / place / "sweep.json").read_text()) for place in (str(number), "0")]
+        assert ends[0]["points"] == ends[1]["points"]

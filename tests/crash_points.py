@@ -1,0 +1,48 @@
+"""Stops a program before any of the calls through which files change, as SIGKILL would."""
+
+import os
+
+
+class Killed(BaseException):
+    """Nothing of ours runs after it."""
+
+
+class CrashPoints:
+    """Counts the calls through which files change. The one at number ``at`` and all after it do nothing but raise, and
+    what was being written is left torn."""
+
+    def __init__(self, monkeypatch, at=None):
+        self.at, self.count = at, 0
+        for name in ("fsync", "replace", "unlink", "mkdir"):
+            monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
+
+    def wrapped(self, name, call):
+        def counted(*args, **options):
+            self.count += 1
+            if self.at is not None and self.count > self.at:
+                if name == "fsync" and self.count == self.at + 1:
+                    os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
+                raise Killed
+            return call(*args, **options)
+
+        return counted
+
+
+def stopped_everywhere(monkeypatch, work):
+    """Run ``work(0)`` whole; then, for each point, ``work(number)`` from 1 on, stopped there and run again. Yields the
+    numbers."""
+    with monkeypatch.context() as patch:
+        points = CrashPoints(patch)
+        work(0)
+    assert points.count > 2
+    for at in range(points.count):
+        with monkeypatch.context() as patch:
+            CrashPoints(patch, at)
+            try:
+                work(at + 1)
+            except Killed:
+                pass
+            else:
+                raise AssertionError(f"not stopped at {at}")
+        work(at + 1)
+        yield at + 1
