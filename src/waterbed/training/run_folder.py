@@ -153,12 +153,7 @@ class RunFolder:
 
     def replace(self, config: dict[str, Any]) -> None:
         """Config and environment of a run that has no epoch yet."""
-        try:
-            text = tomli_w.dumps({"schema": SCHEMA, **config})
-        except TypeError as error:
-            raise UsageError(
-                f"the run's config cannot be written as TOML ({error}); mend data, model or notes"
-            ) from error
+        text = _toml(config)
         make_folder(self.path)
         write_atomic(self.path / CONFIG, text.encode())
         write_atomic(self.path / ENVIRONMENT, to_json(environment()).encode())
@@ -245,6 +240,13 @@ class RunFolder:
         return read_state(self.path)
 
 
+def _toml(config: dict[str, Any]) -> str:
+    try:
+        return tomli_w.dumps({"schema": SCHEMA, **config})
+    except TypeError as error:
+        raise UsageError(f"the run's config cannot be written as TOML ({error}); mend data, model or notes") from error
+
+
 def _lines(history: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in history).encode()
 
@@ -266,6 +268,7 @@ def open_run(
         yield folder, _saved(folder, config, resume, write) if folder.is_run() else None
         return
     folder.check_free()
+    _toml(config)  # one that cannot be written leaves no folder
     make_folder(folder.path)
     with locked(folder.path / ".lock", wait=False):
         folder.check_free()
