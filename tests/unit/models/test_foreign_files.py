@@ -241,9 +241,9 @@ def test_wrong_arguments(tmp_path, network, state):
         "is no file": lambda: convert(tmp_path, tmp_path / "new.safetensors"),
         "in this format already": lambda: convert(tmp_path / "ours.safetensors", tmp_path / "new.safetensors"),
         "must end in .safetensors": lambda: convert(path, tmp_path / "new.pt"),
-        "is not ours": lambda: convert(path, tmp_path / "theirs.safetensors"),
+        "was not written by this command": lambda: convert(path, tmp_path / "theirs.safetensors"),
         "source='run'": lambda: convert(path, tmp_path / "new.safetensors", source="run"),
-        "cannot write": lambda: convert(path, tmp_path / "no" / "new.safetensors"),
+        "cannot be": lambda: convert(path, path / "new.safetensors"),  # a file is no folder
     }
     for said, action in cases.items():
         with pytest.raises(wb.UsageError) as caught:
