@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 INTERVALS = "± half a 95 % interval over seeds [95 % Wilson interval over n test images]"
 # Of a training's settings, those that are options here; rows of a file are found again by the values that are not the
 # defaults.
-SETTINGS = ("epochs", "batch_size", "schedule", "augment", "watch", "milestones", "nesterov")
-LATER_SETTINGS = (*(name for name in OF_IMAGES if name not in SETTINGS), *OF_LABELS)
+SETTINGS = ("epochs", "batch_size", "schedule", *OF_IMAGES, *OF_LABELS, "watch", "milestones", "nesterov")
 
 
 @dataclass(kw_only=True)
@@ -41,7 +40,7 @@ class _Tasks:
 # In --help the options of the last base come first.
 @dataclass(kw_only=True)
 class Transfer(
-    options_of(FINETUNING, only=(*SETTINGS, *LATER_SETTINGS), augment=str),
+    options_of(FINETUNING, only=SETTINGS, augment=str),
     options_of(ObjectiveConfig("standard"), eps=Radius),
     _Tasks,
 ):
@@ -100,7 +99,7 @@ class Transfer(
             self.root,
             progress=True,
             protocol=self.protocol,
-            **{n: v for n in (*SETTINGS, *LATER_SETTINGS) if (v := getattr(self, n)) != getattr(FINETUNING, n)},
+            **{n: v for n in SETTINGS if (v := getattr(self, n)) != getattr(FINETUNING, n)},
             lr=self.lr or None,
             weight_decay=self.weight_decay or None,
             **({} if self.search_epochs is None else {"search_epochs": self.search_epochs}),

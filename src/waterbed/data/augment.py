@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Subset
 from torchvision.transforms import v2
 
 from waterbed.data.images import check_images
@@ -35,12 +37,31 @@ class ImageSettings(Protocol):
     lighting: float
 
 
-def augmentation(settings: ImageSettings, data: Any) -> Change:
+@dataclass(frozen=True)
+class Augmentation:
+    """The change of batches (N, C, H, W) of training images.
+
+    Attributes:
+        images: the data set to draw the batches from: that of the task, or one that crops whole pictures at random as
+            their files are decoded.
+    """
+
+    images: Any
+    changes: tuple[Change, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for change in self.changes:
+            x = change(x)
+        return x
+
+
+def augmentation(settings: ImageSettings, data: Any) -> Augmentation:
     """The change of batches (N, C, H, W) in [0, 1] that the settings ask for; each image gets draws of its own.
 
     First what ``augment`` names ("auto" flips where ``data.flip`` is true: a mirrored image keeps its class, unlike a
     digit) or your own transform of one image (C, H, W), then RandAugment, colour jitter, rotation and lighting noise.
-    All draws come from torch's generators, so a seed or a saved state determines them.
+    All draws come from torch's generators, so a seed or a saved state determines them. A resized crop of an image file
+    is taken from the whole picture, of other data from images as they are.
 
     Raises:
         UsageError: changes of colours, for images that are neither grey nor RGB; later, what your own transform
@@ -50,7 +71,12 @@ def augmentation(settings: ImageSettings, data: Any) -> Change:
     >>> augmentation(TrainConfig(augment="none", color_jitter=0.25), data=None)(torch.rand(2, 1, 4, 4)).shape
     torch.Size([2, 1, 4, 4])
     """
-    changes = _of_positions(settings.augment, data)
+    images, changes = getattr(data, "train", None), _of_positions(settings.augment, data)
+    if random_resized_crop in changes:
+        cropped = _cropped(images, v2.RandomResizedCrop(data.shape[-2:], antialias=True))
+        if cropped is not None:
+            images = cropped
+            changes.remove(random_resized_crop)
     if settings.randaugment:
         changes.append(for_each(v2.RandAugment(RANDAUGMENT_OPERATIONS, settings.randaugment)))
     if settings.color_jitter:
@@ -60,13 +86,15 @@ def augmentation(settings: ImageSettings, data: Any) -> Change:
     if settings.lighting:
         changes.append(partial(lighting_noise, deviation=settings.lighting))
     _check_channels(settings, data)
-    return lambda x: _in_turn(changes, x)
+    return Augmentation(images, tuple(changes))
 
 
-def _in_turn(changes: Sequence[Change], x: Tensor) -> Tensor:
-    for change in changes:
-        x = change(x)
-    return x
+def _cropped(dataset: Any, crop: Change) -> Any:
+    """The data set with ``crop`` of its whole pictures; None if it has none, only images of one size."""
+    if type(dataset) is Subset:
+        whole = _cropped(dataset.dataset, crop)
+        return None if whole is None else Subset(whole, dataset.indices)
+    return dataset.cropped_by(crop) if hasattr(dataset, "cropped_by") else None
 
 
 def _of_positions(augment: str | Change, data: Any) -> list[Change]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,20 @@ class TensorImages(Dataset):
 
 
 class FolderImages(Dataset):
-    """Image files decoded on access: RGB or grey, resized and centre-cropped to ``size`` x ``size`` pixels."""
+    """Image files decoded on access: RGB or grey, resized and centre-cropped to ``size`` x ``size`` pixels.
 
-    def __init__(self, files: list[tuple[Path, int]], channels: int, size: int | None) -> None:
-        self.files, self.channels, self.size = files, channels, size
+    Args:
+        crop: changes the whole picture, uint8 (C, H, W), before that.
+    """
+
+    def __init__(
+        self,
+        files: list[tuple[Path, int]],
+        channels: int,
+        size: int | None,
+        crop: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.files, self.channels, self.size, self.crop = files, channels, size, crop
 
     def __len__(self) -> int:
         return len(self.files)
@@ -113,7 +124,12 @@ class FolderImages(Dataset):
 
     def decode(self, path: Path) -> Tensor:
         """One file as uint8 (C, H, W); :class:`UsageError` if it is not an image."""
-        return adapt(read_image(path, self.channels), self.size, self.channels)
+        picture = read_image(path, self.channels)
+        return adapt(picture if self.crop is None else self.crop(picture), self.size, self.channels)
+
+    def cropped_by(self, crop: Callable[[Tensor], Tensor]) -> FolderImages:
+        """The same files, each whole picture changed by ``crop`` when it is decoded."""
+        return FolderImages(self.files, self.channels, self.size, crop)
 
 
 def read_image(path: Path, channels: int | None = None) -> Tensor:

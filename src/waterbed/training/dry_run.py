@@ -52,7 +52,12 @@ def dry_run(model: nn.Module, data: Any, objective: Objective, config: TrainConf
     with seeded(0, engine.device), channels_last(model):
         model.train()
         for x, y in batches(
-            data.train, size, order=order, num_classes=data.num_classes, workers=config.workers, device=engine.device
+            augmented.images,
+            size,
+            order=order,
+            num_classes=data.num_classes,
+            workers=config.workers,
+            device=engine.device,
         ):
             began = time.perf_counter()
             x, y = mixed(augmented(x), y.to(engine.device))

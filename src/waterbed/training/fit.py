@@ -91,16 +91,19 @@ def fit(
     after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every, c.workers)]
     train, held_out = _split(len(data.train), c.validation, c.seed)
     engine = Engine(c.precision)
-    loader = Loader(data.train, num_classes=data.num_classes, workers=c.workers, device=engine.device)
+    augmented, mixed = augmentation(c, data), mixing(c, data.num_classes)
+    loading = {"num_classes": data.num_classes, "workers": c.workers, "device": engine.device}
+    loader = Loader(augmented.images, **loading)
     model.to(engine.device)
     if isinstance(model, FeatureClassifier) and model.mean is None and trained is None:
-        model.set_normalisation(*_channel_statistics(loader, train))
+        as_they_are = loader if augmented.images is data.train else Loader(data.train, **loading)
+        model.set_normalisation(*_channel_statistics(as_they_are, train))
+        del as_they_are  # and any workers of its own
     _check_fits(model, data)
     objective = started(objective, model)
     recorded = {**run_config(model, data, objective, c, engine), **(notes or {})}
     steps = math.ceil(len(train) / (c.batch_size * engine.processes))
     job = Job(model, trained, c, steps)
-    augmented, mixed = augmentation(c, data), mixing(c, data.num_classes)
     attacked = attacked_network(model, objective, data, engine)
     with (
         loader,

@@ -107,7 +107,8 @@ class FrozenTrunk:
     @cached_property
     def train(self) -> Cache:
         """The trunk's outputs for the training images."""
-        return self._fill(0, self.data.train, augmentation(self.recipe, self.data))
+        augmented = augmentation(self.recipe, self.data)
+        return self._fill(0, augmented.images, augmented)
 
     @cached_property
     def test(self) -> Cache:
