@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import waterbed as wb
-from waterbed.data.augment import augmentation, random_crop
+from waterbed.data.augment import augmentation, random_crop, random_flip
 from waterbed.data.catalog import CATALOG
 from waterbed.data.images import adapt
 from waterbed.data.loading import batches, stack
@@ -140,7 +140,7 @@ def test_crop_shifts_by_whole_pixels_and_fills_black():
 
 def test_automatic_augmentation_flips_clothes_but_not_digits():
     x = torch.rand(64, 1, 8, 8)
-    assert augmentation("auto", wb.load_dataset("digits")) is random_crop
-    flipped = augmentation("auto", wb.load_dataset("fashion-mini"))(x)
-    assert flipped.shape == x.shape
-    assert augmentation("none", None)(x) is x
+    auto = wb.TrainConfig(augment="auto")
+    assert augmentation(auto, wb.load_dataset("digits")).changes == (random_crop,)
+    assert augmentation(auto, wb.load_dataset("fashion-mini")).changes == (random_crop, random_flip)
+    assert augmentation(wb.TrainConfig(augment="none"), None)(x) is x
