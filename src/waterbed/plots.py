@@ -70,6 +70,28 @@ def curves(
     return figure
 
 
+def curves_with_errors(
+    series: Mapping[str, Sequence[tuple[float, float, float]]], xlabel: str, ylabel: str, size: tuple = (5, 3.2)
+) -> Figure:
+    """A figure with one line per name, and a 95 % interval (1.96 standard errors) around each of its points.
+
+    Args:
+        series: name -> (x, value, standard error) of each point; nan where there is no error.
+
+    >>> curves_with_errors({"run": [(1, 3.0, 0.1), (3, 2.0, float("nan"))]}, "epoch", "trace").axes[0].get_ylabel()
+    'trace'
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.subplots()
+    for name, points in series.items():
+        x, values, errors = np.array(points, dtype=float).T
+        ax.errorbar(x, values, 1.96 * np.nan_to_num(errors), label=name, marker=".", capsize=2)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    return figure
+
+
 def intervals(
     names: Sequence[str], panels: Mapping[str, Sequence[tuple[float, float, float]]], title: str = ""
 ) -> Figure:

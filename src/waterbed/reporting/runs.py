@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from waterbed.environment import environment
 from waterbed.errors import UsageError
 from waterbed.files import check_output, expanded, starts_with
-from waterbed.plots import curves
+from waterbed.information.measure import QUANTITIES
+from waterbed.plots import curves, curves_with_errors
 from waterbed.reporting.page import PAGE_MARK, Picture, Section, Table, write_page
+from waterbed.training.callbacks import stderr_key
 from waterbed.training.run_folder import Run
 
 WATCHED = {
@@ -23,7 +26,7 @@ WATCHED = {
 
 
 def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html", force: bool = False) -> Path:
-    """Write an HTML page about runs: their settings, results and learning curves.
+    """Write an HTML page about runs: their settings, results, learning curves and the measures recorded on the way.
 
     Args:
         runs: one or more :class:`Run` objects or run folders.
@@ -57,16 +60,44 @@ def report(runs: Sequence[Run | str | Path], out: str | Path = "report.html", fo
     )
     pictures = [
         Picture(
-            curves(_series(run), "epoch", "accuracy [%]"),
+            curves(series, "epoch", "accuracy [%]"),
             f"{name}: accuracies after each epoch.",
             f"Line plot of the accuracies of {name} over {len(run.history)} epochs.",
         )
         for name, run in zip(names, loaded, strict=True)
-        if run.history
+        if (series := _series(run))
     ]
-    sections = [Section("Results", tables=[results], pictures=pictures), Section("Settings", tables=[settings])]
+    sections = [Section("Results", tables=[results], pictures=pictures)]
+    dynamics = _dynamics(dict(zip(names, loaded, strict=True)))
+    if dynamics:
+        sections.append(Section("Measures over training", pictures=dynamics))
+    sections.append(Section("Settings", tables=[settings]))
     write_page(out, "Waterbed: trainings", f"{len(loaded)} run(s): {', '.join(names)}.", sections, environment())
     return out
+
+
+def _dynamics(runs: Mapping[str, Run]) -> list[Picture]:
+    """One picture for each quantity of :data:`QUANTITIES` that the runs recorded as they trained."""
+    pictures = []
+    for quantity, (meaning, _) in QUANTITIES.items():
+        series = {
+            name: [
+                (record["epoch"], record[quantity], record.get(stderr_key(quantity), math.nan))
+                for record in run.history
+                if quantity in record
+            ]
+            for name, run in runs.items()
+        }
+        series = {name: points for name, points in series.items() if points}
+        if series:
+            pictures.append(
+                Picture(
+                    curves_with_errors(series, "epoch", quantity),
+                    f"{meaning}. Bars: 95 % intervals over images.",
+                    f"Line plot of {quantity} over the epochs of {', '.join(series)}.",
+                )
+            )
+    return pictures
 
 
 def run_names(runs: Sequence[Run]) -> list[str]:
@@ -102,5 +133,5 @@ def _series(run: Run) -> dict[str, list[float]]:
     return {
         label: [record[key] for record in run.history]
         for key, label in WATCHED.items()
-        if all(key in record for record in run.history)
+        if run.history and all(key in record for record in run.history)
     }

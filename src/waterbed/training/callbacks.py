@@ -27,6 +27,11 @@ class Callback(Protocol):
         """
 
 
+def stderr_key(quantity: str) -> str:
+    """What the standard error of a quantity is called in the record of an epoch."""
+    return f"{quantity}_stderr"
+
+
 class MeasuresOverTraining:
     """A :class:`Callback` that adds :func:`waterbed.measure` to the records of every ``every``-th epoch.
 
@@ -63,7 +68,7 @@ class MeasuresOverTraining:
                 estimate = measure(job.result, self.data, quantities=[name], workers=self.workers, **arguments)[name]
             job.history[-1][name] = float(estimate.value)
             if math.isfinite(estimate.stderr):
-                job.history[-1][f"{name}_stderr"] = float(estimate.stderr)
+                job.history[-1][stderr_key(name)] = float(estimate.stderr)
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
