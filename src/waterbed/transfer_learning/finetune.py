@@ -15,6 +15,7 @@ from waterbed.data.images import check_data
 from waterbed.data.task import as_task
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.models.heads import with_linear_head
+from waterbed.training.callbacks import Callback, check_callbacks
 from waterbed.training.config import TrainConfig
 from waterbed.training.objective import Objective, check_objective
 from waterbed.training.run_folder import Run
@@ -44,6 +45,7 @@ def finetune(
     cache: str = "auto",
     trunk: FrozenTrunk | None = None,
     objective: Objective | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
     """Train a copy of ``model`` with a new linear head on another task; ``model`` itself is not changed.
@@ -86,6 +88,8 @@ def finetune(
             ``AdversarialTraining(attack)`` the fine-tuning is robust, and of several candidates the one with the
             highest accuracy under the attack is taken. Every step then runs the whole network: modes 1 and 2, or
             ``cache="never"``.
+        callbacks: called after each epoch of the final training, as in :func:`waterbed.fit`; where an objective could
+            be given.
 
     Returns:
         A :class:`Run`; ``run.config["finetune"]`` says what was trained and cached, by which protocol and solver, and
@@ -111,12 +115,17 @@ def finetune(
     solver = solver_of(mode, asked)
     model = with_linear_head(model, data.shape)
     if objective is not None:
-        _check_honoured(objective, mode, cache, solver)
+        check_objective(objective)
+        _check_honoured("objective", objective, mode, cache, solver)
+    options = {}
+    if callbacks:
+        _check_honoured("callbacks", callbacks, mode, cache, solver)
+        options["callbacks"] = check_callbacks(callbacks)
     if trunk is not None:
         trunk.check_made_for(model, data, mode, cache)
     else:
-        options = {**recipe.of_images(), "views": views, "seed": recipe.seed, "progress": recipe.progress}
-        trunk = trunk_for(model, data, mode, cache, **options)
+        filling = {**recipe.of_images(), "views": views, "seed": recipe.seed, "progress": recipe.progress}
+        trunk = trunk_for(model, data, mode, cache, **filling)
         if trunk is None and asked["solver"] is None:
             solver = "sgd"  # a network that cannot be cut has no cache
     network = trunk or WholeNetwork(model, data, mode, objective)
@@ -142,7 +151,7 @@ def finetune(
             chosen = search.recorded(out) or search.best(partial(_held_out_accuracies, network, recipe, validation))
         record["edge"] = chosen.edge
         recipe = recipe if not search.compares and lr is weight_decay is None else _with(recipe, chosen)
-        run = network.fit(recipe, out, notes={"finetune": record})
+        run = network.fit(recipe, out, notes={"finetune": record}, **options)
     run.model.requires_grad_(True)
     return run
 
@@ -212,15 +221,15 @@ def _check(data: Any, mode: Any, search_epochs: Any) -> None:
         check_count("search_epochs", search_epochs)
 
 
-def _check_honoured(objective: Objective, mode: int | str, cache: str, solver: str) -> None:
-    """Raise unless fine-tuning can minimise the objective: on cached activations there is no image to attack."""
-    check_objective(objective)
+def _check_honoured(name: str, value: Any, mode: int | str, cache: str, solver: str) -> None:
+    """Raise unless every step runs the whole network: on cached activations there is no image to attack, and no network
+    to call back with."""
     if solver != "sgd":
-        raise UsageError(f"objective={objective!r} means nothing to solver={solver!r}; pass solver='sgd'")
+        raise UsageError(f"{name}={value!r} means nothing to solver={solver!r}; pass solver='sgd'")
     if mode in CACHED_MODES and cache != "never":
         raise UsageError(
-            f"objective={objective!r} needs the whole network at every step, and mode={mode!r} trains on cached "
-            "activations of images as they are; pass cache='never', or mode=1 or 2"
+            f"{name}={value!r} needs the whole network at every step, and mode={mode!r} trains on cached activations "
+            "of images as they are; pass cache='never', or mode=1 or 2"
         )
 
 

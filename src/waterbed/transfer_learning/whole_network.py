@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 from waterbed.errors import UsageError
 from waterbed.evaluation.accuracy import Score, evaluate
 from waterbed.models.classifier import FeatureClassifier
+from waterbed.training.callbacks import Callback
 from waterbed.training.config import TrainConfig
 from waterbed.training.fit import fit
 from waterbed.training.objective import Objective
@@ -64,12 +65,13 @@ class WholeNetwork:
         *,
         notes: Mapping[str, Any] | None = None,
         indices: Tensor | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> Run:
         """:func:`waterbed.fit` of a copy with a new head, on the training images ``indices`` (all by default)."""
         tuned = with_new_head(self.model, self.data, self.trained, config.seed)
         data = self.data if indices is None else self._with_training_images(indices)
         modules = submodules(tuned, self.trained)
-        return fit(tuned, data, self.objective, out, config=config, trained=modules, notes=notes)
+        return fit(tuned, data, self.objective, out, config=config, trained=modules, notes=notes, callbacks=callbacks)
 
     def fit_logistic(self, *_: Any, **__: Any) -> Run:
         """Raises :class:`UsageError`: the features of all images at once are those of a cache."""
@@ -88,5 +90,6 @@ class WholeNetwork:
 
     def _with_training_images(self, indices: Tensor) -> SimpleNamespace:
         """The data with only these training images."""
-        same = {name: getattr(self.data, name) for name in ("test", "classes", "num_classes", "shape", "name")}
+        names = ("test", "classes", "num_classes", "shape", "name", "flip")
+        same = {name: getattr(self.data, name) for name in names if hasattr(self.data, name)}
         return SimpleNamespace(train=Subset(self.data.train, indices.tolist()), **same)

@@ -5,6 +5,7 @@ import torch
 
 import waterbed as wb
 from waterbed.training.run_folder import Run
+from waterbed.transfer_learning import whole_network
 
 ATTACK = wb.PGD(eps=0.5, steps=2)
 SHORT = {"epochs": 2, "batch_size": 64, "precision": "fp32"}
@@ -77,3 +78,38 @@ def test_transfer_fine_tunes_robustly(source, digits):
     settings = {**SHORT, "epochs": 1, "lr": 0.1, "objective": wb.AdversarialTraining(ATTACK)}
     table = wb.transfer({"a": source}, [digits], 2, seeds=[0], attacks=[ATTACK], num_attacked=20, **settings)
     assert ATTACK.name in table.rows[0]
+
+
+class Counts:
+    def __init__(self):
+        self.epochs = []
+
+    def on_epoch_end(self, job):
+        self.epochs.append(job.epoch)
+        job.history[-1]["mine"] = 1.0
+
+
+def test_callbacks_follow_the_final_training_alone(source, digits):
+    counts = Counts()
+    settings = {**SHORT, "epochs": 2}
+    run = wb.finetune(source, digits, 2, **settings, lr=(0.01, 0.1), search_epochs=1, callbacks=[counts])
+    assert counts.epochs == [1, 2]
+    assert [record["mine"] for record in run.history] == [1.0, 1.0]
+    with pytest.raises(TypeError, match="lacks on_epoch_end"):
+        wb.finetune(source, digits, 2, **SHORT, lr=0.1, callbacks=[print])
+    with pytest.raises(wb.UsageError, match=r"callbacks=.*mode=0 trains on cached activations.*cache='never', or mode"):
+        wb.finetune(source, digits, 0, **SHORT, lr=0.1, callbacks=[counts])
+
+
+def test_the_search_augments_as_the_training(source, monkeypatch):
+    clothes = wb.load_dataset("fashion-mini", size=8).take(40, 10)
+    flips = []
+    real = whole_network.fit
+
+    def spy(model, data, *args, **kwargs):
+        flips.append(data.flip)
+        return real(model, data, *args, **kwargs)
+
+    monkeypatch.setattr(whole_network, "fit", spy)
+    wb.finetune(source, clothes, 2, **SHORT, lr=(0.01, 0.1), search_epochs=1, augment="auto")
+    assert flips == [True] * 3
