@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,6 +68,7 @@ class Loader:
                 generator=torch.Generator().manual_seed(0),  # without its own it would advance the caller's
                 worker_init_fn=_leave_signals_to_the_parent,
             )
+            self._end_workers = weakref.finalize(self, _end_workers, self._loader, os.getpid())
 
     def __enter__(self) -> Loader:
         return self
@@ -74,8 +77,10 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """End the workers."""
-        self._loader = None
+        """End the workers, also where a traceback still holds what reads from them."""
+        if self._loader is not None:
+            self._end_workers()
+            self._loader = None
 
     def batches(
         self, batch_size: int, *, order: Tensor | None = None, parts: int | None = None, skip: int = 0, seed: int = 0
@@ -183,6 +188,14 @@ def _read(dataset: Any, indices: Tensor) -> Any:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _end_workers(loader: DataLoader, owner: int) -> None:
+    """End the workers of a loader. At exit nothing else would: multiprocessing waits for them after a SIGTERM, which
+    they ignore. A fork of the process that owns them leaves them alone."""
+    if loader._iterator is not None and os.getpid() == owner:
+        loader._iterator._shutdown_workers()
+        loader._iterator = None
 
 
 def _leave_signals_to_the_parent(_: int) -> None:

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -104,3 +106,15 @@ def test_every_door_has_the_same_numbers_with_workers(on_access):
     for call in (wb.evaluate, wb.extract_features, wb.measure, lambda *a, **k: wb.evaluate_standard(*a, eps=1, **k)):
         with pytest.raises(wb.UsageError, match="workers=-1 must be a whole number >= 0"):
             call(torch.nn.Flatten(), on_access.test, workers=-1)
+
+
+def test_a_program_that_forgets_to_close_a_loader_ends():
+    program = """
+import torch
+from waterbed.data.loading import Loader
+loader = Loader([(torch.rand(1, 4, 4), 0)] * 4, workers=1)
+print(len(list(loader.batches(2))))
+forgotten = iter(loader._loader)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "2\n"
