@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from waterbed.attacks.pgd import PGD
+from waterbed.attacks.attack import Attack
 from waterbed.data.load import load_dataset
 from waterbed.data.loading import stack
 from waterbed.data.task import as_task
@@ -38,7 +38,7 @@ def transfer(
     *,
     protocol: str = "tuned",
     num_train: int | None = None,
-    attacks: Sequence[PGD] = (),
+    attacks: Sequence[Attack] = (),
     num_attacked: int = 500,
     num_bounded: int = 0,
     keep: str | Path | None = None,
@@ -176,7 +176,7 @@ def row_of(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk |
     }
 
 
-def _under_attack(model: nn.Module, data: Any, attacks: Sequence[PGD], num_samples: int) -> dict[str, float]:
+def _under_attack(model: nn.Module, data: Any, attacks: Sequence[Attack], num_samples: int) -> dict[str, float]:
     """Robust accuracy under each attack, by its name."""
     if not attacks:
         return {}
