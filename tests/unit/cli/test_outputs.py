@@ -182,6 +182,15 @@ def test_what_an_encoding_lacks_is_replaced():
     assert stream.text == "1 ? 2"
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, which Python leaves out where it is started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
 def test_a_command_that_is_stopped_says_what_it_kept(robust, monkeypatch, number, code, capsys):
     import waterbed.information.measure as module
