@@ -7,6 +7,7 @@ from .attacks.pgd import PGD as PGD
 from .data.images import ImageData as ImageData
 from .data.load import load_dataset as load_dataset
 from .data.loading import stack as stack
+from .data.task import as_task as as_task
 from .errors import DivergenceError as DivergenceError
 from .errors import StoppedError as StoppedError
 from .errors import UsageError as UsageError

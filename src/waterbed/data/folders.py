@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from waterbed.data.encoded import common_size, header
 from waterbed.data.idx import find_idx, read_idx_folder
-from waterbed.data.images import GREY_MODES, IMAGE_SUFFIXES, FolderImages, ImageData, TensorImages, adapt, read_image
+from waterbed.data.images import IMAGE_SUFFIXES, FolderImages, ImageData, TensorImages, adapt
 from waterbed.errors import UsageError
 from waterbed.progress import track
 
@@ -103,16 +104,20 @@ def from_files(
     Without ``size`` or ``channels`` the header of every file is read to determine them.
     """
     if size is None or channels is None:
-        channels, shape = _probe([path for path, _ in files.train + files.test], size, channels)
+        channels, size, shape = _probe([path for path, _ in files.train + files.test], size, channels)
     else:
         shape = (size, size)
-    total = (len(files.train) + len(files.test)) * channels * shape[0] * shape[1]
-    parts: dict[str, Dataset] = {}
-    for part, labelled in (("train", files.train), ("test", files.test)):
-        parts[part] = FolderImages(labelled, channels, size)
-        if total <= IN_MEMORY_BYTES:
-            parts[part] = _in_memory(parts[part], f"reading {name}/{part}")
-    return ImageData(name, parts["train"], parts["test"], files.classes, flip, metric)
+    train, test = (FolderImages(part, channels, size, files.classes) for part in (files.train, files.test))
+    train, test = in_memory_if_small(name, train, test, (channels, *shape))
+    return ImageData(name, train, test, files.classes, flip, metric)
+
+
+def in_memory_if_small(name: str, train: Any, test: Any, shape: Sequence[int]) -> tuple[Dataset, Dataset]:
+    """Data sets of images of one shape (C, H, W) with ``decode(index)`` and ``labels``, decoded into memory if both
+    together take at most :data:`IN_MEMORY_BYTES`."""
+    if (len(train) + len(test)) * math.prod(shape) > IN_MEMORY_BYTES:
+        return train, test
+    return _in_memory(train, f"reading {name}/train"), _in_memory(test, f"reading {name}/test")
 
 
 def from_arrays(
@@ -128,38 +133,25 @@ def from_arrays(
     def part(images: np.ndarray, labels: np.ndarray) -> TensorImages:
         x = torch.as_tensor(np.array(images))
         x = x.unsqueeze(1) if x.ndim == 3 else x
-        return TensorImages(adapt(x, size, channels), torch.as_tensor(np.array(labels)).long())
+        return TensorImages(adapt(x, size, channels), torch.as_tensor(np.array(labels)).long(), arrays.classes)
 
     return ImageData(name, part(*arrays.train), part(*arrays.test), arrays.classes, flip, metric)
 
 
-def _probe(paths: list[Path], size: int | None, channels: int | None) -> tuple[int, tuple[int, int]]:
-    """Channels and (H, W) from the file headers; :class:`UsageError` if sizes differ and ``size`` is None."""
-    grey, shapes = True, set()
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                grey = grey and image.mode in GREY_MODES
-                sideways = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the axes
-                shapes.add((image.width, image.height) if sideways else (image.height, image.width))
-        except OSError:
-            read_image(path)  # raises the message for users
-            raise
-        if size is None and len(shapes) > 1:
-            (h, w), (h2, w2) = sorted(shapes)
-            raise UsageError(
-                f"size=None, but the images have several sizes ({h} x {w}, {h2} x {w2} at {str(path)!r}); pass size="
-            )
-    return channels or (1 if grey else 3), (size, size) if size else shapes.pop()
+def _probe(paths: list[Path], size: int | None, channels: int | None) -> tuple[int, int | None, tuple[int, int]]:
+    """Channels, size and (H, W) from the file headers; images of several sizes get a size, and a warning says so."""
+    headers = [header(str(path)) for path in paths]
+    channels = channels or (1 if all(grey for grey, _ in headers) else 3)
+    size = size or common_size([size for _, size in headers])
+    return channels, size, (size, size) if size else headers[0][1]
 
 
-def _in_memory(images: FolderImages, description: str) -> TensorImages:
-    first = images.decode(images.files[0][0])
+def _in_memory(images: Any, description: str) -> TensorImages:
+    first = images.decode(0)
     decoded = torch.empty((len(images), *first.shape), dtype=torch.uint8)
     with ThreadPoolExecutor() as pool:
-        tensors = pool.map(images.decode, (path for path, _ in images.files))
+        tensors = pool.map(images.decode, range(len(images)))
         slow = len(images) > 5000  # enough to be worth a progress bar
         for i, tensor in enumerate(track(tensors, description, total=len(images), enabled=slow)):
             decoded[i] = tensor
-    labels: Tensor = torch.tensor([label for _, label in images.files])
-    return TensorImages(decoded, labels)
+    return TensorImages(decoded, images.labels, images.classes)

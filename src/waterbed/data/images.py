@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +64,27 @@ class ImageData:
                 return dataset
             indices = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count].sort().values
             if isinstance(dataset, TensorImages):
-                return TensorImages(dataset.images[indices], dataset.labels[indices])
+                return TensorImages(dataset.images[indices], dataset.labels[indices], dataset.classes)
             return Subset(dataset, indices.tolist())
 
         return replace(self, train=part(self.train, train), test=part(self.test, test))
 
 
 class TensorImages(Dataset):
-    """Images in memory: ``images`` uint8 (N, C, H, W), ``labels`` int64 (N,).
+    """Images in memory: ``images`` uint8 (N, C, H, W), ``labels`` int64 (N,), and the names of the classes if known.
 
     >>> data = TensorImages(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
     >>> data[1][0].shape, data[1][1]
     (torch.Size([1, 4, 4]), 1)
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, classes: tuple[str, ...] | None = None) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or len(images) != len(labels):
             raise UsageError(
                 f"images {images.dtype} {tuple(images.shape)} and labels {tuple(labels.shape)} must be "
                 "uint8 (N, C, H, W) and (N,)"
             )
-        self.images, self.labels = images, labels.long()
+        self.images, self.labels, self.classes = images, labels.long(), classes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -96,53 +98,53 @@ class TensorImages(Dataset):
 
 
 class FolderImages(Dataset):
-    """Image files decoded on access: RGB or grey, resized and centre-cropped to ``size`` x ``size`` pixels.
-
-    Args:
-        crop: changes the whole picture, uint8 (C, H, W), before that.
-    """
+    """Image files decoded on access: RGB or grey, resized and centre-cropped to ``size`` x ``size`` pixels."""
 
     def __init__(
         self,
         files: list[tuple[Path, int]],
         channels: int,
         size: int | None,
-        crop: Callable[[Tensor], Tensor] | None = None,
+        classes: tuple[str, ...] | None = None,
     ) -> None:
-        self.files, self.channels, self.size, self.crop = files, channels, size, crop
+        self.files, self.channels, self.size, self.classes = files, channels, size, classes
+        self.labels = torch.tensor([label for _, label in files])
+        self.crop: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path, label = self.files[index]
-        return self.decode(path).float() / 255, label
+        return self.decode(index).float() / 255, self.files[index][1]
 
     def read_pixels(self, indices: Tensor) -> list[Tensor]:
         """The examples at ``indices`` (B,): uint8 (B, C, H, W) and int64 (B,)."""
-        return collate([(self.decode(path), label) for path, label in (self.files[i] for i in indices.tolist())])
+        return collate([(self.decode(i), self.files[i][1]) for i in indices.tolist()])
 
-    def decode(self, path: Path) -> Tensor:
+    def decode(self, index: int) -> Tensor:
         """One file as uint8 (C, H, W); :class:`UsageError` if it is not an image."""
-        picture = read_image(path, self.channels)
+        picture = read_image(self.files[index][0], self.channels)
         return adapt(picture if self.crop is None else self.crop(picture), self.size, self.channels)
 
     def cropped_by(self, crop: Callable[[Tensor], Tensor]) -> FolderImages:
-        """The same files, each whole picture changed by ``crop`` when it is decoded."""
-        return FolderImages(self.files, self.channels, self.size, crop)
+        """The same files, each whole picture (uint8 (C, H, W)) changed by ``crop`` when it is decoded."""
+        images = copy(self)
+        images.crop = crop
+        return images
 
 
-def read_image(path: Path, channels: int | None = None) -> Tensor:
+def read_image(path: str | Path, channels: int | None = None, content: bytes | None = None) -> Tensor:
     """One file as uint8 (C, H, W).
 
     Args:
         channels: 1 (grey) or 3 (RGB); None keeps grey files grey and reads all others as RGB.
+        content: the bytes of the file, where they come from elsewhere; ``path`` then names it in messages.
 
     Raises:
         UsageError: the file cannot be opened, or is not an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else BytesIO(content)) as image:
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
                 upright = Image.fromarray((np.asarray(upright).clip(0, 65535) / 257).round().astype(np.uint8))

@@ -12,6 +12,7 @@ import numpy as np
 
 from waterbed.data.catalog import CATALOG
 from waterbed.data.folders import Arrays, from_arrays, from_files, read_folder
+from waterbed.data.huggingface import PREFIX, load_hub
 from waterbed.data.images import ImageData
 from waterbed.data.named import data_root, load_named
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
@@ -32,13 +33,16 @@ def load_dataset(
         name_or_folder: "fashion-mini" or "digits" (embedded, offline); a name that ``waterbed data`` lists, such as
             "cifar10" or "stanford-cars" (read from ``root``); or a folder with ``train/<class>/*`` and
             ``test/<class>/*``, or with the four idx files of MNIST, gzipped or not. Names take precedence: for a
-            folder called ``digits``, write ``./digits``.
+            folder called ``digits``, write ``./digits``. Or "hf:owner/name", a data set of the Hugging Face Hub (extra
+            ``hf``; also a folder that the package ``datasets`` reads); to choose what is not unique, append
+            ``?config=NAME&train=NAME&test=NAME&image=NAME&label=NAME``, its configuration, splits and columns.
         root: the folder with the named sets; by default that of the environment variable WATERBED_DATA, or else
-            ``~/.cache/waterbed/data``.
-        download: download a missing named set, if torchvision can.
+            ``~/.cache/waterbed/data``. For "hf:", the cache of ``datasets``.
+        download: download a missing named set, if torchvision can; fetch one from the Hub, of which otherwise only the
+            local cache is read.
         size: side of the square images in pixels: antialiased resize of the short side, then a centre crop. By
-            default images keep their size, which must then be the same for all; named sets of photographs come as
-            224 x 224 (``CATALOG[name].size``).
+            default images of one size keep it, and those of several get one (the median of their short sides, at most
+            224), which a warning names; named sets of photographs come as 224 x 224 (``CATALOG[name].size``).
         channels: 1 (grey) or 3 (RGB); by default those of the images; of named sets, those of the catalogue.
 
     Returns:
@@ -62,6 +66,8 @@ def load_dataset(
     if not isinstance(name_or_folder, str | Path):
         raise UsageTypeError(f"name_or_folder={name_or_folder!r} must be a name or a path")
     name = str(name_or_folder)
+    if name.startswith(PREFIX):
+        return load_hub(name, root, download, size, channels)
     if name in _EMBEDDED:
         return from_arrays(name, _EMBEDDED[name](), size, channels, CATALOG[name].flip, CATALOG[name].metric)
     if name in CATALOG:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from waterbed.data.images import check_images, check_labels, to_float
-from waterbed.data.samples import collate, map_style
+from waterbed.data.map_style import map_style
+from waterbed.data.samples import collate
 from waterbed.errors import UsageError, UsageTypeError
 
 Request = tuple[int, list[int]]  # the seed of a batch, and the positions of its examples

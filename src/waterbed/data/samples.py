@@ -1,63 +1,18 @@
-"""What a user's own data set gives: examples that can be read by index, and a batch of them."""
+"""A batch of the examples that a user's own data set gives."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from numbers import Number
 from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
+from torch.utils.data import default_collate
 
 from waterbed.errors import UsageError, UsageTypeError
 
 RESIZING = "Compose([Resize(64), CenterCrop(64), ToTensor()])"
-
-
-def map_style(dataset: Any, argument: str = "dataset") -> Any:
-    """A data set that is read by index; of a ``DataLoader`` the one it draws from.
-
-    Warns where the loader draws other examples, or other batches of them, than its data set has.
-
-    Raises:
-        UsageTypeError: there is no length or no access by index.
-
-    >>> map_style(DataLoader([(0, 1), (2, 3)], shuffle=True))
-    [(0, 1), (2, 3)]
-    """
-    if isinstance(dataset, DataLoader):
-        lost = _lost(dataset)
-        if lost:
-            warnings.warn(
-                f"{argument}: of a DataLoader its dataset is read, all of it and in an order of ours; its "
-                f"{' and '.join(lost)} have no effect here",
-                stacklevel=3,
-            )
-        dataset = dataset.dataset
-    by_index = hasattr(dataset, "__len__") and (hasattr(dataset, "__getitem__") or hasattr(dataset, "batch"))
-    if isinstance(dataset, IterableDataset | dict | str) or not by_index:
-        raise UsageTypeError(
-            f"{argument}={type(dataset).__name__} must be a map-style data set, with a length and examples by index, "
-            "such as data.test or TensorDataset(images, labels)"
-        )
-    return dataset
-
-
-def _lost(loader: DataLoader) -> list[str]:
-    """What a loader does to its data set beside putting examples of it together, each once."""
-    lost = []
-    sampler = loader.sampler
-    drawn_once = isinstance(sampler, RandomSampler) and not sampler.replacement
-    every = type(sampler) is SequentialSampler or (drawn_once and len(sampler) == len(loader.dataset))
-    if not isinstance(loader.dataset, IterableDataset) and not every:
-        lost.append(f"sampler ({type(sampler).__name__})")
-    if loader.batch_size is None and loader.batch_sampler is not None:
-        lost.append(f"batch_sampler ({type(loader.batch_sampler).__name__})")
-    if loader.batch_size is not None and loader.collate_fn is not default_collate:
-        lost.append("collate_fn")
-    return lost
 
 
 def collate(samples: Sequence[Any]) -> list[Tensor]:

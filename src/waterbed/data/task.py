@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
+from waterbed.data.columns import choose_splits, is_table
 from waterbed.data.images import ImageData, check_images, check_labels
-from waterbed.data.samples import collate, map_style
+from waterbed.data.map_style import base_of, map_style, names_of
+from waterbed.data.samples import collate
 from waterbed.devices import seeded
 from waterbed.errors import UsageError, UsageTypeError
 
@@ -35,8 +37,9 @@ def as_task(
 
     Args:
         data: a pair (train, test) of map-style data sets of (float (C, H, W) in [0, 1], int), such as a
-            ``TensorDataset`` or torchvision's ``ImageFolder`` with a transform, or of ``DataLoader``, whose data sets
-            are read.
+            ``TensorDataset`` or torchvision's ``ImageFolder`` with a transform; of ``DataLoader``, whose data sets
+            are read; or of Hugging Face ``Dataset`` with a column of images and one of labels, also as a
+            ``DatasetDict``. Images of such a table that have several sizes become one size, and a warning says so.
         classes: their names; by default ``train.classes``, else the numbers from 0 to the largest label.
         name: by default that of the class of ``train``.
         one_for_both: whether a single data set stands for train and test.
@@ -53,48 +56,52 @@ def as_task(
     """
     if hasattr(data, "train") and hasattr(data, "test"):
         return data
-    paired = isinstance(data, tuple | list) and len(data) == 2
-    if paired:
-        train, test = (map_style(part, f"data[{i}]") for i, part in enumerate(data))
+    if isinstance(data, Mapping) and all(map(is_table, data.values())):
+        chosen = choose_splits(data, "data")
+        data, named = [data[split] for split in chosen], [f"data[{split!r}]" for split in chosen]
+    elif isinstance(data, tuple | list) and len(data) == 2:
+        named = ["data[0]", "data[1]"]
     elif one_for_both:
-        train = test = map_style(data, "data")
+        data, named = [data], ["data"]
     else:
         kind = type(data).__name__
         single = isinstance(data, DataLoader) or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))
         advice = "is one data set; pass (train, test), split by torch.utils.data.random_split if need be"
         other = "must be what load_dataset returns, a pair (train, test) of data sets, or an object with train and test"
         raise UsageTypeError(f"data={kind} {advice if single else other}")
-    for part, dataset in (("train", train), ("test", test)):
-        if len(dataset) == 0:
+    parts: list[Any] = []
+    shape = None
+    for part, dataset, argument in zip(("train", "test"), data, named, strict=False):
+        parts.append(map_style(dataset, argument, shape))
+        if len(parts[-1]) == 0:
             raise UsageError(f"data has no {part} images; add some")
+        if shape is None:
+            with seeded(0):
+                image, _ = collate([parts[0][0]])
+            check_images(image, "data")
+            shape = tuple(image.shape[1:])
+    train, test = parts[0], parts[-1]
     with seeded(0):
-        image, _ = collate([train[0]])
-        check_images(image, "data")
-        labels = [_labels(train), *([] if test is train else [_labels(test)])]
-    classes = _classes(train, test, torch.cat(labels)) if classes is None else tuple(str(c) for c in classes)
+        labels = [_labels(part) for part in parts]
+    classes = class_names(train, test, torch.cat(labels)) if classes is None else tuple(str(c) for c in classes)
     for part, values in zip(("train", "test"), labels, strict=False):
         check_labels(values, len(classes), f"data ({part})")
-    name = type(_base(train)).__name__ if name is None else name
-    return OwnData(name, train, test, classes, image_shape=tuple(image.shape[1:]))
+    name = type(base_of(train)).__name__ if name is None else name
+    return OwnData(name, train, test, classes, image_shape=shape)
 
 
-def _base(dataset: Any) -> Any:
-    """The data set that a subset was taken from."""
-    return _base(dataset.dataset) if isinstance(dataset, Subset) else dataset
-
-
-def _classes(train: Any, test: Any, labels: Tensor) -> tuple[str, ...]:
+def class_names(train: Any, test: Any, labels: Tensor) -> tuple[str, ...]:
     """The names that the data sets have, else the numbers up to the largest label."""
-    names, others = (getattr(_base(part), "classes", None) for part in (train, test))
+    names, others = (names_of(part) for part in (train, test))
     if names is None:
         return tuple(str(c) for c in range(int(labels.max()) + 1))
-    if others is not None and list(others) != list(names):
-        differing = sorted({str(c) for c in names} ^ {str(c) for c in others}) or ["in another order"]
+    if others is not None and others != names:
+        differing = sorted(set(names) ^ set(others)) or ["in another order"]
         raise UsageError(
             f"data has other classes in test than in train ({', '.join(differing[:3])}), so that a label would mean "
             "two things; make the folders of both the same"
         )
-    return tuple(str(c) for c in names)
+    return names
 
 
 def _labels(dataset: Any) -> Tensor:

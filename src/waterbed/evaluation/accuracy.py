@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from waterbed.attacks.attack import Attack, CheckedAttack, ball_of, check_attack
 from waterbed.data.loading import batches
-from waterbed.data.samples import map_style
+from waterbed.data.map_style import map_style, names_of
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import share, summed
 from waterbed.errors import UsageError, UsageTypeError, UsageWarning, check_count
@@ -104,7 +104,8 @@ def evaluate(
 
     Args:
         model: images in [0, 1] (N, C, H, W) to logits (N, K).
-        dataset: map-style, ``(image, label)``; of a ``DataLoader`` its data set is read.
+        dataset: map-style, ``(image, label)``; of a ``DataLoader`` its data set is read. Or a Hugging Face ``Dataset``
+            with a column of labels and one of images, brought to the shape the model was trained with.
         attacks: :class:`waterbed.PGD`, :func:`waterbed.as_attack` of any other, or a user's own
             (:class:`~waterbed.attacks.attack.Attack`), of different names. Only the images that the model classifies
             correctly are attacked. Images outside a ball that is known count as not broken, and a warning says so.
@@ -113,7 +114,8 @@ def evaluate(
         workers: number of processes that load images, for data too large for memory.
 
     Raises:
-        UsageError: images that do not fit, labels out of range, weights that are not finite; an attack that returns
+        UsageError: images that do not fit, labels out of range, other classes than the model's where both are named,
+            weights that are not finite; an attack that returns
             something else than images in [0, 1] like those it was given.
         UsageTypeError: ``attacks`` is not a list of attacks, ``dataset`` not a map-style data set.
 
@@ -126,7 +128,7 @@ def evaluate(
     check_count("seed", seed, at_least=0)
     check_count("workers", workers, at_least=0)
     attacks = _checked_list(attacks)
-    dataset = check_dataset(dataset)
+    dataset = check_dataset(dataset, model)
     if num_samples is not None:
         check_count("num_samples", num_samples)
     total = len(dataset)
@@ -147,6 +149,7 @@ def evaluate(
         for part, (x, y) in zip(parts, drawn, strict=True):
             if classes is None:
                 classes = probe(model, x[:1], "dataset images").shape[1]
+                check_names(model, dataset, classes)
             check_range(y, classes)
             labels[part] = y
             y = y.to(device)
@@ -230,14 +233,46 @@ def _checked_list(attacks: Any) -> list[Attack]:
     return attacks
 
 
-def check_dataset(dataset: Any) -> Any:
-    """The data set, of a DataLoader the one it reads; raise unless it is map-style and has images."""
+def check_dataset(dataset: Any, model: nn.Module) -> Any:
+    """The data set, of a DataLoader the one it reads, of a Hugging Face ``Dataset`` its images in the model's shape;
+    raise unless it is map-style and has images."""
     if hasattr(dataset, "test"):
         raise UsageTypeError(f"dataset={type(dataset).__name__} must be a map-style data set, such as data.test")
-    dataset = map_style(dataset)
+    dataset = map_style(dataset, shape=getattr(model, "input_shape", None))
     if len(dataset) == 0:
         raise UsageError("dataset is empty; pass one with images")
     return dataset
+
+
+def check_names(model: nn.Module, dataset: Any, classes: int) -> None:
+    """Raise if the data set names other classes than the model was trained for, or another number of them.
+
+    Numbers are no names, and case and underscores make no difference.
+    """
+    names = names_of(dataset)
+    if names is None or _are_numbers(names):
+        return
+    if len(names) != classes:
+        raise UsageError(
+            f"dataset has {len(names)} classes ({', '.join(names[:3])}, ...), but the model knows {classes}; evaluate "
+            "it on the classes it was trained for, or finetune it"
+        )
+    known = getattr(model, "class_names", None)
+    if known is None or _are_numbers(known) or [_plain(n) for n in known] == [_plain(n) for n in names]:
+        return
+    place = next(i for i, (a, b) in enumerate(zip(known, names, strict=True)) if _plain(a) != _plain(b))
+    raise UsageError(
+        f"dataset calls class {place} {names[place]!r}, but the model was trained with {known[place]!r} there; give "
+        "the classes the same names in the same order, or finetune the model"
+    )
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return list(names) == [str(i) for i in range(len(names))]
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").casefold()
 
 
 def check_range(y: Tensor, classes: int) -> None:

@@ -19,7 +19,7 @@ from waterbed.devices import device_of, seeded
 from waterbed.distributed import gathered, is_main, share
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.evaluation import autoattack as autoattack_adapter
-from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_range, correct
+from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_names, check_range, correct
 from waterbed.evaluation.gradient_masking import CHECKED, QUERIES, Verdict, gather_evidence, judge, random_search
 from waterbed.evaluation.records import BatchRecord, EvaluationFile, fingerprint
 from waterbed.models.states import probe, unchanged
@@ -115,7 +115,7 @@ def evaluate_standard(
     >>> list(report.robust)
     ['pgd-20 l2 eps=0.1', 'pgd-100 x5 l2 eps=0.1', 'autoattack l2 eps=0.1']
     """
-    dataset = check_dataset(dataset)
+    dataset = check_dataset(dataset, model)
     eps = parse_eps(eps, above=0)
     if norm in BALLS and norm not in autoattack_adapter.NORMS:
         raise UsageError(
@@ -138,6 +138,7 @@ def evaluate_standard(
     with seeded(seed), unchanged(model):
         first, _ = next(batches(dataset, 1, order=order[:1]))
         classes = _classes(model, first.to(device))
+        check_names(model, dataset, classes)
         parts, missing = autoattack_adapter.parts(classes, tuple(first.shape[1:]), norm) if package else ([], "")
         stages = {"clean": _clean, **{pgd.name: _attack(pgd.name, _breaks(pgd)) for pgd in pgds}}
         stages |= _masking(pgds, file, "square" in parts)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from waterbed.data.columns import is_table
+from waterbed.data.loading import stack
 from waterbed.devices import device_of
 from waterbed.distributed import summed
 from waterbed.errors import UsageError, UsageTypeError, check_choice
@@ -46,8 +48,11 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
 
 
 def gather_batches(inputs: Any) -> tuple[Any, Tensor | None]:
-    """Inputs as one tensor and the labels that came with them, from a DataLoader or another iterable of batches ``x``
-    or ``(x, y)``; whatever else ``inputs`` is comes back as it is, for :func:`check_inputs` to judge."""
+    """Inputs as one tensor and the labels that came with them, from a Hugging Face ``Dataset``, a DataLoader or another
+    iterable of batches ``x`` or ``(x, y)``; whatever else ``inputs`` is comes back as it is, for :func:`check_inputs` to
+    judge."""
+    if is_table(inputs):
+        return stack(inputs)
     if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):
         kind = type(inputs).__name__
         raise UsageTypeError(f"inputs={kind} has single examples; pass DataLoader(inputs, batch_size=256)")

@@ -181,7 +181,7 @@ def measure(
     Args:
         model: logits (N, K) from images in [0, 1]; for the quantities of its features :func:`waterbed.wrap` finds them.
         data: with ``train`` and ``test``, a pair (train, test) of data sets or loaders, or one of them for both (see
-            :func:`waterbed.data.task.as_task`); ``num_samples`` of each are drawn with ``seed`` (fewer if there
+            :func:`waterbed.as_task`); ``num_samples`` of each are drawn with ``seed`` (fewer if there
             are fewer).
         damping: of the log-variance and log-determinant.
         quantities: names from :data:`QUANTITIES`; the first five by default.

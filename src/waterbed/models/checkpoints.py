@@ -198,6 +198,8 @@ def _load_own(
             normaliser = "checkpoint"
         if card.get("input_shape"):
             model.input_shape = tuple(card["input_shape"])
+        if card.get("classes"):
+            model.class_names = tuple(card["classes"])
     if mean is not None and (normaliser == "checkpoint" or not isinstance(model, FeatureClassifier)):
         raise UsageError(
             f"mean={mean!r} and std={std!r} would normalise twice: {str(path)!r} has its own; leave them out"

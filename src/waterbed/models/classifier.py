@@ -52,6 +52,11 @@ class FeatureClassifier(nn.Module):
         self.architecture: dict[str, Any] | None = None
         self.input_shape: tuple[int, int, int] | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "head":  # the names of its classes, which fit and load_model know; another head has others
+            self.class_names: tuple[str, ...] | None = None
+        super().__setattr__(name, value)
+
     def set_normalisation(self, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> None:
         """Normalise images as (x - mean) / std, one value per channel."""
         like = next(self.parameters())

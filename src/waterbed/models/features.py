@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from waterbed.data.loading import batches
+from waterbed.data.map_style import map_style
+from waterbed.data.task import as_task
 from waterbed.devices import device_of
 from waterbed.distributed import slices, summed
 from waterbed.errors import check_choice, check_count
@@ -36,7 +39,8 @@ def extract_features(
     Args:
         model: with ``features(x)``, images (N, C, H, W) in [0, 1] to (N, d), or any classifier that
             :func:`waterbed.wrap` takes.
-        data: what ``load_dataset`` returns, of which ``split`` ("train" or "test") is taken; or a map-style data set.
+        data: what ``load_dataset`` returns or a pair (train, test), of which ``split`` ("train" or "test") is taken; or
+            one data set, loader or Hugging Face ``Dataset``, as :func:`waterbed.evaluate` takes it.
         indices: (N,), the examples to take, in this order; all by default.
         workers: number of processes that load images, for data too large for memory.
 
@@ -51,7 +55,9 @@ def extract_features(
     """
     check_choice("split", split, ("train", "test"))
     check_count("workers", workers, at_least=0)
-    dataset, num_classes = getattr(data, split, data), getattr(data, "num_classes", None)
+    data = as_task(data) if isinstance(data, tuple | Mapping) else data
+    num_classes = getattr(data, "num_classes", None)
+    dataset = map_style(getattr(data, split, data), "data", getattr(model, "input_shape", None))
     model = with_features(model, getattr(data, "shape", None))
     indices = torch.arange(len(dataset)) if indices is None else indices
     device = device_of(model)

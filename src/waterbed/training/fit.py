@@ -14,6 +14,7 @@ from torch.utils.data import Subset
 from waterbed.data.augment import augmentation
 from waterbed.data.images import check_data
 from waterbed.data.loading import Loader
+from waterbed.data.map_style import names_of
 from waterbed.data.mixing import mixing
 from waterbed.data.task import as_task
 from waterbed.devices import channels_last, device_of, seeded
@@ -59,7 +60,7 @@ def fit(
         model: a :class:`FeatureClassifier` (its mean and std are set from the training images if it has
             none and all of it is trained) or any module from images in [0, 1] to logits.
         data: what ``load_dataset`` returns, any object with train, test, classes, num_classes, shape, name, or a pair
-            (train, test) of your own data sets or loaders (:func:`waterbed.data.task.as_task`).
+            (train, test) of your own data sets or loaders (:func:`waterbed.as_task`).
         objective: ``Standard()`` (default), ``AdversarialTraining(attack)``, ``TRADES(attack)``,
             ``GaussianNoise(eps)``, or your own (:class:`~waterbed.training.objective.Objective`).
         out: the run folder; None writes nothing.
@@ -166,6 +167,7 @@ def run_config(
     """What the run folder records, and a resumed run must agree with."""
     if isinstance(model, FeatureClassifier):
         model.input_shape = tuple(int(v) for v in data.shape)
+        model.class_names = names_of(data.train) or tuple(str(c) for c in data.classes)
     return {
         "data": {
             "name": str(data.name),

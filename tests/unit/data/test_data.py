@@ -9,8 +9,10 @@ from PIL import Image
 import waterbed as wb
 from waterbed.data.augment import augmentation, random_crop, random_flip
 from waterbed.data.catalog import CATALOG
+from waterbed.data.encoded import common_size
 from waterbed.data.images import adapt
 from waterbed.data.loading import batches, stack
+from waterbed.errors import UsageWarning
 
 
 @pytest.mark.parametrize("name", ["fashion-mini", "digits"])
@@ -69,10 +71,16 @@ def test_large_folder_is_decoded_on_demand_with_the_same_pixels(folder, monkeypa
         assert torch.equal(y, y2)
 
 
-def test_images_of_several_sizes_need_size(folder):
+def test_images_of_several_sizes_get_one(folder):
     Image.new("RGB", (20, 9)).save(folder / "train/dark/odd.png")
-    with pytest.raises(wb.UsageError, match=r"size=None.*9 x 20.*pass size="):
-        wb.load_dataset(folder)
+    with pytest.warns(
+        UsageWarning, match="such as 9 x 20 and 12 x 12; all are resized and cropped to 12 x 12: pass si"
+    ):
+        data = wb.load_dataset(folder)
+    assert data.shape == (3, 12, 12)
+    assert torch.equal(wb.stack(data.train)[0], wb.stack(wb.load_dataset(folder, size=12).train)[0])
+    with pytest.warns(UsageWarning, match="to 224 x 224"):
+        assert common_size([(500, 400), (300, 400)]) == 224
     assert wb.load_dataset(folder, size=10).shape == (3, 10, 10)
 
 

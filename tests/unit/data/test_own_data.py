@@ -9,7 +9,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 import waterbed as wb
-from waterbed.data.samples import collate, map_style
+from waterbed.data.map_style import map_style
+from waterbed.data.samples import collate
 from waterbed.data.task import as_task
 
 SHORT = {"epochs": 1, "batch_size": 32, "watch": 10, "progress": False, "precision": "fp32"}
@@ -185,8 +186,8 @@ def test_loaders_elsewhere(tiny):
     assert torch.equal(wb.stack(loader(data))[0], data.tensors[0])
     of_loader, of_images = (float(wb.InputFisher(tiny, x).trace()) for x in (loader(data), data.tensors[0]))
     assert of_loader == pytest.approx(of_images)
-    with pytest.raises(TypeError, match="pass the loader's dataset"):
-        wb.extract_features(tiny, loader(data))
+    for source in (loader(data), (data, data)):
+        assert torch.equal(wb.extract_features(tiny, source)[0], wb.extract_features(tiny, data)[0])
 
 
 def test_a_batch_is_that_of_torch():
