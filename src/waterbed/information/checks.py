@@ -48,9 +48,8 @@ def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
 
 
 def gather_batches(inputs: Any) -> tuple[Any, Tensor | None]:
-    """Inputs as one tensor and the labels that came with them, from a Hugging Face ``Dataset``, a DataLoader or another
-    iterable of batches ``x`` or ``(x, y)``; whatever else ``inputs`` is comes back as it is, for :func:`check_inputs` to
-    judge."""
+    """Inputs as one tensor and the labels that came with them, from a Hugging Face ``Dataset``, a DataLoader or other
+    batches ``x`` or ``(x, y)``; whatever else ``inputs`` is comes back as it is, for :func:`check_inputs` to judge."""
     if is_table(inputs):
         return stack(inputs)
     if not isinstance(inputs, Iterable) and hasattr(inputs, "__getitem__"):

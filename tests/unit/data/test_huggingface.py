@@ -156,11 +156,11 @@ def test_splits_and_columns_are_chosen_in_the_address(tmp_path):
     assert wb.load_dataset(f"{address}?label=row").num_classes == 12
     with pytest.raises(wb.UsageError, match=r"\(test\) has labels from -1 to -1"):
         wb.load_dataset(f"{address}?test=test")
-    with pytest.raises(wb.UsageError, match="the split of .*='tset' is unknown; choose one of .*did you mean 'test'"):
+    with pytest.raises(wb.UsageError, match=r"the split of .*='tset' is unknown; choose one of .*did you mean 'test'"):
         wb.load_dataset(f"{address}?test=tset")
-    with pytest.raises(wb.UsageError, match="the label column of .*='lable' is unknown.*did you mean 'label'"):
+    with pytest.raises(wb.UsageError, match=r"the label column of .*='lable' is unknown.*did you mean 'label'"):
         wb.load_dataset(f"{address}?label=lable")
-    with pytest.raises(wb.UsageError, match="the option of .*='labels' is unknown; choose one of 'config', 'train'"):
+    with pytest.raises(wb.UsageError, match=r"the option of .*='labels' is unknown; choose one of 'config', 'train'"):
         wb.load_dataset(f"{address}?labels=label")
     several = table(label="fine", coarse=datasets.ClassLabel(names=NAMES))
     datasets.DatasetDict(train=several, test=several).save_to_disk(tmp_path / "several")
