@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 
-from waterbed.data.catalog import CATALOG
-from waterbed.data.huggingface import PREFIX
 from waterbed.data.images import ImageData
-from waterbed.data.load import load_dataset
+from waterbed.data.load import absolute, load_dataset
 from waterbed.distributed import Engine
 from waterbed.errors import UsageError
 from waterbed.models.states import probe
@@ -25,9 +23,7 @@ def load_with_source(
 ) -> tuple[ImageData, dict[str, Any]]:
     """The data, and what the run folder records so that later commands find them again."""
     data = load_dataset(name_or_folder, root, download, size, channels)
-    folder = Path(name_or_folder).expanduser()
-    named = name_or_folder in CATALOG or name_or_folder.startswith(PREFIX)
-    source: dict[str, Any] = {"name_or_folder": name_or_folder if named else str(folder.resolve())}
+    source: dict[str, Any] = {"name_or_folder": absolute(name_or_folder)}
     if root is not None:
         source["root"] = str(Path(root).resolve())
     return data, source

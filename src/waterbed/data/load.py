@@ -15,6 +15,7 @@ from waterbed.data.folders import Arrays, from_arrays, from_files, read_folder
 from waterbed.data.huggingface import PREFIX, load_hub
 from waterbed.data.images import ImageData
 from waterbed.data.named import data_root, load_named
+from waterbed.data.shards import are_shards, load_shards
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
 
 LARGEST_SIDE = 4096
@@ -35,7 +36,10 @@ def load_dataset(
             ``test/<class>/*``, or with the four idx files of MNIST, gzipped or not. Names take precedence: for a
             folder called ``digits``, write ``./digits``. Or "hf:owner/name", a data set of the Hugging Face Hub (extra
             ``hf``; also a folder that the package ``datasets`` reads); to choose what is not unique, append
-            ``?config=NAME&train=NAME&test=NAME&image=NAME&label=NAME``, its configuration, splits and columns.
+            ``?config=NAME&train=NAME&test=NAME&image=NAME&label=NAME``, its configuration, splits and columns. Or a
+            pattern of WebDataset shards, such as "shards/{train,test}-*.tar" or
+            "train-{000..127}.tar::val-{000..003}.tar": each example an image and a .cls, the parts told by the words
+            train, test or val in the names.
         root: the folder with the named sets; by default that of the environment variable WATERBED_DATA, or else
             ``~/.cache/waterbed/data``. For "hf:", the cache of ``datasets``.
         download: download a missing named set, if torchvision can; fetch one from the Hub, of which otherwise only the
@@ -68,6 +72,8 @@ def load_dataset(
     name = str(name_or_folder)
     if name.startswith(PREFIX):
         return load_hub(name, root, download, size, channels)
+    if are_shards(name):
+        return load_shards(name, size, channels)
     if name in _EMBEDDED:
         return from_arrays(name, _EMBEDDED[name](), size, channels, CATALOG[name].flip, CATALOG[name].metric)
     if name in CATALOG:
@@ -87,6 +93,21 @@ def load_dataset(
         f"{', '.join(CATALOG)}"
     )
     raise AssertionError("unreachable")
+
+
+def absolute(name_or_folder: str) -> str:
+    """The argument of :func:`load_dataset` that means the same from any working folder.
+
+    >>> absolute("digits"), absolute("hf:owner/name"), absolute("/a/train-*.tar::/b/test-*.tar")
+    ('digits', 'hf:owner/name', '/a/train-*.tar::/b/test-*.tar')
+    """
+    if name_or_folder in CATALOG:
+        return name_or_folder
+    if name_or_folder.startswith(PREFIX):
+        name, mark, query = name_or_folder.removeprefix(PREFIX).partition("?")
+        folder = Path(name).expanduser()
+        return f"{PREFIX}{folder.resolve() if folder.is_dir() else name}{mark}{query}"
+    return "::".join(str(Path(part).expanduser().resolve()) for part in name_or_folder.split("::"))
 
 
 def _fashion_mini() -> Arrays:

@@ -42,7 +42,7 @@ def map_style(dataset: Any, argument: str = "dataset", shape: Sequence[int] | No
     if isinstance(dataset, IterableDataset | dict | str) or not by_index:
         raise UsageTypeError(
             f"{argument}={type(dataset).__name__} must be a map-style data set, with a length and examples by index, "
-            "such as data.test or TensorDataset(images, labels)"
+            "such as data.test or TensorDataset(images, labels); WebDataset shards are named to load_dataset"
         )
     return dataset
 
