@@ -90,10 +90,10 @@ class _Handler(BaseHTTPRequestHandler):
         ("POST", rf"/{REPOSITORY}\.git/info/lfs/objects/batch", "batch", True),
         ("PUT", r"/storage/(?P<oid>\w+)", "store", False),  # the address itself is the permission, as at S3
         ("POST", rf"/api/models/{REPOSITORY}/commit/main", "commit", True),
-        ("GET", rf"/api/models/{REPOSITORY}(?:/revision/(?P<revision>.+))?", "information", False),
-        ("GET", rf"/api/models/{REPOSITORY}/tree/(?P<revision>[^/]+)", "tree", False),
-        ("HEAD", rf"/{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<file>.+)", "resolve", False),
-        ("GET", rf"/{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<file>.+)", "resolve", False),
+        ("GET", rf"/api/(?:models|datasets)/{REPOSITORY}(?:/revision/(?P<revision>.+))?", "information", False),
+        ("GET", rf"/api/(?:models|datasets)/{REPOSITORY}/tree/(?P<revision>[^/]+)(?P<folder>/.+)?", "tree", False),
+        ("HEAD", rf"/(?:datasets/)?{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<file>.+)", "resolve", False),
+        ("GET", rf"/(?:datasets/)?{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<file>.+)", "resolve", False),
     )
 
     def answer(self):
@@ -197,10 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
             sha = self.server.head(repository)
             self.reply(200, {"_id": "1", "id": repository, "sha": sha, "siblings": siblings, "private": False})
 
-    def tree(self, repository, revision):
+    def tree(self, repository, revision, folder):
         files = self.found(repository, revision)
         if files is not None:
-            self.reply(200, [{"type": "file", "path": n, "size": len(c), "oid": "0"} for n, c in files.items()])
+            chosen = {name: content for name, content in files.items() if name.startswith((folder or "")[1:])}
+            self.reply(200, [{"type": "file", "path": n, "size": len(c), "oid": "0"} for n, c in chosen.items()])
 
     def resolve(self, repository, revision, file):
         files = self.found(repository, revision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -64,9 +64,9 @@ def _splits(name: str, config: str | None, root: str | Path | None, download: bo
     try:
         if (folder / "dataset_dict.json").is_file():
             return datasets.load_from_disk(str(folder))
-        with _offline(datasets.config, enabled=not download):
+        with nullcontext() if download else _offline(datasets):
             return datasets.load_dataset(str(folder) if folder.is_dir() else name, config, cache_dir=cache)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of the package, of Arrow or of the network
         reason = " ".join(str(error).split()).rstrip(".")[:200]
         if folder.is_dir():
             advice = "name a folder that datasets.load_dataset reads or DatasetDict.save_to_disk wrote"
@@ -81,11 +81,13 @@ def _splits(name: str, config: str | None, root: str | Path | None, download: bo
 
 
 @contextmanager
-def _offline(config: Any, enabled: bool) -> Iterator[None]:
-    """No request leaves this machine inside the block."""
-    before = config.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = before or enabled
+def _offline(datasets: Any) -> Iterator[None]:
+    """No request leaves this machine inside the block, and the package does not warn that none did."""
+    before, verbosity = datasets.config.HF_HUB_OFFLINE, datasets.logging.get_verbosity()
+    datasets.config.HF_HUB_OFFLINE = True
+    datasets.logging.set_verbosity_error()
     try:
         yield
     finally:
-        config.HF_HUB_OFFLINE = before
+        datasets.config.HF_HUB_OFFLINE = before
+        datasets.logging.set_verbosity(verbosity)

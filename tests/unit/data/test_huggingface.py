@@ -1,12 +1,16 @@
 """Hugging Face data sets, at every door."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.hub_server import Hub
 
 import waterbed as wb
 from waterbed.errors import UsageWarning
@@ -144,6 +148,22 @@ def test_a_name_of_the_hub_is_read_from_the_cache(tmp_path, monkeypatch):
     assert datasets.config.HF_HUB_OFFLINE is False
     with pytest.raises(wb.UsageError, match=r"'hf:owner/other' is not to be read.*pass download=True to fetch it"):
         wb.load_dataset("hf:owner/other")
+
+
+def test_a_set_is_fetched_once_and_only_when_asked(tmp_path):
+    script = "import waterbed as wb; print(len(wb.load_dataset('hf:owner/pictures', download=True).train))"
+    home = tmp_path / "home"
+    with Hub() as hub:
+        files = {}
+        for split, count in (("train", 12), ("test", 4)):
+            table(count).to_parquet(tmp_path / split)
+            files[f"{split}.parquet"] = (tmp_path / split).read_bytes()
+        hub.add("owner/pictures", files)
+        # A process of its own, since the client reads its environment once.
+        environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert done.stdout == "12\n", done.stderr
+    assert wb.load_dataset("hf:owner/pictures", root=home / "datasets").classes == ("bright", "dark")
 
 
 def test_splits_and_columns_are_chosen_in_the_address(tmp_path):
