@@ -82,7 +82,7 @@ def main() -> None:
     if options.out is not None:
         names = ("workers", "repeats", "size", "batch")
         content = {"images_per_second": rows, "images": count, **{name: getattr(options, name) for name in names}}
-        content |= {"order": "all loaders in turn in each repetition, beside other work on the machine"}
+        content |= {"order": "all loaders in turn in each repetition"}
         content |= {"environment": environment()}
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(content, indent=2) + "\n")
