@@ -37,8 +37,8 @@ def load_dataset(
             folder called ``digits``, write ``./digits``. Or "hf:owner/name", a data set of the Hugging Face Hub (extra
             ``hf``; also a folder that the package ``datasets`` reads); to choose what is not unique, append
             ``?config=NAME&train=NAME&test=NAME&image=NAME&label=NAME``, its configuration, splits and columns. Or a
-            pattern of WebDataset shards, such as "shards/{train,test}-*.tar" or
-            "train-{000..127}.tar::val-{000..003}.tar": each example an image and a .cls, the parts told by the words
+            pattern of WebDataset shards, such as ``shards/{train,test}-*.tar`` or
+            ``train-{000..127}.tar::val-{000..003}.tar``: each example an image and a .cls, the parts told by the words
             train, test or val in the names.
         root: the folder with the named sets; by default that of the environment variable WATERBED_DATA, or else
             ``~/.cache/waterbed/data``. For "hf:", the cache of ``datasets``.
