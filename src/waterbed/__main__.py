@@ -7,13 +7,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from waterbed.cli.output import Patient, is_first_process
 from waterbed.cli.parsing import parse
+from waterbed.cli.wording import as_typed
 from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, UsageWarning
 from waterbed.files import WRITTEN
 
@@ -35,13 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     command, before = None, len(WRITTEN)
+
+    def in_its_words(message: Any) -> str:
+        return str(message) if command is None else as_typed(str(message), command)
+
     try:
-        with _warnings_as_lines(), _printing(), _sigterm_raises():
+        with _warnings_as_lines(in_its_words), _printing(), _sigterm_raises():
             command = parse(args)
             if command is not None:
                 command()
     except (UsageError, UsageTypeError) as error:
-        return _fail(str(error), 2)
+        return _fail(in_its_words(error), 2)
     except OSError as error:
         return _fail(f"{error.filename or 'a file'!s}: {error.strerror or error}; check path, permissions, space", 2)
     except DivergenceError as error:
@@ -90,7 +95,7 @@ def _kept(command: Any, written: list[Path]) -> str:
 
 
 @contextmanager
-def _warnings_as_lines() -> Iterator[None]:
+def _warnings_as_lines(in_its_words: Callable[[Any], str]) -> Iterator[None]:
     """A warning of ours is one line, once; those of other packages are shown as ever."""
     lines = set()
     with warnings.catch_warnings():
@@ -101,7 +106,7 @@ def _warnings_as_lines() -> Iterator[None]:
                 show(message, category, *rest)
             elif str(message) not in lines:
                 lines.add(str(message))
-                print(f"waterbed: warning: {message}", file=sys.stderr)
+                print(f"waterbed: warning: {in_its_words(message)}", file=sys.stderr)
 
         warnings.showwarning = print_line
         yield

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from waterbed.cli.options import Channels, Download, Root, Size
 from waterbed.cli.output import print_rows
@@ -14,7 +15,7 @@ from waterbed.cli.output import print_rows
 class Data:
     """List the data sets known by name and where they are, or describe one (a name or a folder)."""
 
-    name: Positional[str] = "list"
+    name: Annotated[Positional[str], arg(metavar="DATA")] = "list"
     """"list", a name from the list, or a folder with train/<class>/* and test/<class>/*."""
     root: Root = None
     download: Download = False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from waterbed.cli.options import Radii
 from waterbed.cli.output import print_rows
@@ -14,7 +15,7 @@ from waterbed.cli.output import print_rows
 class Sweep:
     """Train one recipe at several eps and seeds, evaluate and measure every network; one table and one picture."""
 
-    recipe: Positional[str]
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
     """TOML file with options of `waterbed train` (data, objective, model, epochs, ...)."""
     out: str
     """Folder for the runs, sweep.json and sweep.png; finished runs in it are not repeated."""

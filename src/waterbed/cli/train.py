@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from waterbed.cli.options import Channels, Download, Radius, Root, Size, options_of, values_of
 from waterbed.cli.output import print_rows
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class _Network:
     """Which network is trained on which data."""
 
-    data: Positional[str]
+    data: Annotated[Positional[str], arg(metavar="DATA")]
     """Name of a data set, or a folder with train/<class>/* and test/<class>/*."""
     out: str
     """The run folder; an unfinished run in it continues, a finished one is left as it is."""

@@ -88,4 +88,4 @@ def test_warnings_of_others_are_shown_as_ever(monkeypatch, capsys):
 
 def test_the_standard_evaluation_refuses_l1(runs, capsys):
     assert main(f"evaluate {runs}/standard --attacks standard --norm l1 --eps 1".split()) == 2
-    assert "norm='l1' has no standard AutoAttack" in capsys.readouterr().err
+    assert "--norm 'l1' has no standard AutoAttack" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_plain_inversion_of_one_s_own_pictures_needs_no_data(runs, tmp_path, cap
     assert json.loads((tmp_path / "i/alone.json").read_text())["settings"]["data"] is None
     capsys.readouterr()
     assert main(f"invert {tmp_path}/alone.safetensors --layer head.deep --images {runs}/data/test/bright".split()) == 2
-    assert "layer='head.deep'" in capsys.readouterr().err, "wrong words are found before data are read"
+    assert "--layer 'head.deep'" in capsys.readouterr().err, "wrong words are found before data are read"
 
 
 def test_invert_studies_classes_and_animations(runs, tmp_path, capsys):

@@ -31,4 +31,4 @@ def test_measure_takes_any_quantity(runs, tmp_path, capsys):
         assert content[name]["n"] + (int(left_out[1]) if left_out else 0) == 6
         assert content[name]["value"] == content[name]["value"], "not nan"
     assert main(["measure", f"{runs}/robust", "--quantities", "entropy"]) == 2
-    assert "quantities='entropy' is unknown" in capsys.readouterr().err
+    assert "--quantities 'entropy' is unknown" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def test_help_of_every_command(command, capsys):
     ("words", "message"),
     [
         ("train", "Missing from waterbed train"),
-        ("train --out a-folder-with-a-long-name/below-another-one/run", "STR Name of a data set"),
+        ("train --out a-folder-with-a-long-name/below-another-one/run", "DATA Name of a data set"),
         ("train digits --out o --epochs", "--epochs"),
         ("train digits --out o --epochs many", "'many'"),
         ("train digits --out o --epochs 1.5", "'1.5'"),

@@ -50,7 +50,7 @@ def test_the_protocol_and_the_candidates_of_the_command_line(runs, tmp_path, cap
         ("tuned", "logistic", None)
     ]
     assert main([*words.split(), "--protocol", "paper", "--epochs", "3"]) == 2
-    assert "epochs=3 contradicts protocol='paper'" in " ".join(capsys.readouterr().err.split())
+    assert "--epochs 3 contradicts --protocol 'paper'" in " ".join(capsys.readouterr().err.split())
     more = "--epochs 1 --lr 0.3 --weight-decay 100 1e-4"
     assert main([*words.split(), *more.split()]) == 0
     rows = [json.loads(line)["row"] for line in (tmp_path / "t.rows.jsonl").read_text().splitlines()]
