@@ -17,4 +17,5 @@ COMMANDS = {
     "choose": "waterbed.cli.choose:Choose",
     "convert": "waterbed.cli.convert:Convert",
     "report": "waterbed.cli.report:Report",
+    "doctor": "waterbed.cli.doctor:Doctor",
 }
