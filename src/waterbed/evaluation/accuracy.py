@@ -19,6 +19,7 @@ from waterbed.distributed import share, summed
 from waterbed.errors import UsageError, UsageTypeError, UsageWarning, check_count
 from waterbed.models.states import probe, unchanged
 from waterbed.progress import Progress
+from waterbed.tables import html_table
 
 
 class Accuracy(float):
@@ -85,6 +86,10 @@ class Score:
             "n": self.n,
             **({"outside": self.outside} if self.outside else {}),
         }
+
+    def _repr_html_(self) -> str:
+        rows = [("clean", self.clean), ("clean, mean per class", f"{self.mean_per_class:.2f} %"), *self.robust.items()]
+        return html_table(["accuracy", "95 % interval"], rows, f"Score on {self.n} images")
 
 
 def evaluate(

@@ -20,6 +20,7 @@ from waterbed.information.estimate import SAMPLE_SIZE, Estimate
 from waterbed.information.input_fisher import InputFisher
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models.heads import with_features
+from waterbed.tables import html_table
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,22 @@ class _Network:
         fisher = WeightFisher(self.classifier, self.train, params="features", progress=self.progress)
         e = effective_information(self.classifier, self.test, fisher, s.beta, s.prior_variance, s.input_variance)
         return replace(e, target=SAMPLE_SIZE)  # the noise, from F_w of so many training images, moves with their number
+
+
+class Measures(dict[str, Estimate]):
+    """Estimates by the name of the quantity: a dict that is shown as a table.
+
+    >>> Measures(weight_fisher_trace=Estimate(2.0, 0.1, "nats", n=100, method="exact"))
+    weight_fisher_trace  2 ± 0.1 nats (n = 100, exact)
+    """
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{name:{width}}  {estimate}" for name, estimate in self.items()) or "no measures"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, e.short(), e.unit, e.n, e.method) for name, e in self.items()]
+        return html_table(["quantity", "value ± standard error", "unit", "n", "method"], rows, "Measures")
 
 
 Measure = Callable[[_Network], Estimate]
@@ -175,8 +192,10 @@ def measure(
     progress: bool = False,
     workers: int = 0,
     **settings: float,
-) -> dict[str, Estimate]:
+) -> Measures:
     """Several measures of one network at once: about the input on test images, about the weights on training images.
+
+    They come by name, in a dict that a notebook and ``print`` show as a table.
 
     Args:
         model: logits (N, K) from images in [0, 1]; for the quantities of its features :func:`waterbed.wrap` finds them.
@@ -200,4 +219,4 @@ def measure(
         raise UsageError(f"quantities is empty; name one or more of {', '.join(QUANTITIES)}")
     data = as_task(data, one_for_both=True)
     network = _Network(model, data, Settings(num_samples, seed, damping, **settings), progress, workers)
-    return {name: QUANTITIES[name][1](network) for name in quantities}
+    return Measures({name: QUANTITIES[name][1](network) for name in quantities})

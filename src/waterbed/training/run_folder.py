@@ -18,9 +18,11 @@ from waterbed.errors import UsageError, check_choice
 from waterbed.files import locked, make_folder, read_toml, remainders, to_json, write_atomic
 from waterbed.models.checkpoints import is_whole, load_model, read_card, save_model, write_model
 from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
+from waterbed.tables import html_table
 from waterbed.training.config import RESUMES, TrainConfig
 from waterbed.training.model_card import evaluations, measurements, model_card
 from waterbed.training.state_files import STATE, finish_writing, read_state, write_state
+from waterbed.training.summary import summary
 
 SCHEMA = 1
 CONFIG, ENVIRONMENT, METRICS, WEIGHTS = "config.toml", "environment.json", "metrics.jsonl", "weights.safetensors"
@@ -132,6 +134,15 @@ class Run:
         """The record of the epoch whose weights the model has: the best on the held-out images, else the last."""
         key = "validation_robust" if any("validation_robust" in r for r in self.history) else "validation_clean"
         return max(self.history, key=lambda r: (r.get(key, r["epoch"]), -r["epoch"] if key in r else 0), default={})
+
+    def _summary(self) -> dict[str, str]:
+        return summary(self.model, self.history, self.path, self.config, self.record)
+
+    def __repr__(self) -> str:
+        return f"Run({', '.join(f'{name}={value}' for name, value in self._summary().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(["what", "value"], self._summary().items(), "Run")
 
 
 class RunFolder:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from waterbed.plots import intervals
+from waterbed.tables import html_table
 from waterbed.transfer_learning.cross_validation import CrossValidated
 from waterbed.transfer_learning.ranking import CLEAR, PROBABLE
 
@@ -125,6 +126,14 @@ class Choice:
                 columns |= {name: score.value, f"{name}_low": low, f"{name}_high": high}
             rows.append(columns)
         return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        columns = ["backbone", *(label for label, _ in SCORES.values()), "chance that the leader is better"]
+        rows = [
+            [c.name, *(c.scores[s].text(digits) for s, (_, digits) in SCORES.items()), "" if i == 0 else c.chance]
+            for i, c in enumerate(self.candidates)
+        ]
+        return html_table(columns, rows, f"{self.target}, {self.num_samples:,} training images. {self.reason}")
 
     def plot(self) -> Figure:
         """One panel per score, one line per backbone in order, with 95 % intervals; the leader in colour.

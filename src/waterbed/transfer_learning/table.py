@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from waterbed.evaluation.accuracy import Accuracy
+from waterbed.tables import html_table
 
 
 @dataclass
@@ -81,6 +82,13 @@ class TransferTable:
     def attacks(self) -> list[str]:
         """The columns with accuracies under attack."""
         return [name for name in self.to_frame().columns if name.startswith("pgd-")]
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return html_table(["model"], [], "No fine-tunings")
+        layout = self.layout().reset_index()
+        caption = "Accuracy [%] ± 95 % over seeds [95 % over test images], n test images"
+        return html_table(list(layout.columns), layout.itertuples(index=False), caption)
 
     def __str__(self) -> str:
         if not self.rows:
