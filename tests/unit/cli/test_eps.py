@@ -71,7 +71,7 @@ def test_a_radius_beyond_every_image_is_one_line_on_stderr(capsys):
     assert main(["evaluate", "nowhere", "--eps", "8", "8", "--norm", "linf"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == (
-        "waterbed: warning: eps=8.0 with norm='linf' allows every image: pixels lie in [0, 1]; did you mean 8/255?"
+        "waterbed: warning: --eps 8.0 with --norm 'linf' allows every image: pixels lie in [0, 1]; did you mean 8/255?"
     )
     assert len(lines) == 2, "said once, then the error of the folder that is not there"
 
