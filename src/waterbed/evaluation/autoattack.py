@@ -22,7 +22,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from waterbed.evaluation.accuracy import correct
+from waterbed.attacks.balls import as_images
+from waterbed.evaluation.search import Attacked, broken_after
 
 PACKAGE = "pyautoattack"
 NORMS = {"l2": "L2", "linf": "Linf"}
@@ -66,7 +67,7 @@ def parts(classes: int, shape: tuple[int, ...], norm: str) -> tuple[list[str], s
 
 def run_part(
     part: str,
-    model: nn.Module,
+    target: Attacked,
     x: Tensor,
     y: Tensor,
     eps: float,
@@ -78,7 +79,7 @@ def run_part(
 
     Args:
         part: "apgd-ce", "apgd-dlr", "apgd-t", "fab-t" or "square", with the settings of the standard version.
-        model: frozen and in eval mode (:func:`waterbed.models.states.unchanged`): FAB calls backward().
+        target: frozen and in eval mode (:func:`waterbed.models.states.unchanged`): FAB calls backward().
         x, y: (N, C, H, W) in [0, 1] and (N,), classified correctly.
         eps: radius in pixel units.
         queries: most queries per image that Square makes.
@@ -88,14 +89,20 @@ def run_part(
     """
     from pyautoattack import AutoAttack
 
-    classes = model(x[:1]).shape[1]
-    attack = AutoAttack(model, norm=NORMS[norm], eps=eps, seed=seed, device=x.device, version="standard")
-    attack.attacks_to_run = [part]
-    attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
-    attack.square.n_queries = queries
-    with _listening() as warnings:
-        x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
-    return _inside(x_adv, x, eps, norm) & ~correct(model, x_adv, y), warnings
+    classes = target.network(x[:1]).shape[1]
+    logged: list[str] = []
+
+    def search(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        attack = AutoAttack(model, norm=NORMS[norm], eps=eps, seed=seed, device=x.device, version="standard")
+        attack.attacks_to_run = [part]
+        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(9, classes - 1)
+        attack.square.n_queries = queries
+        with _listening() as warnings:
+            x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
+        logged.extend(warnings)
+        return torch.where(as_images(_inside(x_adv, x, eps, norm), x), x_adv, x)
+
+    return broken_after(search, target, x, y), logged
 
 
 def _inside(x_adv: Tensor, x: Tensor, eps: float, norm: str) -> Tensor:

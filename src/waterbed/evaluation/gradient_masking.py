@@ -23,6 +23,7 @@ from waterbed.attacks.balls import as_ball
 from waterbed.attacks.pgd import PGD
 from waterbed.errors import UsageWarning
 from waterbed.evaluation.accuracy import correct
+from waterbed.evaluation.search import Attacked, broken_after, broken_by
 
 CHECKED = 128  # most images a verdict uses
 ENOUGH = 30  # fewest images for a verdict of no masking
@@ -33,8 +34,8 @@ QUERIES = 1000
 # The keys of the evidence.
 KINDS = ("pgd-20", "pgd", "pgd-100", "2 eps", "10 eps", "unbounded", "noise", "flat", "search")
 
-# Which images (N,) a gradient-free attack breaks, from model, x, y.
-Search = Callable[[nn.Module, Tensor, Tensor], Tensor]
+# Which images (N,) a gradient-free attack breaks, from the network, x, y.
+GradientFree = Callable[[Attacked, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,12 @@ class Verdict:
 
 
 def gather_evidence(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, search: Search, broken: Mapping[str, Tensor]
+    target: Attacked, x: Tensor, y: Tensor, eps: float, norm: str, search: GradientFree, broken: Mapping[str, Tensor]
 ) -> dict[str, list[bool]]:
     """The evidence: which images each kind of attack breaks, one list of N per kind.
 
     Args:
-        model: frozen and in eval mode.
+        target: frozen and in eval mode.
         x, y: (N, C, H, W) in [0, 1] and (N,), classified correctly.
         search: a gradient-free attack, for the images that PGD did not break.
         broken: "pgd-20" (one run) and "pgd" (any run), (N,) bool: results that the evaluation has already.
@@ -94,7 +95,7 @@ def gather_evidence(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UsageWarning)  # a radius above 1 is meant here
             attack = PGD(radius, norm, steps, random_start=random_start)
-        return ~correct(model, attack(model, x, y), y)
+        return broken_by(attack, target, x, y)
 
     # Without a random start: far from the image, noise alone breaks networks that a masked gradient cannot.
     evidence = {
@@ -103,13 +104,13 @@ def gather_evidence(
         "2 eps": breaks(2 * eps, 20, False),
         "10 eps": breaks(10 * eps, 20, False),
         "unbounded": breaks(unbounded(tuple(x.shape[1:]), eps, norm), 100, False),
-        "noise": _noise(model, x, y, eps, norm),
-        "flat": _flat(model, x, y, eps, norm),
+        "noise": _noise(target.network, x, y, eps, norm),
+        "flat": _flat(target.network, x, y, eps, norm),
         "search": torch.zeros_like(broken["pgd"]),
     }
     unbroken = ~broken["pgd"]
     if bool(unbroken.any()):
-        evidence["search"][unbroken] = search(model, x[unbroken], y[unbroken])
+        evidence["search"][unbroken] = search(target, x[unbroken], y[unbroken])
     return {name: values.tolist() for name, values in evidence.items()}
 
 
@@ -177,7 +178,7 @@ def judge(evidence: Mapping[str, Sequence[bool]], autoattack: tuple[int, int] | 
     return Verdict(tuple(checks), n)
 
 
-def random_search(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str, queries: int = QUERIES) -> Tensor:
+def random_search(target: Attacked, x: Tensor, y: Tensor, eps: float, norm: str, queries: int = QUERIES) -> Tensor:
     """Which images (N,) a gradient-free search breaks: it adds signs in a window and keeps what lowers the margin.
 
     The windows shrink from half the image to a pixel. Weaker than Square, which replaces it where AutoAttack is
@@ -185,18 +186,22 @@ def random_search(model: nn.Module, x: Tensor, y: Tensor, eps: float, norm: str,
     """
     ball = as_ball(norm)
     height, width = x.shape[-2:]
-    delta, best = torch.zeros_like(x), _margin(model, x, y)
-    for query in range(queries):
-        remaining = 1 - query / queries
-        h, w = (max(1, round(side * remaining / 2)) for side in (height, width))
-        top, start = (int(torch.randint(side - size + 1, ())) for side, size in ((height, h), (width, w)))
-        change = torch.zeros_like(x)
-        change[..., top : top + h, start : start + w] = torch.randn_like(x[..., :1, :1]).sign()
-        proposed = (x + ball.project(delta + 2 * eps * remaining * ball.direction(change), eps)).clamp(0, 1)
-        margin = _margin(model, proposed, y)
-        better = margin < best
-        delta[better], best[better] = (proposed - x)[better], margin[better]
-    return ~correct(model, x + delta, y)
+
+    def search(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        delta, best = torch.zeros_like(x), _margin(model, x, y)
+        for query in range(queries):
+            remaining = 1 - query / queries
+            h, w = (max(1, round(side * remaining / 2)) for side in (height, width))
+            top, start = (int(torch.randint(side - size + 1, ())) for side, size in ((height, h), (width, w)))
+            change = torch.zeros_like(x)
+            change[..., top : top + h, start : start + w] = torch.randn_like(x[..., :1, :1]).sign()
+            proposed = (x + ball.project(delta + 2 * eps * remaining * ball.direction(change), eps)).clamp(0, 1)
+            margin = _margin(model, proposed, y)
+            better = margin < best
+            delta[better], best[better] = (proposed - x)[better], margin[better]
+        return x + delta
+
+    return broken_after(search, target, x, y)
 
 
 def _more(a: Tensor, b: Tensor) -> float:

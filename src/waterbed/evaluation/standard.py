@@ -22,14 +22,17 @@ from waterbed.evaluation import autoattack as autoattack_adapter
 from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_names, check_range, correct
 from waterbed.evaluation.gradient_masking import CHECKED, QUERIES, Verdict, gather_evidence, judge, random_search
 from waterbed.evaluation.records import BatchRecord, EvaluationFile, fingerprint
+from waterbed.evaluation.search import Attacked, attacked, broken_by
 from waterbed.models.states import probe, unchanged
 from waterbed.progress import Progress
 
 AUTOATTACK = ("auto", "always", "never")
 INSTALL = "pip install 'waterbed[autoattack]'"
 
-# Runs on model, x (B, C, H, W), y (B,) and writes its results into the record of the batch.
-Stage = Callable[[nn.Module, Tensor, Tensor, BatchRecord], None]
+# Runs on the network, x (B, C, H, W), y (B,) and writes its results into the record of the batch.
+Stage = Callable[[Attacked, Tensor, Tensor, BatchRecord], None]
+# Which images (N,) of x (N, C, H, W), y (N,) an attack breaks, and its warnings.
+Breaks = Callable[[Attacked, Tensor, Tensor], tuple[Tensor, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,10 @@ def evaluate_standard(
     check (:mod:`waterbed.evaluation.gradient_masking`) uses the first 128 images that are classified correctly. The
     model's modes and buffers are restored bit for bit, also after an exception.
 
+    Attacks search on a copy of the model in fp32, equal to it up to rounding
+    (:func:`waterbed.evaluation.search.attacked`). The model itself decides whether an image is broken, and meets the
+    attack where only the copy is fooled. PGD breaks an image if the model misclassifies it at any step.
+
     Several processes share the batches, with the result of one; the first writes ``out``.
 
     Args:
@@ -139,6 +146,7 @@ def evaluate_standard(
         first, _ = next(batches(dataset, 1, order=order[:1]))
         classes = _classes(model, first.to(device))
         check_names(model, dataset, classes)
+        target = attacked(model, first.to(device))
         parts, missing = autoattack_adapter.parts(classes, tuple(first.shape[1:]), norm) if package else ([], "")
         stages = {"clean": _clean, **{pgd.name: _attack(pgd.name, _breaks(pgd)) for pgd in pgds}}
         stages |= _masking(pgds, file, "square" in parts)
@@ -165,7 +173,7 @@ def evaluate_standard(
                     # several processes what one does.
                     stage_seed = np.random.SeedSequence([seed, number, place]).generate_state(1)
                     with seeded(int(stage_seed[0]), device):
-                        stage(model, x.to(device), y.to(device), record)
+                        stage(target, x.to(device), y.to(device), record)
                     record.done.append(name)
                     file.exchange(number)
                     progress_bar.advance(len(y), name)
@@ -194,17 +202,17 @@ def _classes(model: nn.Module, x: Tensor) -> int:
     return classes
 
 
-def _clean(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
-    record.fell_to = [None if right else "clean" for right in correct(model, x, y).tolist()]
+def _clean(target: Attacked, x: Tensor, y: Tensor, record: BatchRecord) -> None:
+    record.fell_to = [None if right else "clean" for right in correct(target.network, x, y).tolist()]
 
 
-def _attack(name: str, breaks: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]) -> Stage:
+def _attack(name: str, breaks: Breaks) -> Stage:
     """The stage that attacks the images that nothing has broken yet."""
 
-    def stage(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
+    def stage(target: Attacked, x: Tensor, y: Tensor, record: BatchRecord) -> None:
         unbroken = [i for i, fell in enumerate(record.fell_to) if fell is None]
         if unbroken:
-            broken, warnings = breaks(model, x[unbroken], y[unbroken])
+            broken, warnings = breaks(target, x[unbroken], y[unbroken])
             record.warnings += warnings
             for i in torch.tensor(unbroken)[broken.cpu()].tolist():
                 record.fell_to[i] = name
@@ -212,15 +220,15 @@ def _attack(name: str, breaks: Callable[[nn.Module, Tensor, Tensor], tuple[Tenso
     return stage
 
 
-def _breaks(pgd: PGD) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]:
-    return lambda model, x, y: (~correct(model, pgd(model, x, y), y), [])
+def _breaks(pgd: PGD) -> Breaks:
+    return lambda target, x, y: (broken_by(pgd, target, x, y), [])
 
 
-def _autoattack(
-    part: str, eps: float, norm: str, queries: int = 5000
-) -> Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, list[str]]]:
+def _autoattack(part: str, eps: float, norm: str, queries: int = 5000) -> Breaks:
     """One part of AutoAttack, seeded by the stage."""
-    return lambda model, x, y: autoattack_adapter.run_part(part, model, x, y, eps, norm, torch.initial_seed(), queries)
+    return lambda target, x, y: autoattack_adapter.run_part(
+        part, target, x, y, eps, norm, torch.initial_seed(), queries
+    )
 
 
 def _part(part: str) -> str:
@@ -232,10 +240,10 @@ def _masking(pgds: Sequence[PGD], file: EvaluationFile, square: bool) -> dict[st
     eps, norm = pgds[0].eps, pgds[0].norm
     by_square = _autoattack("square", eps, norm, QUERIES)
 
-    def search(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return by_square(model, x, y)[0] if square else random_search(model, x, y, eps, norm)
+    def search(target: Attacked, x: Tensor, y: Tensor) -> Tensor:
+        return by_square(target, x, y)[0] if square else random_search(target, x, y, eps, norm)
 
-    def stage(model: nn.Module, x: Tensor, y: Tensor, record: BatchRecord) -> None:
+    def stage(target: Attacked, x: Tensor, y: Tensor, record: BatchRecord) -> None:
         record.evidence = {}
         # Counted on the clean images, not on the evidence, which another process may be gathering at this moment.
         checked = sum(fell != "clean" for batch in file.before(record) for fell in batch.fell_to)
@@ -244,7 +252,7 @@ def _masking(pgds: Sequence[PGD], file: EvaluationFile, square: bool) -> dict[st
             fell = [record.fell_to[i] for i in chosen]
             known = {"pgd-20": {pgds[0].name}, "pgd": {pgd.name for pgd in pgds}}
             broken = {key: torch.tensor([f in names for f in fell], device=x.device) for key, names in known.items()}
-            record.evidence = gather_evidence(model, x[chosen], y[chosen], eps, norm, search, broken)
+            record.evidence = gather_evidence(target, x[chosen], y[chosen], eps, norm, search, broken)
 
     return {f"masking by {'square' if square else 'random search'}": stage}
 

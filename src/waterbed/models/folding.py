@@ -14,11 +14,17 @@ from waterbed.models.states import evaluating
 CONVERTED = (nn.Conv2d, nn.Linear)
 
 
-def folded(model: nn.Module, images: Tensor, dtype: torch.dtype | None = None) -> Callable[[], nn.Module]:
+def folded(
+    model: nn.Module,
+    images: Tensor,
+    dtype: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Callable[[], nn.Module]:
     """A function that returns ``model`` in eval mode, with its current weights, in a form that runs faster.
 
     ``conv`` then ``BatchNorm`` in eval mode is one convolution; with weights in ``dtype`` (None: their own; another is
-    for use under autocast) and nothing to differentiate but the input, an attack's step costs about half. The copy is
+    for use under autocast) and ``memory_format``, and nothing to differentiate but the input, an attack's step costs
+    about half. The copy is
     exact up to rounding, and is compared with ``model`` on ``images`` first. A network that torch.fx cannot trace (its
     control flow depends on values), or that has nothing to fold, is returned as it is.
 
@@ -39,8 +45,7 @@ def folded(model: nn.Module, images: Tensor, dtype: torch.dtype | None = None) -
         scale = float(expected.abs().max())
         if not copy.pairs or not torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * scale):
             return lambda: model
-    if dtype is not None:
-        copy.convert(dtype)
+    copy.convert(dtype, memory_format)
 
     def current() -> nn.Module:
         copy.refresh()
@@ -99,10 +104,10 @@ class _Folded:
             for mine, theirs in zip(copy.parameters(), source.parameters(), strict=True):
                 mine.copy_(theirs)
 
-    def convert(self, dtype: torch.dtype) -> None:
-        """Keep convolutions and linear layers in ``dtype``."""
+    def convert(self, dtype: torch.dtype | None, memory_format: torch.memory_format) -> None:
+        """Keep convolutions and linear layers in ``dtype`` and ``memory_format``."""
         for *_, copy in (*self.pairs, *self.copies):
-            copy.to(dtype=dtype)
+            copy.to(dtype=dtype, memory_format=memory_format)
 
 
 def _plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:

@@ -14,6 +14,7 @@ from waterbed.evaluation import autoattack as autoattack_adapter
 from waterbed.evaluation import gradient_masking as masking
 from waterbed.evaluation import standard as robustness
 from waterbed.evaluation.records import fingerprint
+from waterbed.evaluation.search import Attacked
 from waterbed.evaluation.standard import evaluate_standard
 
 EPS = 0.3
@@ -167,14 +168,14 @@ def test_chance_is_no_sign():
 
 
 def test_only_unbroken_images_meet_the_next_attack(network, images, monkeypatch):
-    met, seeds, call = [], [], wb.PGD.__call__
+    met, seeds, broken_by = [], [], robustness.broken_by
 
-    def counted(self, model, x, y):
-        met.append((self.name, len(x)))
-        seeds.append((self.name, torch.initial_seed()))
-        return call(self, model, x, y)
+    def counted(pgd, target, x, y):
+        met.append((pgd.name, len(x)))
+        seeds.append((pgd.name, torch.initial_seed()))
+        return broken_by(pgd, target, x, y)
 
-    monkeypatch.setattr(wb.PGD, "__call__", counted)
+    monkeypatch.setattr(robustness, "broken_by", counted)
     report = never(network, images)
     assert met[:2] == [(NAMES[0], report.clean.correct), (NAMES[1], report.robust[NAMES[0]].correct)]
     seeds.clear()
@@ -354,7 +355,9 @@ def test_autoattack_itself_on_any_number_of_classes(norm, classes):
     state_before = torch.random.get_rng_state()
     for part in parts:
         with torch.random.fork_rng():  # the package seeds the global generator
-            broken, warnings = autoattack_adapter.run_part(part, model, x, y, eps, norm, 0, queries=100)
+            broken, warnings = autoattack_adapter.run_part(
+                part, Attacked(model, model), x, y, eps, norm, 0, queries=100
+            )
         assert not bool((broken & (distance > eps * 1.001)).any()), f"{part} left the ball"
         if part in ("apgd-ce", "apgd-t", "fab-t"):
             assert int(broken.sum()) >= 7, f"{part} finds what there is, but for images at the edge of the box"
