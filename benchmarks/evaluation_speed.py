@@ -4,8 +4,8 @@
         [--size SIDE] [--autoattack auto] [--out results/benchmarks/evaluation-speed.json]
 
 Both evaluations of a network attack the same images with the same seeds in one process at one thread. The earlier one
-runs every attack to its end on the network itself and looks at the last image alone. Reported: processor seconds of each
-stage, which images fell in one evaluation and not in the other, and both robust accuracies.
+runs every attack to its end on the network itself and looks at the last image alone. Reported: processor seconds of
+each stage, how many images fell in one evaluation and not in the other, and both robust accuracies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from waterbed.evaluation.accuracy import correct
 from waterbed.evaluation.records import EvaluationFile
 from waterbed.evaluation.search import Attacked
 from waterbed.evaluation.standard import RobustnessReport
-
 
 
 def without_copy(network: nn.Module, _: Tensor) -> Attacked:
