@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +30,14 @@ def environment() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def recorded_threads(file: Path) -> int | None:
+    """The number of CPU threads in a file of :func:`environment`; None where there is no such record."""
+    try:
+        return json.loads(file.read_text())["threads"] if file.is_file() else None
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _cpu_name() -> str:

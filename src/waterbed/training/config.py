@@ -120,6 +120,13 @@ class TrainConfig:
     workers: int = _setting(
         0, "processes that decode images, for data too large for memory", recorded=False, at_least=0
     )
+    threads: int = _setting(
+        0,
+        "CPU threads, on which the last digits depend; 0 takes as many of torch's as other processes leave cores free "
+        "when the run starts, and goes on with that number",
+        recorded=False,
+        at_least=0,
+    )
     checkpoint_minutes: float = _setting(
         15.0, "minutes after which the state is saved within a long epoch", recorded=False, at_least=0
     )

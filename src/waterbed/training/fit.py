@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ from waterbed.data.mixing import mixing
 from waterbed.data.task import as_task
 from waterbed.devices import channels_last, device_of, seeded
 from waterbed.distributed import Engine
+from waterbed.environment import recorded_threads
 from waterbed.errors import UsageError
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
 from waterbed.models.states import probe
 from waterbed.progress import Progress
+from waterbed.threads import check_threads, free_cores, limited, threads_beside
 from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
 from waterbed.training.checkpointing import Checkpointing
 from waterbed.training.config import TrainConfig, documented
 from waterbed.training.objective import Objective, check_loss, check_objective, started
 from waterbed.training.objectives import Standard
-from waterbed.training.run_folder import Run, open_run
+from waterbed.training.run_folder import ENVIRONMENT, Run, open_run
 from waterbed.training.soft_labels import check_takes_labels
 from waterbed.training.state import Job
 from waterbed.training.trackers import tracking
@@ -87,11 +90,28 @@ def fit(
     objective = Standard() if objective is None else objective
     check_objective(objective)
     check_takes_labels(objective, c)
+    check_threads(c.threads)
     data = as_task(data)
     check_data(data)
+    engine = Engine(c.precision)
+    with limited(_threads(c, out, engine)):
+        return _fit(model, data, objective, out, c, engine, trained, notes or {}, callbacks)
+
+
+def _fit(
+    model: nn.Module,
+    data: Any,
+    objective: Objective,
+    out: str | Path | None,
+    c: TrainConfig,
+    engine: Engine,
+    trained: Iterable[nn.Module] | None,
+    notes: Mapping[str, Any],
+    callbacks: Iterable[Callback],
+) -> Run:
+    """:func:`fit` with arguments that were checked, in the threads that were chosen."""
     after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every, c.workers)]
     train, held_out = _split(len(data.train), c.validation, c.seed)
-    engine = Engine(c.precision)
     augmented, mixed = augmentation(c, data), mixing(c, data.num_classes)
     loading = {"num_classes": data.num_classes, "workers": c.workers, "device": engine.device}
     loader = Loader(augmented.images, **loading)
@@ -102,7 +122,7 @@ def fit(
         del as_they_are  # and any workers of its own
     _check_fits(model, data)
     objective = started(objective, model)
-    recorded = {**run_config(model, data, objective, c, engine), **(notes or {})}
+    recorded = {**run_config(model, data, objective, c, engine), **notes}
     steps = math.ceil(len(train) / (c.batch_size * engine.processes))
     job = Job(model, trained, c, steps)
     attacked = attacked_network(model, objective, data, engine)
@@ -142,6 +162,29 @@ def fit(
                 track(job.history[-1])
     job.finish()
     return Run(model, job.history, folder.path if folder else None, recorded)
+
+
+def _threads(c: TrainConfig, out: str | Path | None, engine: Engine) -> int:
+    """The number of CPU threads: as asked for, else as the run was started with, else what the load leaves.
+
+    Sums in another number of threads differ in their last digits, so a run keeps the number that it began with.
+    """
+    most = torch.get_num_threads()
+    if c.threads or most == 1 or engine.device.type != "cpu" or engine.processes > 1:
+        return c.threads or most
+    begun = None if out is None else recorded_threads(Path(out).expanduser() / ENVIRONMENT)
+    if begun is not None:
+        return min(begun, most)
+    free = free_cores()
+    threads = threads_beside(free, most)
+    if threads < most and c.progress:
+        print(
+            f"training on {threads} of {most} CPU threads, since other processes leave {free:.1f} cores free; "
+            f"threads={most} takes all (the last digits depend on the number)",
+            file=sys.stderr,
+            flush=True,
+        )
+    return threads
 
 
 def step(

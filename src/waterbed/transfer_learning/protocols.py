@@ -28,7 +28,18 @@ PAPER_IMAGENET = replace(PAPER, epochs=300, batch_size=256, milestones=(150, 250
 FIXED = {"paper": PAPER, "paper-imagenet": PAPER_IMAGENET}
 PROTOCOLS = ("tuned", *FIXED)
 # Settings that do not change what is trained, or that appendix C does not speak of; the others are fixed.
-FREE = (*OF_IMAGES, "watch", "seed", "precision", "resume", "workers", "checkpoint_minutes", "trackers", "measures")
+FREE = (
+    *OF_IMAGES,
+    "watch",
+    "seed",
+    "precision",
+    "resume",
+    "workers",
+    "threads",
+    "checkpoint_minutes",
+    "trackers",
+    "measures",
+)
 FREE = (*FREE, "measure_every", "progress")
 
 

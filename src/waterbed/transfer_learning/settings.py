@@ -16,6 +16,7 @@ OF_THE_WHOLE_NETWORK = (
     "ema",
     "precision",
     "workers",
+    "threads",
     "checkpoint_minutes",
     "trackers",
     "measures",

@@ -118,6 +118,7 @@ class Tracker:
         ("ema", 0.9),
         ("precision", "bf16"),
         ("workers", 1),
+        ("threads", 1),
         ("checkpoint_minutes", 1.0),
         ("trackers", (Tracker(),)),
     ],
