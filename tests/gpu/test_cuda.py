@@ -4,6 +4,8 @@ import pytest
 import torch
 
 import waterbed as wb
+from waterbed.data.loading import Loader, batches
+from waterbed.training import fit as fitting
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -57,3 +59,43 @@ def test_transfer_on_a_cached_trunk(model):
     digits = wb.load_dataset("digits", size=32, channels=3).take(400, 200)
     run = wb.finetune(model.float().cuda(), digits, 0, epochs=5)
     assert float(wb.evaluate(run.model, digits.test).clean) > 30
+
+
+def test_a_step_of_a_training_never_waits(monkeypatch):
+    """From the images, bytes on the device, to the new weights; torch raises where the host would wait."""
+    step, steps = fitting.step, []
+
+    def watched(*arguments):
+        torch.cuda.set_sync_debug_mode("error" if len(steps) in (2, 3) else "default")
+        step(*arguments)
+        steps.append(1)
+
+    monkeypatch.setattr(fitting, "step", watched)
+    try:
+        net = wb.create_model("resnet10", 10, width=8, in_channels=1, seed=0)
+        wb.fit(net, wb.load_dataset("digits"), wb.AdversarialTraining(wb.PGD(0.3, steps=2)), epochs=1, progress=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(steps) > 4
+
+
+def test_images_on_the_device_are_those_of_the_cpu():
+    data = wb.load_dataset("digits").train
+    here, there = (list(batches(data, 100, device=device)) for device in ("cpu", "cuda"))
+    with Loader(data, device="cuda", resident=True) as loader:
+        resident = list(loader.batches(100))
+    for (x, y), (x2, y2), (x3, y3) in zip(here, there, resident, strict=True):
+        for images, labels in ((x2, y2), (x3, y3)):
+            assert torch.equal(x, images.cpu())
+            assert torch.equal(y, labels)
+
+
+def test_a_compiled_training_is_the_eager_one():
+    data = wb.load_dataset("digits").take(500, 100)
+    ends = []
+    for compile in (False, True):
+        net = wb.create_model("resnet10", 10, width=16, in_channels=1, seed=0)
+        objective = wb.AdversarialTraining(wb.PGD(0.3, steps=2, random_start=False))
+        options = {"epochs": 1, "precision": "fp32", "augment": "none", "progress": False}
+        ends.append(wb.fit(net, data, objective, compile=compile, **options).history[-1]["loss"])
+    assert ends[1] == pytest.approx(ends[0], rel=1e-2)

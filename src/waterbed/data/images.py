@@ -97,6 +97,25 @@ class TensorImages(Dataset):
         return self.images[indices].float() / 255, self.labels[indices]
 
 
+class OnDevice(Dataset):
+    """The images of a :class:`TensorImages` as bytes on a device, where batches are drawn; labels stay on the CPU.
+
+    >>> data = TensorImages(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
+    >>> OnDevice(data, torch.device("cpu")).read_pixels(torch.tensor([1]))[1]
+    tensor([1])
+    """
+
+    def __init__(self, data: TensorImages, device: torch.device) -> None:
+        self.images, self.labels = data.images.to(device), data.labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read_pixels(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples at ``indices`` (B,): uint8 (B, C, H, W) on the device, and int64 (B,)."""
+        return self.images[indices.to(self.images.device, non_blocking=True)], self.labels[indices]
+
+
 class FolderImages(Dataset):
     """Image files decoded on access: RGB or grey, resized and centre-cropped to ``size`` x ``size`` pixels."""
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from waterbed.data.images import check_images, check_labels, to_float
+from waterbed.data.images import OnDevice, TensorImages, check_images, check_labels, to_float
 from waterbed.data.map_style import map_style
 from waterbed.data.samples import collate
 from waterbed.errors import UsageError, UsageTypeError
 
+SHARE_OF_DEVICE = 0.25  # of a GPU's free memory, at most, for images
 Request = tuple[int, list[int]]  # the seed of a batch, and the positions of its examples
 
 
@@ -34,6 +35,7 @@ class Loader:
         num_classes: check labels against it; None skips that check.
         workers: number of worker processes that load examples.
         device: where images go, from pinned memory if it is a GPU; 8-bit images become floats there.
+        resident: keep a :class:`~waterbed.data.images.TensorImages` in bytes on a GPU that has room for all of it.
 
     >>> with Loader([(torch.rand(1, 4, 4), i) for i in range(5)]) as loader:
     ...     [y.tolist() for _, y in loader.batches(2, order=torch.tensor([4, 0, 2]))]
@@ -47,6 +49,7 @@ class Loader:
         num_classes: int | None = None,
         workers: int = 0,
         device: torch.device | str = "cpu",
+        resident: bool = False,
     ) -> None:
         if isinstance(dataset, DataLoader):  # its length is that of its batches
             raise UsageTypeError("dataset=DataLoader cannot be read by index; pass the loader's dataset")
@@ -54,7 +57,8 @@ class Loader:
         while type(dataset) is Subset:
             self.positions = torch.as_tensor(dataset.indices, dtype=torch.long)[self.positions]
             dataset = dataset.dataset
-        self.dataset, self.num_classes, self.device = dataset, num_classes, torch.device(device)
+        self.num_classes, self.device = num_classes, torch.device(device)
+        self.dataset = _on_device(dataset, self.device) if resident else dataset
         self._requests: list[Request] = []
         self._loader = None
         if workers and not hasattr(dataset, "batch"):
@@ -159,6 +163,14 @@ def stack(
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
     parts = list(batches(dataset, 64, order=order, num_classes=num_classes, workers=workers))
     return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+
+
+def _on_device(dataset: Any, device: torch.device) -> Any:
+    """Images in memory as bytes on a GPU that has room for them: a batch then costs no transfer and no wait."""
+    if device.type != "cuda" or type(dataset) is not TensorImages:
+        return dataset
+    free, _ = torch.cuda.mem_get_info(device)
+    return OnDevice(dataset, device) if dataset.images.nbytes < free * SHARE_OF_DEVICE else dataset
 
 
 class _Requested(Dataset):

@@ -56,6 +56,7 @@ class FARE:
     """
 
     soft_labels = True
+    compiles = False
     attack: Maximiser
     original: nn.Module | None = field(default=None, repr=False)
     """f_0: set by the training."""

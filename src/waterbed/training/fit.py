@@ -30,6 +30,7 @@ from waterbed.progress import Progress
 from waterbed.threads import check_threads, free_cores, limited, threads_beside
 from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
 from waterbed.training.checkpointing import Checkpointing
+from waterbed.training.compiling import check_compiles, compiled
 from waterbed.training.config import TrainConfig, documented
 from waterbed.training.objective import Objective, check_loss, check_objective, started
 from waterbed.training.objectives import Standard
@@ -91,6 +92,8 @@ def fit(
     check_objective(objective)
     check_takes_labels(objective, c)
     check_threads(c.threads)
+    if c.compile:
+        check_compiles(objective)
     data = as_task(data)
     check_data(data)
     engine = Engine(c.precision)
@@ -113,7 +116,7 @@ def _fit(
     after_epoch = [*check_callbacks(callbacks), MeasuresOverTraining(data, c.measures, c.measure_every, c.workers)]
     train, held_out = _split(len(data.train), c.validation, c.seed)
     augmented, mixed = augmentation(c, data), mixing(c, data.num_classes)
-    loading = {"num_classes": data.num_classes, "workers": c.workers, "device": engine.device}
+    loading = {"num_classes": data.num_classes, "workers": c.workers, "device": engine.device, "resident": True}
     loader = Loader(augmented.images, **loading)
     model.to(engine.device)
     if isinstance(model, FeatureClassifier) and model.mean is None and trained is None:
@@ -126,6 +129,7 @@ def _fit(
     steps = math.ceil(len(train) / (c.batch_size * engine.processes))
     job = Job(model, trained, c, steps)
     attacked = attacked_network(model, objective, data, engine)
+    attacked = compiled(attacked) if c.compile else attacked
     with (
         loader,
         open_run(out, recorded, c.resume, engine.is_main) as (folder, saved),
@@ -137,6 +141,7 @@ def _fit(
         Progress("training", c.epochs * steps, c.progress and engine.is_main) as progress,
     ):
         forward = engine.wrap(model)
+        forward = torch.compile(forward) if c.compile else forward
         if saved is not None:
             checkpointing.restore(job, saved)
             progress.skip(job.epoch * steps + job.meter.batches)

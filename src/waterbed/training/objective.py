@@ -21,6 +21,8 @@ class Objective(Protocol):
     accuracy alone. An objective that has one is handed a fast copy of the network to attack, batch norms folded into
     convolutions; one with ``attacks_copy = False`` is handed the network itself, whose layers it may call.
 
+    One with ``compiles = False`` runs the network in parts, and is refused with ``fit(compile=True)``.
+
     One with ``soft_labels = True`` can be trained with mixup, cutmix and label smoothing: ``y`` may be (N, K) then.
 
     An objective that compares with the network as it was has a method ``started_from(model)``, which is called when a

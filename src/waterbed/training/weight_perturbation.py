@@ -55,6 +55,7 @@ class AWP:
     'trades'
     """
 
+    compiles = False
     objective: RobustLoss
     gamma: float = ObjectiveConfig.gamma
 

@@ -40,7 +40,7 @@ FREE = (
     "trackers",
     "measures",
 )
-FREE = (*FREE, "measure_every", "progress")
+FREE = (*FREE, "compile", "measure_every", "progress")
 
 
 def fixed_recipe(protocol: str, settings: Mapping[str, Any]) -> TrainConfig:

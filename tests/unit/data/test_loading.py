@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Subset
 
 import waterbed as wb
 from waterbed.data import loading
-from waterbed.data.images import to_float
+from waterbed.data.images import OnDevice, to_float
 from waterbed.data.loading import Loader, batches
 
 
@@ -118,3 +118,14 @@ forgotten = iter(loader._loader)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "2\n"
+
+
+def test_images_kept_on_a_device_are_drawn_there_with_the_same_bits():
+    data = wb.load_dataset("digits").train
+    order = torch.tensor([7, 3, 900, 7])
+    resident = OnDevice(data, torch.device("cpu"))
+    assert len(resident) == len(data)
+    assert equal(batches(data, 3, order=order), batches(resident, 3, order=order))
+    pixels, _ = resident.read_pixels(order)
+    assert pixels.dtype == torch.uint8
+    assert Loader(data, resident=True).dataset is data, "a CPU has them already"

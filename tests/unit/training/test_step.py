@@ -6,8 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import waterbed as wb
+from waterbed.data.augment import augmentation
+from waterbed.data.images import OnDevice, to_float
+from waterbed.data.mixing import mixing
 from waterbed.distributed import Engine
 from waterbed.training import checkpointing
 from waterbed.training.config import TrainConfig
@@ -47,6 +51,51 @@ def reads_in_a_step(objective, data):
 )
 def test_a_step_reads_nothing_back(objective, digits):
     assert reads_in_a_step(objective, digits) == 0
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations that wait for a device: of values, and of shapes that depend on values."""
+
+    WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::unique_dim")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += function.name().split(".")[0] in self.WAITING
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("more", [{}, {"clip_norm": 1.0}, {"color_jitter": 0.2}, {"rotation": 9.0}], ids=str)
+def test_nothing_is_read_from_the_draw_of_a_batch_to_the_end_of_its_step(digits, more):
+    config = TrainConfig(augment="crop-flip", **more)
+    data, engine, objective = (
+        OnDevice(digits.train, torch.device("cpu")),
+        Engine("fp32"),
+        wb.AdversarialTraining(ATTACK),
+    )
+    model = wb.create_model("resnet10", 10, width=4, in_channels=1)
+    job = Job(model, None, config, steps=10)
+    attacked = attacked_network(model, objective, digits, engine)
+    augmented, mixed = augmentation(config, digits), mixing(config, 10)
+    job.train_mode()
+
+    def draw_and_step():
+        x, y = data.read_pixels(torch.arange(8))
+        x, y = mixed(augmented(to_float(x)), y)
+        step(job, objective, attacked(), model, engine.place(x, model), y, engine)
+
+    draw_and_step()
+    # An attack's images are checked on a CPU at every batch, elsewhere now and then.
+    object.__setattr__(objective._attack, "check_values", lambda: None)
+    with Reads() as reads:
+        draw_and_step()
+    assert reads.count == 0
+    with Reads() as reads:
+        float(torch.ones(1))
+        torch.ones(2).nonzero()
+    assert reads.count == 2
 
 
 def test_a_read_would_be_counted(digits):

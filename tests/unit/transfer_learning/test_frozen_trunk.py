@@ -119,6 +119,7 @@ class Tracker:
         ("precision", "bf16"),
         ("workers", 1),
         ("threads", 1),
+        ("compile", True),
         ("checkpoint_minutes", 1.0),
         ("trackers", (Tracker(),)),
     ],
