@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from waterbed.cli.output import Patient, is_first_process
+from waterbed.cli.output import Patient, is_first_process, say
 from waterbed.cli.parsing import parse
 from waterbed.cli.wording import as_typed
 from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, UsageWarning
@@ -106,7 +106,7 @@ def _warnings_as_lines(in_its_words: Callable[[Any], str]) -> Iterator[None]:
                 show(message, category, *rest)
             elif str(message) not in lines:
                 lines.add(str(message))
-                print(f"waterbed: warning: {in_its_words(message)}", file=sys.stderr)
+                say(f"waterbed: warning: {in_its_words(message)}", sys.stderr)
 
         warnings.showwarning = print_line
         yield
@@ -123,7 +123,7 @@ def _printing() -> Iterator[None]:
 
 
 def _fail(line: str, code: int) -> int:
-    print(f"waterbed: error: {' '.join(line.split())}", file=sys.stderr)
+    say(f"waterbed: error: {' '.join(line.split())}", sys.stderr)
     return code
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from waterbed.errors import UsageError
 from waterbed.files import write_atomic
+from waterbed.text import plain
 
 
 def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, scale: float = 1.1) -> Figure:
@@ -41,9 +42,9 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, 
             pixels = image.detach().float().cpu().permute(1, 2, 0).numpy()
             ax.imshow(pixels if pixels.shape[2] == 3 else pixels[:, :, 0], cmap="gray", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center")
     for ax, title in zip(axes[0], titles or [], strict=False):
-        ax.set_title(title, fontsize=8)
+        ax.set_title(plain(title), fontsize=8)
     return figure
 
 
@@ -63,7 +64,7 @@ def curves(
     figure = Figure(figsize=size, layout="constrained")
     ax = figure.subplots()
     for name, values in series.items():
-        ax.plot(np.arange(1, len(values) + 1), values, label=name, marker="." if len(values) < 40 else None)
+        ax.plot(np.arange(1, len(values) + 1), values, label=plain(name), marker="." if len(values) < 40 else None)
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)
@@ -85,7 +86,7 @@ def curves_with_errors(
     ax = figure.subplots()
     for name, points in series.items():
         x, values, errors = np.array(points, dtype=float).T
-        ax.errorbar(x, values, 1.96 * np.nan_to_num(errors), label=name, marker=".", capsize=2)
+        ax.errorbar(x, values, 1.96 * np.nan_to_num(errors), label=plain(name), marker=".", capsize=2)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.grid(alpha=0.3)
     ax.legend(frameon=False)
@@ -111,11 +112,11 @@ def intervals(
         for i, (value, low, high) in enumerate(rows):
             ax.plot([low, high], [i, i], color="C1" if i == 0 else "C0", linewidth=1.5)
             ax.plot(value, i, "o", color="C1" if i == 0 else "C0", markersize=5)
-        ax.set(xlabel=label, yticks=range(len(names)), yticklabels=names)
+        ax.set(xlabel=label, yticks=range(len(names)), yticklabels=list(map(plain, names)))
         ax.margins(x=0.1)
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     return figure
 
 

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from waterbed.text import printable
+
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -26,20 +28,20 @@ class Progress:
     """
 
     def __init__(self, description: str, total: int, enabled: bool = True) -> None:
-        self.description, self.total, self.done, self._skipped = description, total, 0, 0
+        self.description, self.total, self.done, self._skipped = printable(description), total, 0, 0
         self._started = self._printed = time.monotonic()
         # Of several processes only the first reports; torchrun sets RANK.
         self.enabled = enabled and total > 0 and os.environ.get("RANK", "0") == "0"
         self._bar: RichProgress | None = None
         if self.enabled and sys.stderr.isatty():
             self._bar = RichProgress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("ETA"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[message]}"),
+                TextColumn("{task.fields[message]}", markup=False),
                 console=Console(stderr=True),
                 transient=True,
             )
@@ -63,7 +65,7 @@ class Progress:
 
     def advance(self, steps: int = 1, message: str = "") -> None:
         """Count ``steps`` more, and show ``message`` after the bar or at the end of the line."""
-        self.done += steps
+        self.done, message = self.done + steps, printable(message)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done - self._skipped, message=message)
         elif self.enabled and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:

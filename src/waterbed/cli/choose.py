@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from waterbed.cli.options import Force, Root, Words
-from waterbed.cli.output import is_first_process, print_rows, say_written, write_text
+from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_text
+from waterbed.text import csv_text
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Choose:
             check_output(picture, is_our_png, self.force)
         models = {name: run.model for name, run in unique_runs(self.backbones).items()}
         choice = choose(models, self.target, self.num_samples, seed=self.seed, root=self.root, progress=True)
-        write_text(self.out, choice.to_frame().to_csv(index=False))
+        write_text(self.out, csv_text(choice.to_frame()))
         if picture is not None and is_first_process():
             save_figure(choice.plot(), picture)
         rows = [
@@ -51,5 +52,5 @@ class Choose:
         ]
         columns = ["backbone", *(label for label, _ in SCORES.values()), f"{choice.best} better"]
         print_rows(columns, rows, f"Backbones for {choice.target}, on {choice.num_samples} images; higher is better")
-        print(choice.reason)
+        say(choice.reason)
         say_written(self.out, picture)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from waterbed.cli.options import Force
+from waterbed.cli.output import say
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Convert:
                 size=self.size,
                 force=self.force,
             )
-        print(f"{self.out} written: {summary(model)}")
+        say(f"{self.out} written: {summary(model)}")
 
     def _export(self) -> Any:
         """A run's weights with its config and history."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.output import print_table
+from waterbed.cli.output import print_table, say
 
 
 @dataclass
@@ -25,4 +25,4 @@ class Demo:
 
         results = demo(self.out, QUICK if self.quick else Config())
         print_table(summary_table(results))
-        print(f"{self.out}/report.html and {self.out}/results.json written in {results['seconds']:.0f} s")
+        say(f"{self.out}/report.html and {self.out}/results.json written in {results['seconds']:.0f} s")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from waterbed.cli.options import Force, Radii, Root, RunData, Runs, Workers
-from waterbed.cli.output import print_rows, say_written
+from waterbed.cli.output import print_rows, say, say_written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,11 +114,11 @@ class Evaluate:
         ]
         print_rows(columns, rows, "Accuracy after each attack (worst case so far), with 95 % intervals")
         for name, report in flat:
-            print(f"{name}, eps={report.eps:g}: {report.masking}")
+            say(f"{name}, eps={report.eps:g}: {report.masking}")
             for attack, note in report.notes.items():
-                print(f"  {attack}: {note}")
+                say(f"  {attack}: {note}")
             for check in report.masking.checks:
-                print(f"  {'!' if check.suspicious else '-'} {check.name}? {check.found} (p = {check.p:.2g})")
+                say(f"  {'!' if check.suspicious else '-'} {check.name}? {check.found} (p = {check.p:.2g})")
         say_written(*kept.written)
 
     def _progress_file(self, name: str, run: Run, file: Path | None, eps: float) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from waterbed.cli.options import Root, RunData, Runs
-from waterbed.cli.output import print_rows
+from waterbed.cli.output import print_rows, say
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.inversion.defaults import (
     BETAS,
@@ -80,5 +80,5 @@ class Invert:
             **arguments,
         )
         for note in result.notes:
-            print(note)
+            say(note)
         print_rows(result.columns, result.rows, f"After {self.steps} steps; pictures and numbers in {self.out}")

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from waterbed.files import locked, to_json, write_atomic
+from waterbed.text import printable
 
 
 def is_first_process() -> bool:
     """Whether this process prints and writes: the first that ``torchrun`` or ``accelerate launch`` started, or the only
     one."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def say(line: str, file: Any = None) -> None:
+    """One line, whatever the names in it hold."""
+    print(printable(line), file=file)
 
 
 def print_table(table: Any) -> None:
@@ -32,18 +38,18 @@ def print_rows(columns: Any, rows: Any, title: str) -> None:
     from rich.measure import Measurement
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=escape(printable(title)), title_justify="left")
     for i, column in enumerate(columns):
         # Names and short numbers stay whole; what is longer wraps.
         longest = max((len(str(row[i])) for row in rows), default=0)
         table.add_column(
-            escape(str(column)),
+            escape(printable(column)),
             justify="left" if i == 0 else "right",
             min_width=min(longest, 24) if i == 0 else None,
             no_wrap=i > 0 and longest <= 18,
         )
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:  # a file or a pipe: as wide as the table is
         console = Console(width=1000)
@@ -66,7 +72,7 @@ def say_written(*paths: str | Path | None) -> None:
     """One line for each file, below the table."""
     for path in paths:
         if path is not None and is_first_process():
-            print(f"{path} written")
+            say(f"{path} written")
 
 
 def add_to_json(path: str | Path, content: dict[str, Any], merge: Callable[[Any, Any], Any] | None = None) -> None:
@@ -86,7 +92,7 @@ def add_to_json(path: str | Path, content: dict[str, Any], merge: Callable[[Any,
         write_json(path, {**before, **content, **both})
     replaced = [k for k in both if merge is None and before[k] != content[k]]
     if replaced:
-        print(f"{path}: the earlier results of {', '.join(replaced)} were replaced", file=sys.stderr)
+        say(f"{path}: the earlier results of {', '.join(replaced)} were replaced", sys.stderr)
 
 
 class Patient:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from waterbed.cli.options import Force, Runs
+from waterbed.cli.output import say
 
 
 @dataclass
@@ -19,4 +20,4 @@ class Report:
     def __call__(self) -> None:
         from waterbed import report
 
-        print(f"{report(self.runs, self.out, self.force)} written")
+        say(f"{report(self.runs, self.out, self.force)} written")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from waterbed.cli.output import add_to_json, is_first_process
+from waterbed.cli.output import add_to_json, is_first_process, say
 from waterbed.files import check_output
 from waterbed.training.model_card import EVALUATION, MEASURES
 from waterbed.training.run_folder import Run
@@ -45,7 +45,7 @@ class Kept:
             if path is not None:
                 check_output(path, RECOGNISED[kind], force)
             elif is_first_process():
-                print(f"waterbed: note: no folder to keep the results of {name} in; --out FILE does", file=sys.stderr)
+                say(f"waterbed: note: no folder to keep the results of {name} in; --out FILE does", sys.stderr)
 
     def file(self, run: Run) -> Path | None:
         """Where the results of a run go; None without a folder of its own to write to."""

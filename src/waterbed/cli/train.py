@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from waterbed.cli.options import Channels, Download, Radius, Root, Size, options_of, values_of
-from waterbed.cli.output import print_rows
+from waterbed.cli.output import print_rows, say
 from waterbed.errors import UsageError
 from waterbed.training.config import TrainConfig
 from waterbed.training.objective_config import ObjectiveConfig
@@ -71,7 +71,7 @@ class Train(
         last = run.record
         reported = ("loss", "train_accuracy", "validation_clean", "validation_robust", "test_clean", "test_robust")
         values = ", ".join(f"{k.replace('_', ' ')} {last[k]:.4g}" for k in reported if k in last)
-        print(f"{self.out}: epoch {last['epoch']}: {values}")
+        say(f"{self.out}: epoch {last['epoch']}: {values}")
 
     def objective_config(self) -> ObjectiveConfig:
         """The objective by its name, with what it trains against."""

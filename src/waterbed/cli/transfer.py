@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from waterbed.cli.options import Force, Radii, Radius, Root, Runs, options_of, values_of
-from waterbed.cli.output import is_first_process, print_rows, say_written, write_json, write_text
+from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_json, write_text
 from waterbed.errors import check_choice
 from waterbed.files import check_output, is_json_of, starts_with
+from waterbed.text import csv_text
 from waterbed.training.config import OF_IMAGES, OF_LABELS
 from waterbed.training.objective_config import ObjectiveConfig
 from waterbed.transfer_learning.settings import FINETUNING
@@ -112,7 +113,7 @@ class Transfer(
             keep=None if self.out is None else Path(self.out).expanduser().with_suffix(".rows.jsonl"),
         )
         # Written before it is printed: whoever reads the output may have gone.
-        write_text(self.out, table.to_frame().to_csv(index=False))
+        write_text(self.out, csv_text(table.to_frame()))
         compared = None if distances is None else self._write_trade_off(table, distances)
         self._print_accuracies(table)
         if self.bounds > 0:
@@ -146,7 +147,7 @@ class Transfer(
             )
         for row in table.rows:
             if row["edge"] and row["seed"] == self.seeds[0]:
-                print(f"{row['model']} on {row['target']}: best at the {row['edge']} tried, beyond may be better")
+                say(f"{row['model']} on {row['target']}: best at the {row['edge']} tried, beyond may be better")
 
     def _print_bounds(self, table: TransferTable) -> None:
         """Both forms of Lemma 5.1, means over seeds."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from copy import copy
-from io import BytesIO
 from statistics import median
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from waterbed.data.images import GREY_MODES, adapt, read_image
+from waterbed.data.decoding import header, read_image
+from waterbed.data.images import adapt
 from waterbed.data.samples import collate
 from waterbed.errors import UsageWarning
 
@@ -55,7 +54,7 @@ class EncodedImages(Dataset):
         """One image as uint8 (C, H, W); :class:`UsageError` if it is not one."""
         name, content = self.content(index)
         picture = read_image(name, self.channels, content)
-        return adapt(picture if self.crop is None else self.crop(picture), self.size, self.channels)
+        return adapt(picture if self.crop is None else self.crop(picture), self.size, self.channels, name)
 
     def cropped_by(self, crop: Callable[[Tensor], Tensor]) -> EncodedImages:
         """The same images, each whole picture (uint8 (C, H, W)) changed by ``crop`` when it is decoded."""
@@ -72,17 +71,6 @@ class EncodedImages(Dataset):
         headers = [header(*self.content(i)) for i in chosen]
         self.channels = self.channels or (1 if all(grey for grey, _ in headers) else 3)
         self.size = self.size or common_size([size for _, size in headers])
-
-
-def header(name: str, content: bytes | None = None) -> tuple[bool, tuple[int, int]]:
-    """Whether a file, or its content, is a grey image, and its (H, W); :class:`UsageError` if it is no image."""
-    try:
-        with Image.open(name if content is None else BytesIO(content)) as image:
-            sideways = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the axes
-            return image.mode in GREY_MODES, (image.width, image.height) if sideways else (image.height, image.width)
-    except OSError:
-        read_image(name, content=content)  # raises the message for users
-        raise
 
 
 def common_size(sizes: Sequence[tuple[int, int]]) -> int | None:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from waterbed.data.encoded import common_size, header
+from waterbed.data.decoding import header, image_files
+from waterbed.data.encoded import common_size
 from waterbed.data.idx import find_idx, read_idx_folder
-from waterbed.data.images import IMAGE_SUFFIXES, FolderImages, ImageData, TensorImages, adapt
+from waterbed.data.images import FolderImages, ImageData, TensorImages, adapt
 from waterbed.errors import UsageError
 from waterbed.progress import track
+from waterbed.text import printable
 
 IN_MEMORY_BYTES = 2**31
 
@@ -78,12 +80,17 @@ def list_folder(folder: Path, parts: tuple[str, str] = ("train", "test")) -> Fil
         raise UsageError(f"the class folder {str(train / classes[min(empty)])!r} has no images; add some or remove it")
     if not files.test:
         raise UsageError(f"the folder {str(test)!r} has no images in folders named like the classes; add some")
-    return files
+    return files._replace(classes=tuple(map(printable, classes)))
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
     """The names of the subfolders, sorted."""
-    return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    try:
+        return tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    except OSError as error:
+        raise UsageError(
+            f"the folder {str(error.filename)!r} cannot be listed ({error.strerror}); change its permissions"
+        ) from error
 
 
 def list_classes(folder: Path, classes: tuple[str, ...], pattern: str = "*") -> LabelledFiles:
@@ -91,8 +98,8 @@ def list_classes(folder: Path, classes: tuple[str, ...], pattern: str = "*") -> 
     return [
         (path, label)
         for label, name in enumerate(classes)
-        for path in sorted((folder / name).rglob(pattern))
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if (folder / name).is_dir()
+        for path in image_files(folder / name, pattern)
     ]
 
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision.transforms.v2 import functional as tvf
 
+from waterbed.data.decoding import read_image
 from waterbed.data.samples import collate
 from waterbed.errors import UsageError, UsageTypeError, check_count
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L")
+LARGEST_PICTURE = 2**27  # pixels, of a resized one before it is cropped
 
 
 @dataclass(frozen=True)
@@ -142,8 +139,9 @@ class FolderImages(Dataset):
 
     def decode(self, index: int) -> Tensor:
         """One file as uint8 (C, H, W); :class:`UsageError` if it is not an image."""
-        picture = read_image(self.files[index][0], self.channels)
-        return adapt(picture if self.crop is None else self.crop(picture), self.size, self.channels)
+        path = self.files[index][0]
+        picture = read_image(path, self.channels)
+        return adapt(picture if self.crop is None else self.crop(picture), self.size, self.channels, str(path))
 
     def cropped_by(self, crop: Callable[[Tensor], Tensor]) -> FolderImages:
         """The same files, each whole picture (uint8 (C, H, W)) changed by ``crop`` when it is decoded."""
@@ -152,43 +150,28 @@ class FolderImages(Dataset):
         return images
 
 
-def read_image(path: str | Path, channels: int | None = None, content: bytes | None = None) -> Tensor:
-    """One file as uint8 (C, H, W).
-
-    Args:
-        channels: 1 (grey) or 3 (RGB); None keeps grey files grey and reads all others as RGB.
-        content: the bytes of the file, where they come from elsewhere; ``path`` then names it in messages.
-
-    Raises:
-        UsageError: the file cannot be opened, or is not an image.
-    """
-    try:
-        with Image.open(path if content is None else BytesIO(content)) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
-                upright = Image.fromarray((np.asarray(upright).clip(0, 65535) / 257).round().astype(np.uint8))
-            grey = channels == 1 or (channels is None and upright.mode in GREY_MODES)
-            return tvf.pil_to_tensor(upright.convert("L" if grey else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-            raise UsageError(f"the image {str(path)!r} cannot be opened ({error.strerror})") from error
-        raise UsageError(
-            f"the image {str(path)!r} cannot be read (corrupt, or not an image); remove or replace it"
-        ) from error
-
-
-def adapt(images: Tensor, size: int | None, channels: int | None) -> Tensor:
+def adapt(images: Tensor, size: int | None, channels: int | None, name: str = "images") -> Tensor:
     """Resize (antialiased; short side, then a centre crop) and convert between grey and RGB.
 
     Args:
         images: (..., C, H, W), uint8 or float.
         size: side of the square output in pixels, or None to keep the size.
         channels: 1 (grey), 3 (RGB), or None to keep them. Grey from RGB is the ITU-R 601 luma.
+        name: of the images in messages.
+
+    Raises:
+        UsageError: the sides are so unequal that the resized image would have more than 2^27 pixels.
 
     >>> adapt(torch.zeros(2, 1, 8, 6, dtype=torch.uint8), size=4, channels=3).shape
     torch.Size([2, 3, 4, 4])
     """
     if size is not None and tuple(images.shape[-2:]) != (size, size):
+        short, long = sorted(images.shape[-2:])
+        if size * (size * long // short) > LARGEST_PICTURE:
+            raise UsageError(
+                f"{name!r} of {images.shape[-2]} x {images.shape[-1]} pixels would become {size} x "
+                f"{size * long // short} before it is cropped; crop or remove it"
+            )
         images = tvf.center_crop(tvf.resize(images, [size], antialias=True), [size, size])
     if channels is not None and images.shape[-3] != channels:
         images = tvf.rgb_to_grayscale(images, num_output_channels=1) if channels == 1 else grey_to_rgb(images)

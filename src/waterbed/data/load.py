@@ -17,8 +17,9 @@ from waterbed.data.images import ImageData
 from waterbed.data.named import data_root, load_named
 from waterbed.data.shards import are_shards, load_shards
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
+from waterbed.text import printable
 
-LARGEST_SIDE = 4096
+SMALLEST_SIDE, LARGEST_SIDE = 4, 4096
 
 
 def load_dataset(
@@ -62,13 +63,25 @@ def load_dataset(
     ((1, 16, 16), 10, 1437, 360)
     """
     if size is not None:
-        check_count("size", size, at_least=4)
+        check_count("size", size, at_least=SMALLEST_SIDE)
         if size > LARGEST_SIDE:
             raise UsageError(f"size={size} is more than {LARGEST_SIDE} pixels; pass a smaller one")
     if channels is not None:
         check_choice("channels", channels, (1, 3))
     if not isinstance(name_or_folder, str | Path):
         raise UsageTypeError(f"name_or_folder={name_or_folder!r} must be a name or a path")
+    data = _load(name_or_folder, root, download, size, channels)
+    if min(data.shape[1:]) < SMALLEST_SIDE:
+        shown = " x ".join(map(str, data.shape[1:]))
+        raise UsageError(
+            f"name_or_folder={str(name_or_folder)!r} has images of {shown} pixels; pass size={SMALLEST_SIDE} or more"
+        )
+    return data
+
+
+def _load(
+    name_or_folder: str | Path, root: str | Path | None, download: bool, size: int | None, channels: int | None
+) -> ImageData:
     name = str(name_or_folder)
     if name.startswith(PREFIX):
         return load_hub(name, root, download, size, channels)
@@ -81,7 +94,8 @@ def load_dataset(
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         task = read_folder(folder)
-        return (from_arrays if isinstance(task, Arrays) else from_files)(folder.resolve().name, task, size, channels)
+        read = from_arrays if isinstance(task, Arrays) else from_files
+        return read(printable(folder.resolve().name), task, size, channels)
     if folder.exists():
         raise UsageError(f"name_or_folder={name!r} is a file; pass the folder that contains train/ and test/")
     if os.sep in name or name.startswith("."):
@@ -92,7 +106,6 @@ def load_dataset(
         f"name_or_folder={name!r} is neither a folder nor a data set known by name{meant}; the known ones are "
         f"{', '.join(CATALOG)}"
     )
-    raise AssertionError("unreachable")
 
 
 def absolute(name_or_folder: str) -> str:
@@ -101,6 +114,11 @@ def absolute(name_or_folder: str) -> str:
     >>> absolute("digits"), absolute("hf:owner/name"), absolute("/a/train-*.tar::/b/test-*.tar")
     ('digits', 'hf:owner/name', '/a/train-*.tar::/b/test-*.tar')
     """
+    if printable(name_or_folder) != name_or_folder:
+        raise UsageError(
+            f"name_or_folder={name_or_folder!r} has characters that are not text, so a run could not name its data; "
+            "rename it"
+        )
     if name_or_folder in CATALOG:
         return name_or_folder
     if name_or_folder.startswith(PREFIX):

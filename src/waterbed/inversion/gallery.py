@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.data.images import IMAGE_SUFFIXES, ImageData, adapt, read_image
+from waterbed.data.decoding import IMAGE_SUFFIXES, image_files, read_image
+from waterbed.data.images import ImageData, adapt
 from waterbed.data.loading import stack
 from waterbed.devices import device_of
 from waterbed.errors import UsageError, check_choice, check_count
@@ -307,7 +308,7 @@ def _read_pictures(
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise UsageError(f"images={str(folder)!r} is not a folder; pass one with pictures")
-    paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = image_files(place)
     files = paths[:count]
     if not files:
         raise UsageError(f"images={str(folder)!r} has no pictures ({', '.join(IMAGE_SUFFIXES[:3])}, ...); add some")
@@ -315,4 +316,5 @@ def _read_pictures(
         raise UsageError(f"{name!r} takes {height} x {width} images; pictures are only cropped to squares")
     if len(files) < len(paths):
         notes.append(f"the first {len(files)} of {len(paths)} pictures; num_images={len(paths)} takes all")
-    return files, torch.stack([adapt(read_image(f, channels), height, channels) for f in files]).float() / 255
+    pictures = [adapt(read_image(f, channels), height, channels, str(f)) for f in files]
+    return files, torch.stack(pictures).float() / 255

@@ -23,6 +23,7 @@ from waterbed.information.weight_noise import WeightNoise
 from waterbed.inversion.defaults import BETAS, NUM_SAMPLES, NUM_SEEDS, OPTIMIZER, STEPS
 from waterbed.inversion.invert import invert
 from waterbed.plots import save_figure
+from waterbed.text import plain
 
 RATES = tuple(4.0**k for k in range(-4, 4))
 THRESHOLDS = (0.1, 0.03, 0.01, 0.003)
@@ -209,7 +210,7 @@ def _median(iterations: Tensor) -> str:
 def convergence_figure(curves: Sequence[Curves], title: str) -> Figure:
     """Fig. 2: loss over iterations, median and quartiles over images and seeds, for the noisy and the clean model."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(plain(title), fontsize=11)
     axes = figure.subplots(1, 2, sharey=True)
     for ax, key, label in (
         (axes[0], "losses", "on the objective descended (noisy model)"),

@@ -13,6 +13,7 @@ from waterbed.files import check_output, expanded, starts_with
 from waterbed.information.measure import QUANTITIES
 from waterbed.plots import curves, curves_with_errors
 from waterbed.reporting.page import PAGE_MARK, Picture, Section, Table, write_page
+from waterbed.text import printable
 from waterbed.training.callbacks import stderr_key
 from waterbed.training.run_folder import Run
 
@@ -102,7 +103,8 @@ def _dynamics(runs: Mapping[str, Run]) -> list[Picture]:
 
 def run_names(runs: Sequence[Run]) -> list[str]:
     """A short name for each run, that of its folder or file, numbered where several are equal."""
-    names = [(run.path.stem if run.path.is_file() else run.path.resolve().name) if run.path else "run" for run in runs]
+    paths = [run.path for run in runs]
+    names = [printable(p.stem if p.is_file() else p.resolve().name) if p else "run" for p in paths]
     unique: list[str] = []
     for i, name in enumerate(names):
         number = i + 1

@@ -14,6 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from scipy.stats import t as student
 
 from waterbed.errors import UsageError
+from waterbed.text import plain
 from waterbed.transfer_learning.table import TransferTable, half_over_images
 
 MOST_PERMUTATIONS = 5040
@@ -48,7 +49,7 @@ class TradeOff:
                 fmt="o",
                 color=f"C{i}",
                 capsize=3,
-                label=model,
+                label=plain(model),
             )
         highest = self.gaps.groupby("target").agg({"distance": "first", "gap": "max"}).sort_values("distance")
         room, before, level = 0.12 * float(np.ptp(highest["distance"])), -math.inf, 0
@@ -56,7 +57,7 @@ class TradeOff:
             level = level + 1 if row["distance"] - before < room else 0  # labels of close neighbours are staggered
             before = row["distance"]
             ax.annotate(
-                target,
+                plain(target),
                 (row["distance"], row["gap"]),
                 xytext=(0, 9 + 12 * level),
                 textcoords="offset points",
@@ -65,7 +66,7 @@ class TradeOff:
             )
         ax.axhline(0, color="k", lw=0.8)
         ax.margins(x=0.1, y=0.15)
-        ax.set(xlabel="distance from the source task", ylabel=f"accuracy minus that of {self.baseline} [points]")
+        ax.set(xlabel="distance from the source task", ylabel=f"accuracy minus that of {plain(self.baseline)} [points]")
         ax.grid(alpha=0.3)
         ax.legend(frameon=False, fontsize=8)
         return figure
