@@ -21,7 +21,7 @@ from waterbed.models.foreign import FOREIGN, load_foreign
 from waterbed.models.hub import PREFIX, find_weights, is_repository
 from waterbed.models.normalisers import channel_values
 from waterbed.models.recipes import is_own_code
-from waterbed.models.tensors import parse_safetensors
+from waterbed.models.tensors import check_values, parse_safetensors
 
 SCHEMA = 1
 ATTEMPTS = 3
@@ -204,6 +204,7 @@ def _load_own(
         raise UsageError(
             f"mean={mean!r} and std={std!r} would normalise twice: {str(path)!r} has its own; leave them out"
         )
+    check_values(tensors, path, model)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -17,6 +17,9 @@ from waterbed.models.pickled import unpickle
 # Keys under which training scripts save the network beside epoch, optimiser and so on; the first one present counts.
 NETWORKS = ("model", "state_dict", "model_state_dict", "net", "last")
 
+# What these are called in every network that counts them among its weights.
+LEARNT = ("weight", "bias", "running_mean", "running_var")
+
 
 def read_tensors(path: Path, trust: bool = False) -> dict[str, Tensor]:
     """The network's tensors as stored, on the CPU.
@@ -26,7 +29,7 @@ def read_tensors(path: Path, trust: bool = False) -> dict[str, Tensor]:
         trust: see :func:`~waterbed.models.pickled.unpickle`.
 
     Raises:
-        UsageError: a file that cannot be read, that holds no tensors by name, or that has a value that is not finite.
+        UsageError: a file that cannot be read, that holds no tensors by name, or :func:`check_values`.
     """
     if path.suffix == ".safetensors":
         content: Any = read_safetensors(path)
@@ -38,12 +41,29 @@ def read_tensors(path: Path, trust: bool = False) -> dict[str, Tensor]:
             f"the file {str(path)!r} holds {_kind(content)}, no tensors by name; "
             "name a state dict or a checkpoint with one under 'model' or 'state_dict'"
         )
-    for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise UsageError(f"the file {str(path)!r} has a sparse or quantised tensor {name!r}; save it dense")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UsageError(f"the file {str(path)!r} has a value in {name!r} that is not finite; find an earlier one")
+    check_values(tensors, path)
     return tensors
+
+
+def check_values(tensors: Mapping[str, Tensor], path: Path, model: nn.Module | None = None) -> None:
+    """Raise :class:`UsageError` for values that no training leaves in a network.
+
+    Args:
+        path: of the file, for the message.
+        model: what they are loaded into, whose own buffers may hold infinities, as masks do.
+    """
+    parameters = {} if model is None else dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        in_file = f"the file {str(path)!r} has"
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise UsageError(f"{in_file} a sparse or quantised tensor {name!r}; save it dense")
+        learnt = name.rpartition(".")[2] in LEARNT or (name in parameters and parameters[name].is_floating_point())
+        if learnt and not tensor.is_floating_point():
+            raise UsageError(f"{in_file} {tensor.dtype} in {name!r}; save it as floating-point numbers")
+        if (learnt or model is None) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UsageError(f"{in_file} a value in {name!r} that is not finite; find an earlier one")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise UsageError(f"{in_file} a negative variance in {name!r}; find one that is whole")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

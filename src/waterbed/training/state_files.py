@@ -14,6 +14,13 @@ from waterbed.errors import UsageError, UsageWarning
 from waterbed.files import digest, write_atomic
 
 STATE = "state.pt"
+# What a training goes on from, by which a state is known.
+KEYS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("meter", "model", "optimizer", "scheduler"), dict),
+    "history": list,
+    "rate": (int, float),
+    "rng": torch.Tensor,
+}
 
 
 def write_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
@@ -69,4 +76,5 @@ def _read(file: Path) -> dict[str, Any] | None:
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch.load raises many types for what torch.save did not write
         return None
-    return state if isinstance(state, dict) and {"model", "history"} <= set(state) else None
+    whole = isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in KEYS.items())
+    return state if whole else None

@@ -78,16 +78,29 @@ def test_one_flipped_bit_is_found_when_weights_are_loaded(tmp_path, monkeypatch)
     assert Run.load(tmp_path / "exported.safetensors").history
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", None], ids=["empty", "a line", "another type"])
-def test_a_file_that_is_no_state_is_named_and_the_one_before_used(tmp_path, content):
+def written(content):
+    """The bytes of a state file whose checksum is right."""
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    return digest([buffer.getvalue()]).encode() + b"\n" + buffer.getvalue()
+
+
+NO_STATES = {
+    "empty": lambda state: b"",
+    "a line": lambda state: b"\n",
+    "a list": lambda state: written([1, 2]),
+    "a network": lambda state: written({"model": state["model"], "history": state["history"]}),
+    "another history": lambda state: written({**state, "history": "none"}),
+    "no random state": lambda state: written({**state, "rng": None}),
+}
+
+
+@pytest.mark.parametrize("kind", NO_STATES)
+def test_a_file_that_is_no_state_is_named_and_the_one_before_used(tmp_path, kind):
     train(tmp_path / "run")
-    before = files(tmp_path / "run")
-    if content is None:
-        buffer = BytesIO()
-        torch.save([1, 2], buffer)
-        content = digest([buffer.getvalue()]).encode() + b"\n" + buffer.getvalue()
-    (tmp_path / "run/state.pt").write_bytes(content)
-    with pytest.warns(UserWarning, match="torn or no state"):
+    before, file = files(tmp_path / "run"), tmp_path / "run/state.pt"
+    file.write_bytes(NO_STATES[kind](RunFolder(tmp_path / "run").state()))
+    with pytest.warns(UserWarning, match=r"run/state.pt' is torn or no state; going on from the state before it"):
         train(tmp_path / "run")
     assert files(tmp_path / "run") == before
 
