@@ -42,6 +42,8 @@ from .models.heads import wrap as wrap
 from .models.normalisers import check_normalisation as check_normalisation
 from .reporting.runs import report as report
 from .training.config import TrainConfig as TrainConfig
+from .training.fast_objectives import NFGSM as NFGSM
+from .training.fast_objectives import FreeTraining as FreeTraining
 from .training.feature_matching import FARE as FARE
 from .training.fit import fit as fit
 from .training.objectives import MART as MART
@@ -50,6 +52,7 @@ from .training.objectives import AdversarialTraining as AdversarialTraining
 from .training.objectives import GaussianNoise as GaussianNoise
 from .training.objectives import Standard as Standard
 from .training.run_folder import Run as Run
+from .training.warm_start import ATTA as ATTA
 from .training.weight_perturbation import AWP as AWP
 from .transfer_learning.choice import Choice as Choice
 from .transfer_learning.choose import choose as choose

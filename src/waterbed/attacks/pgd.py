@@ -179,10 +179,18 @@ class PGD:
         with frozen(model):
             return self._run(model, x, loss)
 
-    def _run(self, model: nn.Module, x: Tensor, loss: PerExampleLoss) -> Tensor:
+    def run_from(self, model: nn.Module, x: Tensor, y: Tensor, delta: Tensor) -> Tensor:
+        """One run that starts at ``x + delta``, both (N, C, H, W), instead of at random."""
+        of_labels = as_loss(self.loss)
+        with frozen(model):
+            return self._run(model, x, lambda logits: of_labels(logits, y) * (-1 if self.targeted else 1), delta)
+
+    def _run(self, model: nn.Module, x: Tensor, loss: PerExampleLoss, delta: Tensor | None = None) -> Tensor:
         ball = as_ball(self.norm)
         x = x.detach()
-        x_adv = (x + ball.random_start(x, self.eps)).clamp(0, 1) if self.random_start else x.clone()
+        if delta is None and self.random_start:
+            delta = ball.random_start(x, self.eps)
+        x_adv = x.clone() if delta is None else (x + delta).clamp(0, 1)
         make = self.optimizer or partial(SteepestAscent, ball=ball, step_size=self._step_size)
         rule = make([x_adv])
         for _ in range(self.steps):

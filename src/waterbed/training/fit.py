@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from waterbed.data.augment import augmentation
+from waterbed.data.augment import Augmentation, augmentation
 from waterbed.data.images import check_data
 from waterbed.data.loading import Loader
 from waterbed.data.map_style import names_of
@@ -38,6 +38,7 @@ from waterbed.training.run_folder import ENVIRONMENT, Run, open_run
 from waterbed.training.soft_labels import check_takes_labels
 from waterbed.training.state import Job
 from waterbed.training.trackers import tracking
+from waterbed.training.warm_start import check_followed, followed
 
 IMAGES_FOR_STATISTICS = 10_000
 
@@ -94,9 +95,13 @@ def fit(
     check_threads(c.threads)
     if c.compile:
         check_compiles(objective)
+    if hasattr(objective, "begin_batch"):
+        check_followed(c)
     data = as_task(data)
     check_data(data)
     engine = Engine(c.precision)
+    if engine.processes > 1 and hasattr(objective, "state"):
+        raise UsageError(f"objective={objective.config()['name']!r} keeps a state and trains in one process; start one")
     with limited(_threads(c, out, engine)):
         return _fit(model, data, objective, out, c, engine, trained, notes or {}, callbacks)
 
@@ -126,8 +131,10 @@ def _fit(
     _check_fits(model, data)
     objective = started(objective, model)
     recorded = {**run_config(model, data, objective, c, engine), **notes}
-    steps = math.ceil(len(train) / (c.batch_size * engine.processes))
-    job = Job(model, trained, c, steps)
+    batches = math.ceil(len(train) / (c.batch_size * engine.processes))
+    replays = getattr(objective, "replays", 1)
+    steps = batches * replays
+    job = Job(model, trained, c, steps, objective)
     attacked = attacked_network(model, objective, data, engine)
     attacked = compiled(attacked) if c.compile else attacked
     with (
@@ -148,13 +155,17 @@ def _fit(
         for epoch in range(job.epoch, c.epochs):
             job.train_mode()
             order = _order(train, c, epoch, engine)
-            draws = {"parts": steps, "skip": job.meter.batches, "seed": c.seed * 1_000_003 + epoch}
-            for x, y in loader.batches(c.batch_size, order=order, **draws):
-                x, y = mixed(augmented(x), y.to(engine.device, non_blocking=True))
+            skip = job.meter.batches // replays
+            draws = {"parts": batches, "skip": skip, "seed": c.seed * 1_000_003 + epoch}
+            drawn = loader.batches(c.batch_size, order=order, **draws)
+            for (x, y), indices in zip(drawn, order.tensor_split(batches)[skip:], strict=True):
+                x = _augmented(x, augmented, objective, epoch, indices, len(data.train))
+                x, y = mixed(x, y.to(engine.device, non_blocking=True))
                 x = engine.place(x, model)
-                step(job, objective, attacked(), forward, x, y, engine)
+                for _ in range(replays):
+                    step(job, objective, attacked(), forward, x, y, engine)
                 checkpointing.after_batch(job)
-                progress.advance(message=f"epoch {epoch + 1}/{c.epochs}, {job.meter}")
+                progress.advance(replays, message=f"epoch {epoch + 1}/{c.epochs}, {job.meter}")
             checkpointing.check_finite(job)
             if job.averaged is not None:
                 engine.broadcast_buffers(job.averaged)
@@ -167,6 +178,18 @@ def _fit(
                 track(job.history[-1])
     job.finish()
     return Run(model, job.history, folder.path if folder else None, recorded)
+
+
+def _augmented(
+    x: Tensor, augmented: Augmentation, objective: Objective, epoch: int, indices: Tensor, total: int
+) -> Tensor:
+    """The augmented images; an objective that follows them is told where their pixels came from."""
+    begin = getattr(objective, "begin_batch", None)
+    if begin is None:
+        return augmented(x)
+    x, sources = followed(augmented, x)
+    begin(epoch, indices, sources, total)
+    return x
 
 
 def _threads(c: TrainConfig, out: str | Path | None, engine: Engine) -> int:

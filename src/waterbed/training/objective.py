@@ -23,6 +23,10 @@ class Objective(Protocol):
 
     One with ``compiles = False`` runs the network in parts, and is refused with ``fit(compile=True)``.
 
+    One with ``replays = m`` trains on every batch m times in succession. One with a state of its own, which is to
+    survive an interruption, has ``state()``, a dict of tensors, and ``restore(state, device)``. One with
+    ``begin_batch`` is a :class:`~waterbed.training.warm_start.Follower`.
+
     One with ``soft_labels = True`` can be trained with mixup, cutmix and label smoothing: ``y`` may be (N, K) then.
 
     An objective that compares with the network as it was has a method ``started_from(model)``, which is called when a

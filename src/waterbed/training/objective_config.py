@@ -15,6 +15,9 @@ OBJECTIVES = (
     "awp",
     "trades-awp",
     "feature",
+    "n-fgsm",
+    "atta",
+    "free",
     "gaussian-noise",
 )
 
@@ -34,11 +37,12 @@ class ObjectiveConfig:
     objective: str = _setting(
         "adversarial",
         "standard, adversarial (eq. 1), trades (eq. 2), mart, awp and trades-awp (which also perturb the weights), "
-        "feature (robust features of a pretrained network, without labels) or gaussian-noise",
+        "feature (robust features of a pretrained network, without labels), n-fgsm, atta and free (cheaper adversarial "
+        "training, watched under PGD-10) or gaussian-noise",
         choices=OBJECTIVES,
     )
     eps: float | str = _setting(0.5, "radius of the ball, in pixel units [0, 1], such as 0.5 or 8/255")
     norm: str = _setting("l2", f"norm of the ball: {', '.join(NORMS[:-1])} or {NORMS[-1]}")
-    attack_steps: int = _setting(7, "steps of the attack")
+    attack_steps: int = _setting(7, "steps of the attack; in free, passes over each batch; n-fgsm makes one")
     beta: float = _setting(6.0, "weight of the KL divergence in trades, trades-awp and mart")
     gamma: float = _setting(5e-3, "size of the perturbation of each layer's weights in awp, relative to their norm")

@@ -16,10 +16,14 @@ from waterbed.attacks.pgd import PGD
 from waterbed.attacks.radius import parse_eps
 from waterbed.errors import check_choice, check_number
 from waterbed.models.states import evaluating
+from waterbed.training.fast_objectives import NFGSM, FreeTraining
 from waterbed.training.feature_matching import FARE
 from waterbed.training.objective import Forward, Objective, check_ascends, label_loss, with_attack
 from waterbed.training.objective_config import OBJECTIVES, ObjectiveConfig
+from waterbed.training.warm_start import ATTA
 from waterbed.training.weight_perturbation import AWP
+
+WATCHED_STEPS = 10  # of PGD, under which objectives with cheaper attacks are watched
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ def make_objective(config: ObjectiveConfig) -> Objective:
         return Standard()
     if config.objective == "gaussian-noise":
         return GaussianNoise(config.eps)
-    attack = PGD(config.eps, config.norm, config.attack_steps)
+    attack, watched = (PGD(config.eps, config.norm, steps) for steps in (config.attack_steps, WATCHED_STEPS))
     made: dict[str, Callable[[], Objective]] = {
         "adversarial": lambda: AdversarialTraining(attack),
         "trades": lambda: TRADES(attack, config.beta),
@@ -209,5 +213,8 @@ def make_objective(config: ObjectiveConfig) -> Objective:
         "awp": lambda: AWP(AdversarialTraining(attack), config.gamma),
         "trades-awp": lambda: AWP(TRADES(attack, config.beta), config.gamma),
         "feature": lambda: FARE(attack),
+        "n-fgsm": lambda: NFGSM(watched),
+        "atta": lambda: ATTA(watched, config.attack_steps),
+        "free": lambda: FreeTraining(watched, config.attack_steps),
     }
     return made[config.objective]()

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from waterbed.errors import UsageError
 from waterbed.models.classifier import weight_norm
 from waterbed.training.config import TrainConfig
+from waterbed.training.objective import Objective
 from waterbed.training.optimizers import make_optimizer
 
 
@@ -27,8 +28,10 @@ class Job:
         trained: Iterable[nn.Module] | None,
         config: TrainConfig,
         steps: int,
+        objective: Objective | None = None,
     ) -> None:
         self.model, self.config, self.best = model, config, -math.inf
+        self.objective = objective
         self.trained = [model] if trained is None else list(trained)
         # Running statistics are averaged as well: those of the last weights are not those of averaged weights.
         self.averaged = (
@@ -129,6 +132,7 @@ class Job:
             "scheduler": self.scheduler.state_dict(),
             "gradients": self._accumulated(),
             "history": self.history,
+            "objective": self.objective.state() if hasattr(self.objective, "state") else None,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         }
@@ -152,6 +156,8 @@ class Job:
         self.scheduler.load_state_dict(state["scheduler"])
         for parameter, gradient in zip(self.parameters, state.get("gradients") or (), strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter)
+        if hasattr(self.objective, "restore"):
+            self.objective.restore(state["objective"], self.parameters[0].device)
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"])
