@@ -165,7 +165,9 @@ def test_an_objective_by_its_name():
     made = [make_objective(ObjectiveConfig(name, eps=0.25, attack_steps=3, beta=2.0, gamma=0.1)) for name in OBJECTIVES]
     attack = wb.PGD(0.25, "l2", 3)
     expected = [wb.Standard(), wb.AdversarialTraining(attack), wb.TRADES(attack, 2.0), wb.MART(attack, 2.0)]
-    expected += [wb.AWP(expected[1], 0.1), wb.AWP(expected[2], 0.1), wb.FARE(attack), wb.GaussianNoise(0.25)]
+    expected += [wb.AWP(expected[1], 0.1), wb.AWP(expected[2], 0.1), wb.FARE(attack)]
+    watched = wb.PGD(0.25, "l2", 10)
+    expected += [wb.NFGSM(watched), wb.ATTA(watched, 3), wb.FreeTraining(watched, 3), wb.GaussianNoise(0.25)]
     assert [o.config() for o in made] == [o.config() for o in expected]
     assert [o.config()["name"] for o in made] == [{"trades-awp": "awp"}.get(name, name) for name in OBJECTIVES]
     assert made[5].config()["objective"] == "trades"
