@@ -1,18 +1,61 @@
-"""Image grids and curves as matplotlib figures."""
+"""Image grids, curves and intervals as matplotlib figures of one look."""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import cycler, rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from waterbed.errors import UsageError
 from waterbed.files import write_atomic
 from waterbed.text import plain
+
+# Okabe and Ito (2008): told apart with every kind of colour vision; markers say it once more.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+LOOK = {
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.formatter.useoffset": False,  # a tick says its value, not its distance from a number in the corner
+    "axes.formatter.limits": (-4, 5),
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "grid.alpha": 0.3,
+}
+
+
+class Drawing(Figure):
+    """A matplotlib figure that a notebook shows, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+def panels(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5, 3.2), **shared: Any) -> tuple[Drawing, Any]:
+    """A figure of the look that all have, and its (rows, columns) axes.
+
+    Args:
+        size: of the figure, (width, height) in inches.
+        shared: sharex and sharey, as of ``Figure.subplots``.
+
+    >>> figure, axes = panels(1, 2)
+    >>> axes.shape
+    (1, 2)
+    """
+    with rc_context(LOOK):
+        figure = Drawing(figsize=size, layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
 def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, scale: float = 1.1) -> Figure:
@@ -35,7 +78,7 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, 
         raise UsageError(f"rows have {counts} images; pass the same number in each")
     columns = next(iter(counts.values()))
     margin = 0.3 + 0.08 * max(len(name) for name in rows)
-    figure = Figure(figsize=(margin + scale * columns, scale * len(rows) + 0.3), layout="constrained")
+    figure = Drawing(figsize=(margin + scale * columns, scale * len(rows) + 0.3), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for (name, images), line in zip(rows.items(), axes, strict=True):
         for image, ax in zip(images, line, strict=True):
@@ -49,74 +92,128 @@ def image_grid(rows: Mapping[str, Tensor], titles: Sequence[str] | None = None, 
 
 
 def curves(
-    series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, log: bool = False, size: tuple = (5, 3.2)
+    series: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    size: tuple[float, float] = (5, 3.2),
 ) -> Figure:
     """A figure with one line per name over 1, 2, 3, ...
 
     Args:
-        series: name -> values.
+        series: name -> values; nan where there is none.
         log: whether the y axis is logarithmic.
         size: of the figure, (width, height) in inches.
 
     >>> curves({"loss": [3.0, 2.0, 1.5]}, "epoch", "loss").axes[0].get_xlabel()
     'epoch'
     """
-    figure = Figure(figsize=size, layout="constrained")
-    ax = figure.subplots()
-    for name, values in series.items():
-        ax.plot(np.arange(1, len(values) + 1), values, label=plain(name), marker="." if len(values) < 40 else None)
+    figure, ((ax,),) = panels(size=size)
+    for i, (name, values) in enumerate(series.items()):
+        marker = MARKERS[i % len(MARKERS)] if len(values) < 40 else None
+        ax.plot(np.arange(1, len(values) + 1), values, label=plain(name), marker=marker, markersize=4)
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    whole_numbers(ax)
+    _legend(ax, series)
     return figure
 
 
 def curves_with_errors(
-    series: Mapping[str, Sequence[tuple[float, float, float]]], xlabel: str, ylabel: str, size: tuple = (5, 3.2)
+    series: Mapping[str, Sequence[tuple[float, float, float]]],
+    xlabel: str,
+    ylabel: str,
+    size: tuple[float, float] = (5, 3.2),
+    log: bool = False,
 ) -> Figure:
     """A figure with one line per name, and a 95 % interval (1.96 standard errors) around each of its points.
 
     Args:
         series: name -> (x, value, standard error) of each point; nan where there is no error.
+        size, log: as of :func:`curves`.
 
     >>> curves_with_errors({"run": [(1, 3.0, 0.1), (3, 2.0, float("nan"))]}, "epoch", "trace").axes[0].get_ylabel()
     'trace'
     """
-    figure = Figure(figsize=size, layout="constrained")
-    ax = figure.subplots()
+    with_ends = {}
     for name, points in series.items():
-        x, values, errors = np.array(points, dtype=float).T
-        ax.errorbar(x, values, 1.96 * np.nan_to_num(errors), label=plain(name), marker=".", capsize=2)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+        halves = [1.96 * (0 if math.isnan(error) else error) for _, _, error in points]
+        with_ends[name] = [(x, v, v - half, v + half) for (x, v, _), half in zip(points, halves, strict=True)]
+    return curves_with_intervals(with_ends, xlabel, ylabel, size, log)
+
+
+def curves_with_intervals(
+    series: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    xlabel: str,
+    ylabel: str,
+    size: tuple[float, float] = (5, 3.2),
+    log: bool = False,
+) -> Figure:
+    """A figure with one line per name through points with intervals.
+
+    Args:
+        series: name -> (x, value, low, high) of each point; a name without points keeps its colour free.
+        size, log: as of :func:`curves`.
+
+    >>> curves_with_intervals({"run": [(0, 90, 88, 92), (0.5, 40, 37, 43)]}, "eps", "accuracy").axes[0].get_xlabel()
+    'eps'
+    """
+    figure, ((ax,),) = panels(size=size)
+    for i, (name, points) in enumerate(series.items()):
+        if points:
+            x, values, low, high = np.array(points, dtype=float).T
+            style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+            ax.errorbar(x, values, [values - low, high - values], label=plain(name), capsize=2, **style)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    if xlabel == "epoch":
+        whole_numbers(ax)
+    _legend(ax, series)
     return figure
 
 
+def whole_numbers(ax: Axes) -> None:
+    """Ticks of the x axis at whole numbers alone, as of epochs."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _legend(ax: Axes, names: Sequence[str] | Mapping[str, Any]) -> None:
+    """Which line is which; above the axes where the names are many."""
+    if len(names) > 4:
+        ax.figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
+    elif len(names) > 1:
+        ax.legend(frameon=False, fontsize=8)
+
+
 def intervals(
-    names: Sequence[str], panels: Mapping[str, Sequence[tuple[float, float, float]]], title: str = ""
+    names: Sequence[str], quantities: Mapping[str, Sequence[tuple[float, float, float]]], title: str = ""
 ) -> Figure:
     """A figure with one panel per quantity and in each one line per name: a value with its interval.
 
     Args:
         names: from top to bottom; the first is drawn in colour.
-        panels: quantity -> (value, low, high) of every name.
+        quantities: name of the panel -> (value, low, high) of every name; nan where there is none.
 
     >>> [ax.get_xlabel() for ax in intervals(["a", "b"], {"score": [(1, 0, 2), (0, -1, 1)]}).axes]
     ['score']
     """
-    width = 1.2 + 0.08 * max(len(name) for name in names) + 1.9 * len(panels)
-    figure = Figure(figsize=(width, 1.1 + 0.32 * len(names)), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for ax, (label, rows) in zip(axes, panels.items(), strict=True):
+    columns = min(len(quantities), 6)
+    lines = math.ceil(len(quantities) / columns)
+    width = max(1.2 + 0.08 * max(len(name) for name in names) + 1.9 * columns, 4.5)
+    figure, axes = panels(lines, columns, (width, lines * (0.8 + 0.32 * len(names)) + 0.4 * bool(title)), sharey=True)
+    for ax, (label, rows) in zip(axes.flat, quantities.items(), strict=False):
         for i, (value, low, high) in enumerate(rows):
-            ax.plot([low, high], [i, i], color="C1" if i == 0 else "C0", linewidth=1.5)
-            ax.plot(value, i, "o", color="C1" if i == 0 else "C0", markersize=5)
-        ax.set(xlabel=label, yticks=range(len(names)), yticklabels=list(map(plain, names)))
+            colour = COLOURS[1] if i == 0 else COLOURS[0]
+            ax.plot([low, high], [i, i], color=colour, linewidth=1.5)
+            ax.plot(value, i, "o", color=colour, markersize=5)
+        ax.set(xlabel=plain(label), yticks=range(len(names)), yticklabels=list(map(plain, names)))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.margins(x=0.1)
-        ax.grid(axis="x", alpha=0.3)
-    axes[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.suptitle(plain(title), fontsize=10)
+        ax.grid(axis="y", visible=False)
+    for ax in axes.flat[len(quantities) :]:
+        ax.remove()
+    axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+    if title:
+        wrapped = textwrap.fill(plain(title), max(30, int(13 * width)))
+        figure.suptitle(wrapped, fontsize=10)
     return figure
 
 

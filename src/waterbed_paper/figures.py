@@ -50,5 +50,6 @@ class PaperFigure:
         if figure is not None:
             save_figure(figure, folder / f"{self.name}.png")
             wide = len(figure.axes) > NARROW_PANELS or figure.get_size_inches()[0] > 7
-            pictures.append(Picture(folder / f"{self.name}.png", self.caption, described(figure), wide))
+            drawing = not any(ax.images for ax in figure.axes)
+            pictures.append(Picture(folder / f"{self.name}.png", self.caption, described(figure), wide, drawing))
         return pictures + list(self.files(results))

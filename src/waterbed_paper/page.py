@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from waterbed.files import make_folder, to_json, write_atomic
-from waterbed.reporting.page import Section, Table, write_page
+from waterbed.reporting.page import Picture, Section, Table, write_page
 from waterbed_paper.claims import Claim
 from waterbed_paper.corrections import corrected_counts, corrected_verdicts
 from waterbed_paper.page_claims import claims_section, in_short
@@ -23,9 +25,14 @@ from waterbed_paper.verdicts import VERDICTS, Judged
 
 TITLE = "Adversarial training reduces information and improves transferability: a reproduction"
 PAPER = (
+    "The paper says: a network trained on adversarial images keeps less information about its input and in its "
+    "weights, its features can be inverted to images all the same, and they transfer better to tasks far from its own."
+)
+CITATION = (
     'The paper: Terzi, Achille, Maggipinto and Susto, "Adversarial Training Reduces Information and Improves '
     'Transferability", AAAI 2021.'
 )
+FIRST_PICTURE = ("fig-9", "fig-1")  # the first of these figures for which experiments drew images
 WORDS = "DIR in the commands is a new folder, or that of this page for what was not run there"
 DATA_NOTE = "data.txt"  # beside the page, if its data are not the official sets: what the page is to say of them
 
@@ -40,12 +47,12 @@ def write_paper_page(results: Results, judged: Sequence[Judged], out: str | Path
     """
     out = make_folder(out)
     figures = _figures(results, make_folder(out / "figures"))
-    tables = [table.section(results) for table in TABLES]
+    tables = [_folded(table.section(results)) for table in TABLES]
     environment = _environment(results)
     sections = [
-        in_short(judged, len(results.graph.missing())),
-        claims_section(judged, _where_to_look({s.id: s.title for s in (*figures, *tables)})),
+        in_short(judged, len(results.graph.missing()), _first_picture(results)),
         Section("Figures", [_words(results)], sections=figures, id="figures"),
+        claims_section(judged, _where_to_look({s.id: s.title for s in (*figures, *tables)})),
         Section(
             "Tables",
             [
@@ -60,11 +67,26 @@ def write_paper_page(results: Results, judged: Sequence[Judged], out: str | Path
         _scale(results, out / DATA_NOTE),
         _not_run(results),
     ]
-    write_page(
-        out / "index.html", TITLE, f"Scale {results.scale.name}: {results.scale.about} {PAPER}", sections, environment
-    )
+    write_page(out / "index.html", TITLE, PAPER, sections, environment)
     write_atomic(out / "summary.json", to_json(_summary(results, judged, environment)).encode())
     return out / "index.html"
+
+
+def _first_picture(results: Results) -> list[Picture]:
+    """Images that experiments drew, for the top of the page."""
+    figures = {figure.name: figure for figure in FIGURES}
+    pictures = (picture for name in FIRST_PICTURE for picture in figures[name].files(results))
+    return [replace(picture, wide=False) for picture in islice(pictures, 1)]
+
+
+def _folded(section: Section) -> Section:
+    """The section with its tables folded away."""
+    parts = len(section.tables)
+    tables = [
+        replace(t, summary=t.summary or (f"The table, part {i} of {parts}" if parts > 1 else "The table"))
+        for i, t in enumerate(section.tables, 1)
+    ]
+    return replace(section, tables=tables)
 
 
 def _words(results: Results) -> str:
@@ -122,6 +144,7 @@ def _scale(results: Results, note: Path) -> Section:
     t, i = scale.transfers, scale.inversions
     targets = ", ".join(t.targets) or "none"
     text = [
+        f"{CITATION} Scale {scale.name}: {scale.about}",
         f"Targets: {targets}. Inversions of {i.images} images, {i.steps} steps of {i.optimizer}; their convergence on "
         f"{i.convergence_images} images from {i.convergence_seeds} starts, {i.convergence_steps} steps of gradient "
         "descent.",

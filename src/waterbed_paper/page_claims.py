@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from waterbed.reporting.page import Finding, Interval, Link, Section, Table
+from waterbed.reporting.page import Card, Finding, Interval, Link, Picture, Section, Table
 from waterbed_paper.corrections import METHODS, corrected_counts, corrected_verdicts
 from waterbed_paper.evidence import Evidence
 from waterbed_paper.phrases import NOT_RUN
@@ -15,15 +15,22 @@ from waterbed_paper.verdicts import VERDICTS, Judged, count_phrase
 
 SIGNS = {"holds": "✓", "does not hold": "✗", "undecided": "?", NOT_RUN: "–"}
 COLOURS = {"holds": "good", "does not hold": "bad", "undecided": "open", NOT_RUN: "none"}
+HEADLINES = ("input-fisher", "fig-4", "inversion", "far-tasks")  # what the title of the paper and its abstract say
 
 
-def in_short(judged: Sequence[Judged], missing: int) -> Section:
-    """How many claims have each verdict, and the verdicts on those behind the abstract.
+def in_short(judged: Sequence[Judged], missing: int, pictures: Sequence[Picture] = ()) -> Section:
+    """The verdicts on what the paper is about, a picture, then those behind the abstract and how many there are.
 
     Args:
         judged: every claim with its evidence, of :func:`waterbed_paper.verdicts.judge_claims`.
         missing: how many experiments of the scale were not run.
+        pictures: shown below the first verdicts.
     """
+    by_id = {j.claim.id: j for j in judged}
+    cards = [
+        Card(j.claim.sentence, _anchor(j), f"Evidence: {_tally(j)}.", j.verdict, SIGNS[j.verdict], COLOURS[j.verdict])
+        for j in (by_id[id] for id in HEADLINES)
+    ]
     groups = {name: Counter(j.verdict for j in members) for name, members in _grouped(judged).items()}
     total = sum(groups.values(), Counter())
     corrected = {f"all claims, after {METHODS[m]}": counts for m, counts in corrected_counts(judged).items()}
@@ -31,7 +38,11 @@ def in_short(judged: Sequence[Judged], missing: int) -> Section:
     rows = [[name, *(counts[v] for v in VERDICTS)] for name, counts in every.items()]
     columns = ["claims about", *(f"{SIGNS[v]} {v}" for v in VERDICTS)]
     tally = ", ".join(count_phrase(total[v], v) for v in VERDICTS)
-    text = [f"Of {total.total()} claims: {tally}. A verdict is of this scale alone."]
+    short = [
+        f"Such networks were trained again, small ones, and {total.total()} claims of the paper judged: {tally}. A "
+        "verdict is of these networks alone."
+    ]
+    text = []
     if missing:
         text.append(f"Not run: {missing} of this scale's experiments. Verdicts are of what was, and may change.")
     identities = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
@@ -51,10 +62,13 @@ def in_short(judged: Sequence[Judged], missing: int) -> Section:
         for j in judged
         if "abstract" in j.claim.where
     ]
-    abstract = Table("The claims behind the abstract", ["claim", "verdict", "evidence"], first, wrap=True)
-    return Section(
-        "In short", text, [abstract, Table("Number of claims with each verdict", columns, rows)], id="in-short"
-    )
+    abstract = Table("Each with what is behind its verdict", ["claim", "verdict", "evidence"], first, wrap=True)
+    counts = Table("Number of claims with each verdict", columns, rows, summary="Verdicts by topic")
+    parts = [
+        Section("The claims behind the abstract", tables=[abstract], id="abstract"),
+        Section("What is counted apart", text, [counts], id="counts"),
+    ]
+    return Section("What we found", short, pictures=pictures, id="in-short", sections=parts, cards=cards)
 
 
 def _tally(j: Judged) -> str:
@@ -93,6 +107,7 @@ def claims_section(judged: Sequence[Judged], see: Mapping[str, Mapping[str, str]
         "5 % of the verdicts wrong. What is above 0.05 after that is undecided. The verdicts in the headings are "
         "before any correction; what follows from the definitions is left out of it."
     )
+    folded = {"How a claim is judged": text}
     if single:
         text.append(f"Undecided because all evidence is of one seed: {', '.join(single)}.")
     corrected = corrected_verdicts(judged)
@@ -104,7 +119,7 @@ def claims_section(judged: Sequence[Judged], see: Mapping[str, Mapping[str, str]
         )
         for i, (name, members) in enumerate(_grouped(judged).items(), 1)
     ]
-    return Section("Claims and verdicts", text, sections=parts, id="claims")
+    return Section("Claims and verdicts", sections=parts, id="claims", folded=folded, prose=True)
 
 
 def _finding(j: Judged, see: Mapping[str, str], corrected: Mapping[str, tuple[float, str]]) -> Finding:

@@ -202,7 +202,7 @@ def _figures(r: ProbeResults, folder: Path) -> list[Section]:
         figure = draw(r)
         if figure is not None:
             save_figure(figure, folder / f"{name}.png")
-            picture = Picture(folder / f"{name}.png", caption + BARS, described(figure), len(figure.axes) > 3)
+            picture = Picture(folder / f"{name}.png", caption + BARS, described(figure), len(figure.axes) > 3, True)
             sections.append(Section(caption.split(";")[0].split(":")[0].strip(". "), pictures=[picture], id=name))
     return sections
 

@@ -16,6 +16,11 @@ from waterbed_paper.results import Results
 from waterbed_paper.scale import RATES, Scale, Source
 
 KINDS = ("standard", "robust")
+PROTOCOLS = {
+    "tuned": "tuned on held-out images",
+    "paper": "the paper's own protocol",
+    "rate": "learning rate chosen, the rest as this scale has it",
+}
 NETWORKS = {"resnet50": "ResNet-50", "resnet18": "ResNet-18"}
 
 
@@ -84,7 +89,9 @@ class TransferTable:
             ]
             heads = ["source to target", *(_sort(mode, kind) for mode, kind in sorts)]
             how = protocol_phrase(results.scale, among, protocol) if ours else ""
-            parts.append(Table(f"{'The same.' if parts else caption} {how}".strip(), heads, rows))
+            summary = f"{', '.join(_sort(mode, None) for mode in among)}: {PROTOCOLS[protocol]}"
+            summary = summary[0].upper() + summary[1:]
+            parts.append(Table(f"{'The same.' if parts else caption} {how}".strip(), heads, rows, summary=summary))
         notes: dict[str, list[str]] = {}
         for n in numbers:
             if n.note:

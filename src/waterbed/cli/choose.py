@@ -28,18 +28,26 @@ class Choose:
 
     def __call__(self) -> None:
         from waterbed import choose
+        from waterbed.cli.results import Kept
         from waterbed.cli.runs import unique_runs
         from waterbed.files import check_output, starts_with
         from waterbed.plots import is_our_png, save_figure
+        from waterbed.reporting.results import CHOICES
         from waterbed.transfer_learning.choice import SCORES
 
         picture = None
         if self.out is not None:
             picture = check_output(self.out, starts_with(b"backbone,leader_better,"), self.force).with_suffix(".png")
             check_output(picture, is_our_png, self.force)
-        models = {name: run.model for name, run in unique_runs(self.backbones).items()}
+        runs = unique_runs(self.backbones)
+        kept = Kept(CHOICES, None, self.force, runs, None)
+        models = {name: run.model for name, run in runs.items()}
         choice = choose(models, self.target, self.num_samples, seed=self.seed, root=self.root, progress=True)
-        write_text(self.out, csv_text(choice.to_frame()))
+        frame = choice.to_frame()
+        write_text(self.out, csv_text(frame))
+        summary = {"num_samples": choice.num_samples, "reason": choice.reason, "rows": frame.to_dict("records")}
+        for name, run in runs.items():
+            kept.add(name, run, {choice.target: summary})
         if picture is not None and is_first_process():
             save_figure(choice.plot(), picture)
         rows = [

@@ -27,7 +27,7 @@ class Invert:
     images: str | None = None
     """Folder of pictures of any size; by default test images of the run's data."""
     out: str = "inversions"
-    """Folder for NAME.png and NAME.json of each run."""
+    """Folder for NAME.png and NAME.json of each run; its run folder gets a copy, for `waterbed report`."""
     mode: str = "all"
     """plain, variational, effective, all of them, or class (one image per class)."""
     study: str = "none"
@@ -66,19 +66,25 @@ class Invert:
     """Seed of the start, of the noise and of the choice of images."""
 
     def __call__(self) -> None:
+        from waterbed.cli.results import KeptPictures
         from waterbed.cli.runs import data_of, unique_runs
         from waterbed.inversion.gallery import check_used, draw_gallery
+        from waterbed.inversion.outputs import file_pattern
 
         arguments = vars(self).copy()
         check_used(arguments, spell=lambda name, value: f"--{name.replace('_', '-')} {value}")
         data, root, runs = (arguments.pop(name) for name in ("data", "root", "runs"))
         opened = unique_runs(runs)
+        kind = "classes" if self.mode == "class" else "" if self.study == "none" else self.study
+        pattern = file_pattern(self.mode, self.study)
+        kept = KeptPictures(opened, self.out, pattern, f"inversions-{kind}" if kind else "inversions")
         result = draw_gallery(
             {name: run.model for name, run in opened.items()},
             lambda name: data_of(name, opened[name], data, root),
             progress=True,
             **arguments,
         )
+        kept.copy()
         for note in result.notes:
             say(note)
         print_rows(result.columns, result.rows, f"After {self.steps} steps; pictures and numbers in {self.out}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from waterbed.cli.options import Force, Radii, Radius, Root, Runs, options_of, values_of
 from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_json, write_text
@@ -15,6 +15,7 @@ from waterbed.training.objective_config import ObjectiveConfig
 from waterbed.transfer_learning.settings import FINETUNING
 
 if TYPE_CHECKING:
+    from waterbed.training.run_folder import Run
     from waterbed.transfer_learning.table import TransferTable
     from waterbed.transfer_learning.tradeoff import TradeOff
 
@@ -85,15 +86,19 @@ class Transfer(
 
         from waterbed.attacks.pgd import PGD
         from waterbed.cli.distance import read_distances
+        from waterbed.cli.results import Kept
         from waterbed.cli.runs import unique_runs
+        from waterbed.reporting.results import TRANSFERS
         from waterbed.training.objectives import make_objective
         from waterbed.transfer_learning.transfer import transfer
 
         self._check_outputs()
         objective = ObjectiveConfig(**values_of(ObjectiveConfig, self))
         distances = None if self.distances is None else read_distances(self.distances, self.targets)
+        runs = unique_runs(self.runs)
+        kept = Kept(TRANSFERS, None, self.force, runs, None)
         table = transfer(
-            {name: run.model for name, run in unique_runs(self.runs).items()},
+            {name: run.model for name, run in runs.items()},
             self.targets,
             _mode(self.mode),
             self.seeds,
@@ -113,6 +118,8 @@ class Transfer(
             keep=None if self.out is None else Path(self.out).expanduser().with_suffix(".rows.jsonl"),
         )
         # Written before it is printed: whoever reads the output may have gone.
+        for name, run in runs.items():
+            kept.add(name, run, self._rows_of(name, run, table))
         write_text(self.out, csv_text(table.to_frame()))
         compared = None if distances is None else self._write_trade_off(table, distances)
         self._print_accuracies(table)
@@ -121,6 +128,17 @@ class Transfer(
         if compared is not None:
             self._print_trade_off(compared)
         say_written(self.out)
+
+    def _rows_of(self, name: str, run: Run, table: TransferTable) -> list[dict[str, Any]]:
+        """The rows of a network, with what tells them apart from those of another call."""
+        names = (*SETTINGS, "objective", "num_train", "views", "search_epochs")
+        defaults = {f.name: f.default for f in fields(self)}
+        more = {n: v for n in names if (v := getattr(self, n)) != defaults[n]}
+        return [
+            {**row, "epoch": run.record.get("epoch"), "settings": {n: str(v) for n, v in more.items()}}
+            for row in table.rows
+            if row["model"] == name
+        ]
 
     def _check_outputs(self) -> None:
         """Before the work."""

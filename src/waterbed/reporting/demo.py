@@ -238,6 +238,7 @@ def _write_report(
                     curves(history, "epoch", "training accuracy [%]"),
                     "Accuracy on the training images (adversarial ones for the robust network).",
                     "Line plot of training accuracy over epochs for both networks.",
+                    drawing=True,
                 )
             ],
         ),

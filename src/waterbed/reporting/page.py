@@ -14,6 +14,12 @@ from matplotlib.figure import Figure
 from waterbed.files import write_atomic
 from waterbed.plots import png
 
+BREAKPOINTS = (32, 40, 48, 56, 64)  # widths of the window [rem] below which a table is shown row by row
+LETTER, GAP, MARGIN = 0.6, 0.9, 2.5  # [rem] of a letter, between columns, beside the page's text
+LONG, BROKEN = 26, 20  # letters of a cell above which it breaks lines, and of its lines at least
+PAIRED = 3  # letters' room between the two numbers of a cell and after them
+
+
 PAGE_MARK = b'<meta name="generator" content="waterbed">'  # by which a page of ours is known
 
 
@@ -45,25 +51,62 @@ class Link:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells below column names; the first cell of a row is its header. ``wrap``: text cells may break lines."""
+    """Rows of cells below column names; the first cell of a row is its header.
+
+    Attributes:
+        wrap: of text, set to the left.
+        summary: where it is not empty, the table is folded away under these words.
+    """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     wrap: bool = False
+    summary: str = ""
+
+    @property
+    def breakpoint(self) -> int:
+        """The width of the window [rem] below which the table does not fit; 0 if it never does.
+
+        >>> [Table("", ["x"] * n, [["twelve words"] * n]).breakpoint for n in (2, 7, 20)]
+        [32, 64, 0]
+        """
+        letters = [
+            max([_longest_word(column), *(_letters(row[i]) for row in self.rows)])
+            for i, column in enumerate(self.columns)
+        ]
+        needed = sum(LETTER * count + GAP for count in letters) + MARGIN
+        return next((width for width in BREAKPOINTS if needed <= width), 0)
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
+
+
+def _letters(cell: Any) -> int:
+    """How many letters wide a cell is."""
+    if isinstance(cell, Interval):
+        return 14
+    if isinstance(cell, Pair):
+        return len(cell.published) + PAIRED + max(map(len, cell.ours.split("; ")))
+    count = len(cell.text if isinstance(cell, Link) else str(cell))
+    return count if count <= LONG else BROKEN
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure or a PNG file, with a caption and an alternative text.
 
-    ``wide``: too detailed for the width of a phone, where it scrolls instead.
+    Attributes:
+        wide: too detailed for the width of a phone, where it scrolls instead.
+        drawing: lines on white, whose colours are turned round on a dark page; no photographs.
     """
 
     figure: Figure | Path
     caption: str
     alt: str
     wide: bool = False
+    drawing: bool = False
 
     @property
     def uri(self) -> str:
@@ -99,15 +142,35 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A verdict in a few words, at the top of a page.
+
+    Attributes:
+        text: what it is on, a link to ``anchor``.
+        why: a line below.
+        verdict, sign, colour: as of :class:`Finding`.
+    """
+
+    text: str
+    anchor: str
+    why: str
+    verdict: str
+    sign: str
+    colour: str
+
+
+@dataclass(frozen=True)
 class Section:
     """One part of a page.
 
     Attributes:
         id: its anchor; a number by default.
-        findings: shown after the text.
+        cards: shown side by side after the text.
+        findings: shown after them.
         sections: subsections, shown at the end.
         command: the command line that reproduces it.
         folded: title -> lines, collapsed by default.
+        prose: the folded lines are sentences, not commands or names.
     """
 
     title: str
@@ -119,6 +182,8 @@ class Section:
     sections: Sequence[Section] = ()
     command: str = ""
     folded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    prose: bool = False
+    cards: Sequence[Card] = ()
 
 
 def write_page(
@@ -144,6 +209,11 @@ def write_page(
         loader=PackageLoader("waterbed", "reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     page = templates.get_template("page.html").render(
-        title=title, lead=lead, sections=sections, environment=environment
+        title=title,
+        lead=lead,
+        sections=sections,
+        environment=environment,
+        breakpoints=(0, *BREAKPOINTS),
+        long=LONG,
     )
     write_atomic(path, page.encode())

@@ -1,5 +1,6 @@
 """The page of a reproduction, on results that are made up: no network is trained."""
 
+import csv
 import itertools
 import json
 import math
@@ -37,7 +38,7 @@ def test_links_lead_to_places_on_the_page(written):
 def test_nothing_is_fetched_from_elsewhere(written):
     _, _, _, text, page = written
     assert all(link.startswith(("#", "data:")) for link in page.links)
-    assert not re.search(r"https?://|@import|url\(|<script", text)
+    assert not re.search(r"https?://|@import|url\(|<script [^>]|fetch\(", text)
 
 
 def test_headings_are_in_order(written):
@@ -67,16 +68,17 @@ def test_landmarks_and_skip_link(written):
 
 def test_verdicts_are_told_in_words(written):
     _, _, judged, text, _ = written
-    badges = re.findall(r'class="verdict"><span aria-hidden="true">(.)</span> ([a-z ]+)</span>', text)
+    claims = text[text.index('id="claims"') :]
+    badges = re.findall(r'class="verdict"><span aria-hidden="true">(.)</span> ([a-z ]+)</span>', claims)
     assert [verdict for _, verdict in badges] == [j.verdict for j in judged]
     assert len(set(badges)) == len({verdict for _, verdict in badges})
 
 
 def test_claims_behind_the_abstract_come_first(written):
     _, _, judged, text, _ = written
-    start = text.index("The claims behind the abstract")
+    start = text.index('id="abstract"')
     table = text[start : text.index("</table>", start)]
-    rows = re.findall(r'<a href="#claim-([^"]+)">[^<]+</a></th><td>. ([a-z ]+)</td><td>([^<]+)</td>', table)
+    rows = re.findall(r'<a href="#claim-([^"]+)">[^<]+</a></th><td[^>]*>. ([a-z ]+)</td><td[^>]*>([^<]+)</td>', table)
     verdicts = {j.claim.id: j.verdict for j in judged}
     assert {id for id, _, _ in rows} == {
         *("input-fisher", "fig-4", "waterbed", "fig-1-noise-once", "fig-2-fit", "far-tasks")
@@ -87,9 +89,30 @@ def test_claims_behind_the_abstract_come_first(written):
     assert start < text.index('id="claims"')
 
 
+def test_the_first_screen_has_four_verdicts_and_a_picture(written):
+    _, _, judged, text, _ = written
+    first = text[text.index("<main") : text.index('id="abstract"')]
+    verdicts = {j.claim.id: j.verdict for j in judged}
+    cards = re.findall(r'class="card [a-z]+">.*?</span> ([a-z ]+)</span><p><a href="#claim-([^"]+)">', first)
+    assert [id for _, id in cards] == ["input-fisher", "fig-4", "inversion", "far-tasks"]
+    assert all(verdicts[id] == verdict for verdict, id in cards)
+    assert "<img" in first
+    assert 'class="wide"' not in first, "it fits a phone"
+
+
+def test_evidence_and_tables_are_folded_away(written):
+    text = written[3]
+    claims = text[text.index('id="claims"') : text.index('id="tables"')]
+    for part in claims.split("<article")[1:]:
+        assert part.index("<details>") < part.index("<dl>")
+        assert "<table" not in part[: part.index("<details>")]
+    tables = text[text.index('id="tables"') : text.index('id="slips"')]
+    assert tables.count("<details><summary>") >= 12
+
+
 def test_what_is_counted_apart_is_said(written):
     _, results, judged, text, _ = written
-    start = text.index('id="in-short-title"')
+    start = text.index('id="counts-title"')
     short = text[start : text.index("<table", start)]
     assert f"Not run: {len(results.graph.missing())} of this scale&#39;s experiments" in short
     sure = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
@@ -144,14 +167,20 @@ def chromium(folder, *arguments):
 
 
 PROBE = """<script>addEventListener("load", () => document.title = JSON.stringify({
-scrolling: [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth).length,
+scrolling: (document.querySelectorAll("details").forEach(e => e.open = true),
+[...document.querySelectorAll(".scroll:has(table)")].filter(e => e.scrollWidth > e.clientWidth).length),
 broken: [...document.images].filter(i => !i.naturalWidth).length, pictures: document.images.length,
 document: document.documentElement.scrollWidth, window: innerWidth,
+buttons: document.querySelectorAll("main table .csv").length, tables: document.querySelectorAll("main table").length,
+csv: csv(document.querySelector("#table-1 table")), search: (() => {
+const input = document.querySelector(".search input"); input.value = "batch norms";
+input.dispatchEvent(new Event("input")); const found = document.querySelectorAll(".found a[href='#claim-batch-norm']");
+return [document.querySelector(".search").hidden, found.length]; })(),
 fetched: performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length}));</script>"""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-@pytest.mark.parametrize("width", [380, 1280])
+@pytest.mark.parametrize("width", [380, 800, 1280])
 def test_in_a_browser(written, tmp_path, width):
     # Headless windows are at least 500 pixels wide; a frame is as narrow as it is asked to be.
     _, _, _, text, page = written
@@ -167,7 +196,12 @@ def test_in_a_browser(written, tmp_path, width):
     report = json.loads(re.search(r"<title>(.*?)</title>", seen.stdout).group(1))
     assert report["window"] == width
     assert report["document"] <= width
-    assert width < 1280 or report["scrolling"] == 0
+    assert report["scrolling"] == 0, "no table is clipped"
+    assert report["buttons"] == report["tables"]
+    assert report["search"] == [False, 1]
+    head, first, *_ = report["csv"].splitlines()
+    assert head.startswith('source to target,"mode 0, robust (published)","mode 0, robust (ours)"')
+    assert len(next(csv.reader([first]))) == 5
     assert (report["broken"], report["fetched"]) == (0, 0)
     assert report["pictures"] == len(page.pictures)
     assert "CONSOLE" not in seen.stderr
