@@ -1,6 +1,7 @@
 """Stops a program before any of the calls through which files change, as SIGKILL would."""
 
 import os
+import stat
 
 
 class Killed(BaseException):
@@ -20,8 +21,9 @@ class CrashPoints:
         def counted(*args, **options):
             self.count += 1
             if self.at is not None and self.count > self.at:
-                if name == "fsync" and self.count == self.at + 1:
-                    os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
+                state = os.fstat(args[0]) if name == "fsync" and self.count == self.at + 1 else None
+                if state is not None and stat.S_ISREG(state.st_mode):  # not of a folder
+                    os.ftruncate(args[0], state.st_size // 2)
                 raise Killed
             return call(*args, **options)
 

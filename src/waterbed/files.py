@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,13 +106,13 @@ def expanded(path: str | Path, argument: str = "out") -> Path:
 
 
 def check_output(
-    path: str | Path, is_ours: Callable[[bytes], bool], force: bool | None = False, argument: str = "out"
+    path: str | Path, is_ours: Callable[[bytes], bool], force: bool = False, argument: str = "out"
 ) -> Path:
     """The path of a file that will be written, checked before the work; its folder is made.
 
     Args:
         is_ours: whether a file's content was written by the same function, so that it may be replaced.
-        force: replace whatever file there is; None where the caller does not offer that.
+        force: replace whatever file there is.
 
     Raises:
         UsageError: no path, a folder, a device, no permission, or a file of the user's own.
@@ -137,8 +139,10 @@ def check_output(
     if there and not os.access(path, os.W_OK | os.R_OK):
         raise UsageError(f"{named} is not writable; choose another or change its permissions")
     if there and not force and path.stat().st_size and not is_ours(path.read_bytes()):
-        hint = "" if force is None else ", or replace it with force=True (--force)"
-        raise UsageError(f"{named} exists and was not written by this command; choose another{hint}")
+        raise UsageError(
+            f"{named} exists and was not written by this command; choose another, or replace it with force=True "
+            "(--force)"
+        )
     return path
 
 
@@ -182,7 +186,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace_file(temporary, path)
         WRITTEN.append(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -192,14 +196,49 @@ def write_atomic(path: str | Path, content: bytes) -> None:
         raise
 
 
+def replace_file(file: Path, target: Path) -> None:
+    """Rename over what is there, so that it holds after a power failure, too."""
+    os.replace(file, target)
+    if hasattr(os, "O_DIRECTORY"):  # elsewhere folders cannot be opened
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that do not know it
+                raise
+        finally:
+            os.close(folder)
+
+
+def check_room(folder: Path, size: int, argument: str = "out") -> None:
+    """Raise :class:`UsageError` if fewer bytes than ``size`` are free where a folder is, or will be.
+
+    >>> check_room(Path("runs/robust"), 2**70)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: out='runs/robust' needs about 1.18e+12 GB, and ... GB are free; ...
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        needed, left = (f"{number / 1e9:,.3g} GB" for number in (size, free))
+        raise UsageError(
+            f"{argument}={str(folder)!r} needs about {needed}, and {left} are free; make room or choose another"
+        )
+
+
 def remainders(folder: Path) -> list[Path]:
     """What killed processes left in a folder: the temporary files of :func:`write_atomic`, and locks."""
     return [f for f in folder.iterdir() if f.is_file() and re.fullmatch(r"\..+\.\d+\.tmp|\.lock", f.name)]
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, wait: bool = True, guarded: Path | None = None) -> Iterator[None]:
     """Hold the lock file ``path``, which the system releases when its process ends, however it ends.
+
+    Args:
+        wait: until another process releases it.
+        guarded: what it is the lock of, for the message; its folder by default.
 
     Raises:
         UsageError: with ``wait`` False, if another process holds it; or the lock cannot be written.
@@ -208,8 +247,9 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     try:
         lock.acquire(blocking=wait)
     except Timeout as error:
-        folder = str(path.parent)
-        raise UsageError(f"out={folder!r} is being written by another process; wait, or choose another") from error
+        raise UsageError(
+            f"out={str(guarded or path.parent)!r} is being written by another process; wait, or choose another"
+        ) from error
     except OSError as error:
         raise UsageError(f"cannot write {str(path)!r} ({error.strerror}); choose another out=") from error
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waterbed.cli.options import Force
 from waterbed.cli.output import print_rows
 
 
@@ -28,6 +29,7 @@ class Paper:
     """here, or slurm, local, debug: every experiment a job of submitit."""
     dry_run: bool = False
     """List the experiments, what they would take, and which are done; run nothing."""
+    force: Force = False
 
     def goes_on(self) -> bool:
         """Whether the command continues where it was stopped."""
@@ -46,7 +48,9 @@ class Paper:
             left = _time(sum(graph.nodes[id].seconds for id in missing))
             print(f"{len(missing)} of {len(ids)} experiments to run, about {left} by the estimates of the scale")
             return
-        done = reproduce(self.scale, self.out, self.root, self.networks, self.only, self.processes, self.launcher)
+        done = reproduce(
+            self.scale, self.out, self.root, self.networks, self.only, self.processes, self.launcher, force=self.force
+        )
         rows = [[j.claim.id, j.claim.where, j.verdict] for j in done.judged]
         print_rows(["claim", "where", "verdict"], rows, f"Claims of the paper at scale {self.scale}")
         print(", ".join(count_phrase(n, verdict) for verdict, n in done.counts.items()))

@@ -70,6 +70,7 @@ def reproduce(
     processes: int = 1,
     launcher: str = "here",
     progress: bool = True,
+    force: bool = False,
 ) -> Reproduction:
     """Run what is missing of a scale's experiments and write the page ``out``/index.html, and that of the probe study.
 
@@ -84,6 +85,7 @@ def reproduce(
         only: beginnings of ids of experiments, such as "transfer/cifar10"; with what they need.
         processes: experiments at a time.
         launcher: "here", or "slurm", "local" and "debug" to make every experiment a job of submitit.
+        force: replace an index.html that is not ours.
 
     Raises:
         UsageError: an unknown scale or experiment, a folder of results that is damaged.
@@ -91,7 +93,7 @@ def reproduce(
     check_count("processes", processes)
     read, graph = open_graph(scale, out, root, networks)
     if not (graph.place.out / "nodes").is_dir():  # no reproduction yet, so index.html may be anybody's
-        check_output(graph.place.out / "index.html", starts_with(PAGE_MARK), None)
+        check_output(graph.place.out / "index.html", starts_with(PAGE_MARK), force)
     before = len(graph.missing())
     failures = graph.run(only, processes, launcher, progress)
     results = Results(read, graph)

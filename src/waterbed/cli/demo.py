@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waterbed.cli.options import Force
 from waterbed.cli.output import print_table, say
 
 
@@ -15,6 +16,7 @@ class Demo:
     """Folder for report.html, results.json and the two runs."""
     quick: bool = False
     """The same in seconds on little data, to check that everything runs."""
+    force: Force = False
 
     def goes_on(self) -> bool:
         """Whether the command continues where it was stopped."""
@@ -23,6 +25,6 @@ class Demo:
     def __call__(self) -> None:
         from waterbed.reporting.demo import QUICK, Config, demo, summary_table
 
-        results = demo(self.out, QUICK if self.quick else Config())
+        results = demo(self.out, QUICK if self.quick else Config(), force=self.force)
         print_table(summary_table(results))
         say(f"{self.out}/report.html and {self.out}/results.json written in {results['seconds']:.0f} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waterbed.cli.options import Root, RunData, Runs
+from waterbed.cli.options import Force, Root, RunData, Runs
 from waterbed.cli.output import print_rows, say
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.inversion.defaults import (
@@ -50,6 +50,7 @@ class Invert:
     """Give the last ReLU the gradient of the identity."""
     animate: bool = False
     """Also write the images on the way as a GIF."""
+    force: Force = False
     beta: float = BETA
     """Information level of the weight noise."""
     prior_variance: float = PRIOR_VARIANCE
@@ -77,7 +78,7 @@ class Invert:
         opened = unique_runs(runs)
         kind = "classes" if self.mode == "class" else "" if self.study == "none" else self.study
         pattern = file_pattern(self.mode, self.study)
-        kept = KeptPictures(opened, self.out, pattern, f"inversions-{kind}" if kind else "inversions")
+        kept = KeptPictures(opened, self.out, pattern, f"inversions-{kind}" if kind else "inversions", self.force)
         result = draw_gallery(
             {name: run.model for name, run in opened.items()},
             lambda name: data_of(name, opened[name], data, root),

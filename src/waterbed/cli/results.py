@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from waterbed.cli.output import add_to_json, is_first_process, say
-from waterbed.files import check_output, is_json_of
+from waterbed.files import check_output, is_json_of, write_atomic
 from waterbed.plots import is_our_png
 from waterbed.reporting.results import CHOICES, TRANSFERS
 from waterbed.training.model_card import EVALUATION, MEASURES
@@ -124,21 +123,22 @@ class KeptPictures:
     Args:
         pattern: name of a run -> stem of its files in ``out``.
         kind: stem of the files in the run's folder.
+        force: replace files of these names that are not ours.
     """
 
-    def __init__(self, runs: dict[str, Run], out: str, pattern: str, kind: str) -> None:
+    def __init__(self, runs: dict[str, Run], out: str, pattern: str, kind: str, force: bool) -> None:
         self.files: dict[Path, Path] = {}
         for name, run in runs.items():
             if run.path is None or run.path.is_file() or not os.access(run.path, os.W_OK):
                 continue
             for suffix, is_ours in ((".png", is_our_png), (".json", is_json_of("settings"))):
-                target = check_output(run.path / f"{kind}{suffix}", is_ours, None)
+                target = check_output(run.path / f"{kind}{suffix}", is_ours, force)
                 self.files[target] = Path(out).expanduser() / f"{pattern.format(name)}{suffix}"
 
     def copy(self) -> Iterable[Path]:
         """Copy them once they are drawn; returns the copies."""
         for target, file in self.files.items() if is_first_process() else ():
-            shutil.copyfile(file, target)
+            write_atomic(target, file.read_bytes())
         return self.files
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from waterbed.cli.options import Radii
+from waterbed.cli.options import Force, Radii
 from waterbed.cli.output import print_rows
 
 
@@ -31,6 +31,7 @@ class Sweep:
     """Test images behind the accuracies."""
     launcher: str = "here"
     """here (one after another), slurm (one job each, through submitit), local (all at once) or debug."""
+    force: Force = False
 
     def goes_on(self) -> bool:
         """Whether the command continues where it was stopped."""
@@ -69,6 +70,7 @@ class Sweep:
             num_samples=self.num_samples,
             num_evaluated=self.num_evaluated,
             launcher=self.launcher,
+            force=self.force,
             notes={"source": source},
             **settings,
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from waterbed.distributed import gathered, is_main
 from waterbed.errors import UsageError
-from waterbed.files import digest, make_folder, write_atomic
+from waterbed.files import digest, locked, make_folder, write_atomic
 
 SCHEMA = 1
 
@@ -44,21 +46,33 @@ class EvaluationFile:
     """The results of an evaluation with given settings; in memory only if ``path`` is None.
 
     An evaluation that was started without AutoAttack may be resumed with it. Of several processes each has all records,
-    and the first writes them.
+    and the first writes them. It is used in a ``with``, inside which no other evaluation can write the file.
 
     Raises:
-        UsageError: the file is not an evaluation, or one with other settings, other weights or another AutoAttack.
+        UsageError: the file is not an evaluation, or one with other settings, other weights or another AutoAttack; or
+            another process is writing it.
     """
 
     def __init__(self, path: str | Path | None, settings: dict[str, Any], autoattack: str | None) -> None:
         self.path = None if path is None else Path(path).expanduser()
         self.settings, self.autoattack = settings, autoattack
+        self._records: dict[int, BatchRecord] = {}
+        self._held = ExitStack()
+
+    def __enter__(self) -> EvaluationFile:
         recorded: list[BatchRecord] = []
         if self.path is not None:
             make_folder(self.path.parent)
+            if is_main():
+                lock = self.path.with_name(f".{self.path.name}.lock")
+                self._held.enter_context(locked(lock, wait=False, guarded=self.path))
             if self.path.exists():
                 recorded = self._read(self.path)
         self._records = dict(enumerate(gathered(recorded)[0]))
+        return self
+
+    def __exit__(self, *exc: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._held.close()
 
     @property
     def batches(self) -> list[BatchRecord]:

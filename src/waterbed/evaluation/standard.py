@@ -141,8 +141,7 @@ def evaluate_standard(
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:num_samples]
     settings = {"weights": fingerprint(model), "eps": eps, "norm": norm, "seed": seed, "batch_size": batch_size}
     settings |= {"images": len(order), "of": len(dataset)}
-    file = EvaluationFile(out, settings, package)
-    with seeded(seed), unchanged(model):
+    with EvaluationFile(out, settings, package) as file, seeded(seed), unchanged(model):
         first, _ = next(batches(dataset, 1, order=order[:1]))
         classes = _classes(model, first.to(device))
         check_names(model, dataset, classes)
@@ -177,8 +176,8 @@ def evaluate_standard(
                     record.done.append(name)
                     file.exchange(number)
                     progress_bar.advance(len(y), name)
-    report = _report(file, pgds, parts, missing, autoattack)
-    file.save(report.to_dict())
+        report = _report(file, pgds, parts, missing, autoattack)
+        file.save(report.to_dict())
     return report
 
 

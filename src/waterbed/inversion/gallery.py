@@ -32,7 +32,7 @@ from waterbed.inversion.defaults import (
 )
 from waterbed.inversion.invert import invert, invert_label
 from waterbed.inversion.objective import MODES, check_layer
-from waterbed.inversion.outputs import check_outputs
+from waterbed.inversion.outputs import animated, check_outputs, kinds_of
 from waterbed.inversion.result import Inversion
 from waterbed.inversion.study import convergence_table, study_convergence
 from waterbed.plots import image_grid, save_figure
@@ -84,6 +84,7 @@ def draw_gallery(
     layer: str | None = None,
     fake_relu: bool = False,
     animate: bool = False,
+    force: bool = False,
     progress: bool = False,
 ) -> Gallery:
     """Invert the same images with every model.
@@ -108,6 +109,7 @@ def draw_gallery(
         seed: of the start, the noise and the choice of images.
         steps, lr, optimizer, precision, init, layer, fake_relu: as for :func:`waterbed.invert`.
         animate: also write the descent as a GIF.
+        force: replace files of these names that are not ours.
 
     Raises:
         UsageError: a wrong argument, one that this kind of inversion does not use, or a folder without pictures.
@@ -127,7 +129,8 @@ def draw_gallery(
     check_count("num_images", num_images)
     check_used(arguments)
     out = make_folder(out)
-    check_outputs(out, list(models), mode, study)
+    kinds = [""] if mode == "class" else kinds_of(mode, study, betas)
+    check_outputs(out, list(models), mode, study, kinds if animate else [], force)
     notes: list[str] = []
     pictures = {name: _read_pictures(name, m, images, num_images, notes) for name, m in models.items() if images}
     for model in models.values():
@@ -217,17 +220,17 @@ def _noises(
     progress: bool,
 ) -> dict[str, WeightNoise | None]:
     """The noise of each inversion, by the name of the inversion."""
-    modes = MODES if mode == "all" else (mode,)
-    if modes == ("plain",) and study == "none":
+    kinds = kinds_of(mode, study, betas)
+    if kinds == ["plain"]:
         return {"plain": None}
     train, _ = stack(data.train, min(num_samples, len(data.train)), seed)
     fisher = WeightFisher(model, train, progress=progress)
     if study == "beta":
         if not betas:
             raise UsageError("betas is empty; pass one or more")
-        return {f"beta {value:g}": WeightNoise(fisher, value, prior_variance) for value in betas}
+        return {kind: WeightNoise(fisher, value, prior_variance) for kind, value in zip(kinds, betas, strict=True)}
     noise = WeightNoise(fisher, beta, prior_variance)
-    return {mode: None if mode == "plain" else noise for mode in modes}
+    return {kind: None if kind == "plain" else noise for kind in kinds}
 
 
 def _accuracy(noise: WeightNoise | None, model: nn.Module, data: ImageData | None, num_samples: int, seed: int) -> Any:
@@ -251,7 +254,7 @@ def _draw_inversions(
     rows, numbers = [], {}
     for kind, result in results.items():
         if result.frames is not None:
-            result.animate(out / f"{name}-{kind.replace(' ', '-')}.gif")
+            result.animate(out / animated(name, kind), force=True)  # checked before the work
         accuracy = accuracies[kind]
         numbers[kind] = _numbers(result) | {"accuracy": None if accuracy is None else accuracy.to_dict()}
         relative = float((100 * result.final_clean_losses / result.scale).mean())
@@ -277,7 +280,7 @@ def _draw_classes(
     titles = [str(c) for c in data.classes[:count]]
     save_figure(image_grid({"class": result.images}, titles), out / f"{name}-classes.png")
     if result.frames is not None:
-        result.animate(out / f"{name}-classes.gif")
+        result.animate(out / animated(f"{name}-classes", ""), force=True)
     content = {"classes": titles, **_numbers(result), "settings": record}
     write_atomic(out / f"{name}-classes.json", to_json(content).encode())
     return [[name, title, f"{loss:.3g}"] for title, loss in zip(titles, result.final_losses.tolist(), strict=True)]

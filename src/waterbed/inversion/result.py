@@ -175,7 +175,7 @@ class Inversion:
             raise UsageError("no frames were stored; pass keep_every= to invert, for example steps // 50")
         if Path(path).suffix.lower() != ".gif":
             raise UsageError(f"path={str(path)!r} must end in .gif")
-        check_output(path, lambda content: GIF_MARK in content[:2000], force, "path")
+        check_output(path, is_our_gif, force, "path")
         check_number("seconds", seconds, above=0)
         check_count("scale", scale)
         top = [] if self.originals is None else [self.originals]
@@ -197,6 +197,11 @@ class Inversion:
         if self.originals is None:
             raise UsageError("there are no originals to compare with: a bare representation or a label was inverted")
         return self.images.cpu(), self.originals.cpu()
+
+
+def is_our_gif(content: bytes) -> bool:
+    """Whether the bytes are an animation that :meth:`Inversion.animate` wrote."""
+    return GIF_MARK in content[:2000]
 
 
 def _tiled(rows: Sequence[Tensor], scale: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from waterbed.inversion.invert import invert_modes
 from waterbed.inversion.result import Inversion
 from waterbed.models.classifier import weight_norm
 from waterbed.models.create import create_model
-from waterbed.plots import curves, image_grid, save_figure
+from waterbed.plots import curves, image_grid, is_our_png, save_figure
 from waterbed.reporting.page import PAGE_MARK, Picture, Section, Table, write_page
 from waterbed.training.fit import fit
 from waterbed.training.objectives import AdversarialTraining, Standard
@@ -73,13 +73,16 @@ QUICK = Config(
 )
 
 
-def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progress: bool = True) -> dict[str, Any]:
+def demo(
+    out: str | Path = "waterbed-demo", config: Config | None = None, progress: bool = True, force: bool = False
+) -> dict[str, Any]:
     """Train, evaluate, measure, invert and transfer on the embedded data; write report.html and results.json.
 
     Args:
         out: the folder to write to.
         config: the settings; those of :class:`Config` by default.
         progress: whether to report progress on standard output and standard error.
+        force: replace files of these names that are not ours.
 
     Returns:
         The content of results.json: results of "standard" and "robust", "environment", "config" and "seconds".
@@ -90,8 +93,10 @@ def demo(out: str | Path = "waterbed-demo", config: Config | None = None, progre
     config = config or Config()
     started = time.monotonic()
     out = make_folder(out)
-    check_output(out / "results.json", is_json_of("standard", "robust"), None)
-    check_output(out / "report.html", starts_with(PAGE_MARK), None)
+    check_output(out / "results.json", is_json_of("standard", "robust"), force)
+    check_output(out / "report.html", starts_with(PAGE_MARK), force)
+    for name in ("standard", "robust"):
+        check_output(out / f"inversion-{name}.png", is_our_png, force)
     data = load_dataset("fashion-mini", size=config.size).take(config.train_images, config.test_images, config.seed)
     attack = PGD(config.eps, steps=config.attack_steps)
     runs, results, inversions = {}, {}, {}

@@ -15,6 +15,7 @@ from waterbed.distributed import Engine
 from waterbed.errors import DivergenceError, StoppedError
 from waterbed.training.run_folder import RunFolder
 from waterbed.training.state import Job
+from waterbed.training.state_files import check_states_fit
 
 # Reading the losses waits for a GPU, so not every batch does; on the CPU there is nothing to wait for.
 BATCHES_BETWEEN_READS = {"cpu": 1}
@@ -86,6 +87,11 @@ class Checkpointing:
         if self.folder is not None:
             self.folder.save(job.snapshot(), job.history, weights)
         self._saved = time.monotonic()
+
+    def check_room(self, job: Job) -> None:
+        """Raise before the first step where the disk has no room for what will be saved."""
+        if self.folder is not None:
+            check_states_fit(self.folder.path, *job.bytes())
 
     def restore(self, job: Job, saved: dict[str, Any]) -> None:
         """Go on from a saved state; files of the last epoch that were not written, or were lost since, are written."""

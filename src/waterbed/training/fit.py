@@ -147,6 +147,7 @@ def _fit(
         channels_last(job.result),
         Progress("training", c.epochs * steps, c.progress and engine.is_main) as progress,
     ):
+        checkpointing.check_room(job)
         forward = engine.wrap(model)
         forward = torch.compile(forward) if c.compile else forward
         if saved is not None:

@@ -21,11 +21,11 @@ from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
 from waterbed.tables import html_table
 from waterbed.training.config import RESUMES, TrainConfig
 from waterbed.training.model_card import evaluations, measurements, model_card
-from waterbed.training.state_files import STATE, finish_writing, read_state, write_state
+from waterbed.training.state_files import STATE, WEIGHTS, finish_writing, read_state, write_state
 from waterbed.training.summary import summary
 
 SCHEMA = 1
-CONFIG, ENVIRONMENT, METRICS, WEIGHTS = "config.toml", "environment.json", "metrics.jsonl", "weights.safetensors"
+CONFIG, ENVIRONMENT, METRICS = "config.toml", "environment.json", "metrics.jsonl"
 # Of a process that was killed; only the one that holds the run's lock writes these.
 OWN_TEMPORARIES = tuple(
     f".{name}." for name in (CONFIG, ENVIRONMENT, METRICS, WEIGHTS, "weights.json", "next-state.pt", "next-diverged.pt")

@@ -60,6 +60,12 @@ class Job:
         """The network to watch and to keep: with averaged weights if there are any."""
         return self.model if self.averaged is None else self.averaged.module
 
+    def bytes(self) -> tuple[int, int]:
+        """How many a snapshot has at least, of an optimiser with one moment, and the weights to keep."""
+        network = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        copies = 1 + (self.averaged is not None) + (self.config.validation > 0)
+        return copies * network + sum(p.nbytes for p in self.parameters), network
+
     def train_mode(self) -> None:
         """Train mode for what is trained, eval mode for the rest."""
         self.model.eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import torch
 
 from waterbed.errors import UsageError, UsageWarning
-from waterbed.files import digest, write_atomic
+from waterbed.files import check_room, digest, replace_file, write_atomic
 
-STATE = "state.pt"
+STATE, WEIGHTS = "state.pt", "weights.safetensors"
 # What a training goes on from, by which a state is known.
 KEYS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("meter", "model", "optimizer", "scheduler"), dict),
@@ -31,14 +30,21 @@ def write_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
     file = folder / name
     write_atomic(folder / f"next-{name}", digest([content]).encode() + b"\n" + content)
     if file.is_file():
-        os.replace(file, folder / f"previous-{name}")
-    os.replace(folder / f"next-{name}", file)
+        replace_file(file, folder / f"previous-{name}")
+    replace_file(folder / f"next-{name}", file)
+
+
+def check_states_fit(folder: Path, state: int, weights: int) -> None:
+    """Raise :class:`UsageError` unless a run's folder has room for three states, as while the third is written, and for
+    the weights, of so many bytes each."""
+    files = (folder / name for name in (STATE, f"previous-{STATE}", WEIGHTS))
+    check_room(folder, 3 * state + weights - sum(file.stat().st_size for file in files if file.is_file()))
 
 
 def finish_writing(folder: Path) -> None:
     """Make the last rename of :func:`write_state`, where a process was stopped before it."""
     if (folder / f"next-{STATE}").is_file() and not (folder / STATE).exists():
-        os.replace(folder / f"next-{STATE}", folder / STATE)
+        replace_file(folder / f"next-{STATE}", folder / STATE)
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from waterbed.attacks.radius import parse_eps
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
 from waterbed.evaluation.accuracy import evaluate
-from waterbed.files import check_output, is_json_of, make_folder, to_json, write_atomic
+from waterbed.files import check_output, is_json_of, locked, make_folder, to_json, write_atomic
 from waterbed.information.estimate import Estimate
 from waterbed.information.measure import measure
 from waterbed.launchers import LAUNCHERS, submitit_executor
@@ -56,6 +56,7 @@ def sweep(
     num_evaluated: int | None = 1000,
     progress: bool = True,
     launcher: str = "here",
+    force: bool = False,
     **settings: Any,
 ) -> list[Point]:
     """Train, evaluate and measure at every eps and seed; writes ``out``/sweep.json and ``out``/sweep.png.
@@ -72,15 +73,19 @@ def sweep(
         launcher: "here" trains one after the other; "slurm" submits every training as a job (submitit), "local" starts
             them as processes at once, "debug" runs submitit in this process. A job that was stopped goes on when the
             sweep is started again.
+        force: replace a sweep.json or sweep.png that is not ours.
         settings: anything else :func:`waterbed.fit` takes.
+
+    Raises:
+        UsageError: no eps or seeds, a wrong setting, or another sweep that writes to ``out``.
     """
     if not eps or not seeds:
         raise UsageError(f"eps={tuple(eps)!r} and seeds={tuple(seeds)!r} must not be empty; pass one or more of each")
     eps = [parse_eps(value) for value in eps]
     check_choice("launcher", launcher, LAUNCHERS)
     out = make_folder(out)
-    check_output(out / "sweep.json", is_json_of("points"), None)
-    check_output(out / "sweep.png", is_our_png, None)
+    check_output(out / "sweep.json", is_json_of("points"), force)
+    check_output(out / "sweep.png", is_our_png, force)
     attacks = [PGD(e, steps=20) for e in evaluated_eps]
 
     def point(value: float, seed: int) -> Point:
@@ -98,12 +103,13 @@ def sweep(
         )
 
     points = []
-    for trained in _launched(point, [(value, seed) for value in eps for seed in seeds], launcher, out, progress):
-        points.append(trained)
-        config = RunFolder(out / trained.run).config()
-        content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": config}
-        write_atomic(out / "sweep.json", to_json(content).encode())
-    save_figure(sweep_figure(points), out / "sweep.png")
+    with locked(out / ".lock", wait=False):
+        for trained in _launched(point, [(value, seed) for value in eps for seed in seeds], launcher, out, progress):
+            points.append(trained)
+            config = RunFolder(out / trained.run).config()
+            content = {"points": [p.to_dict() for p in points], "environment": environment(), "config": config}
+            write_atomic(out / "sweep.json", to_json(content).encode())
+        save_figure(sweep_figure(points), out / "sweep.png")
     return points
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 
@@ -15,9 +16,12 @@ import torch
 import waterbed as wb
 from waterbed.__main__ import main
 from waterbed.cli.output import Patient, add_to_json
-from waterbed.files import check_output, starts_with
+from waterbed.evaluation.standard import evaluate_standard
+from waterbed.files import check_output, starts_with, write_atomic
 from waterbed.reporting.runs import run_names
 from waterbed.training.run_folder import Run
+from waterbed.training.sweep import sweep
+from waterbed.transfer_learning.records import RowsFile
 
 EVALUATE = "--steps 1 --num-samples 4"
 MINE = "my own work\n"
@@ -88,7 +92,30 @@ def test_a_file_of_the_users_own_is_never_replaced(robust, tmp_path, capsys):
         place.mkdir()
         (place / name).write_text(MINE)
         assert main([*words.split(), "--out", str(place)]) == 2
+        assert "with --force" in capsys.readouterr().err
         assert (place / name).read_text() == MINE
+
+
+def test_files_of_the_users_own_give_way_to_force(robust, tmp_path, monkeypatch):
+    place = tmp_path / "folder"
+    place.mkdir()
+    for name in ("robust.png", "robust.json", "robust-plain.gif"):
+        (place / name).write_text(MINE)
+        words = f"invert {robust} --steps 1 --mode plain --animate --out {place}".split()
+        assert main(words) == 2
+        assert (place / name).read_text() == MINE
+        assert main([*words, "--force"]) == 0
+        assert (place / name).read_bytes() != MINE.encode()
+    recorded = {}
+    for path in ("reporting.demo.demo", "training.sweep.sweep"):
+        monkeypatch.setattr(f"waterbed.{path}", lambda *a, _name=path, **options: recorded.update({_name: options}))
+    monkeypatch.setattr("waterbed.cli.demo.print_table", lambda table: None)
+    with pytest.raises(TypeError):  # of the results, which there are not
+        main(["demo", "--force"])
+    (tmp_path / "recipe.toml").write_text('data = "digits"\n')
+    with pytest.raises(TypeError):
+        main(f"sweep {tmp_path}/recipe.toml --out {tmp_path}/sweep --force".split())
+    assert [options["force"] for options in recorded.values()] == [True, True]
 
 
 def test_our_own_files_are_replaced_and_others_with_force(robust, tmp_path):
@@ -137,6 +164,67 @@ def test_simultaneous_writers_lose_nothing(tmp_path):
     for writer in writers:
         writer.join(60)
     assert sorted(json.loads((tmp_path / "m.json").read_text()).values()) == list(range(24))
+
+
+def test_a_rename_is_synced_with_its_folder(tmp_path, monkeypatch):
+    done, replace, fsync = [], os.replace, os.fsync
+    monkeypatch.setattr(os, "replace", lambda *a: [done.append("replace"), replace(*a)])
+    monkeypatch.setattr(os, "fsync", lambda fd: [done.append(stat.S_ISDIR(os.fstat(fd).st_mode)), fsync(fd)])
+    write_atomic(tmp_path / "a", b"content")
+    assert done == [False, "replace", True]
+
+
+def _evaluate(model, path, start):
+    data = [
+        (image, i % 2) for i, image in enumerate(torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)))
+    ]
+    start.wait(60)
+    try:
+        evaluate_standard(model, data, 0.1, out=path, autoattack="never")
+    except wb.UsageError as error:
+        assert "is being written by another process" in str(error)  # noqa: PT017
+        os._exit(3)
+
+
+def _add_row(path, seed):
+    RowsFile(path).add({"seed": seed}, {"accuracy": seed})
+
+
+def test_simultaneous_processes_lose_nothing_of_rows_and_evaluations(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    rows = [fork.Process(target=_add_row, args=(tmp_path / "t.rows.jsonl", seed)) for seed in range(8)]
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    start = fork.Barrier(3)
+    evaluations = [fork.Process(target=_evaluate, args=(model, tmp_path / "e.json", start)) for _ in range(3)]
+    for process in [*rows, *evaluations]:
+        process.start()
+    for process in [*rows, *evaluations]:
+        process.join(60)
+    assert len(RowsFile(tmp_path / "t.rows.jsonl").rows) == 8
+    codes = [process.exitcode for process in evaluations]
+    assert 0 in codes
+    assert set(codes) <= {0, 3}
+    assert json.loads((tmp_path / "e.json").read_text())["report"]["n"] == 8
+
+
+def test_one_process_at_a_time_writes_an_evaluation_or_a_sweep(digits, tmp_path):
+    def other(lock):
+        """Another process that holds it."""
+        code = f"from waterbed.files import locked; from pathlib import Path; import sys\nwith locked(Path({lock!r})):"
+        code += "\n print('held', flush=True); sys.stdin.read()"
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    for lock, work in {
+        str(tmp_path / ".e.json.lock"): lambda: evaluate_standard(model, digits.test, 0.1, out=tmp_path / "e.json"),
+        str(tmp_path / ".lock"): lambda: sweep(digits, lambda s: model, lambda e: wb.Standard(), [0], [0], tmp_path),
+    }.items():
+        holder = other(lock)
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(wb.UsageError, match="is being written by another process"):
+            work()
+        holder.communicate("")
+        assert not (tmp_path / "e.json").exists()
 
 
 class Broken:

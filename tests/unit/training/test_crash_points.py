@@ -130,14 +130,14 @@ def test_the_file_of_an_evaluation_survives_a_stop_anywhere(tmp_path, monkeypatc
     images, labels = torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])
 
     def work(number):
-        file = EvaluationFile(tmp_path / f"{number}.json", {"eps": 0.1}, None)
-        for batch in range(2):
-            record = file.batch(batch, torch.arange(2), images, labels)
-            for stage in ("clean", "pgd"):
-                if stage not in record.done:
-                    record.done.append(stage)
-                    file.exchange(batch)
-        file.save({"n": 4})
+        with EvaluationFile(tmp_path / f"{number}.json", {"eps": 0.1}, None) as file:
+            for batch in range(2):
+                record = file.batch(batch, torch.arange(2), images, labels)
+                for stage in ("clean", "pgd"):
+                    if stage not in record.done:
+                        record.done.append(stage)
+                        file.exchange(batch)
+            file.save({"n": 4})
 
     for number in stopped_everywhere(monkeypatch, work):
         assert (tmp_path / f"{number}.json").read_bytes() == (tmp_path / "0.json").read_bytes()

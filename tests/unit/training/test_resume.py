@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,6 +135,18 @@ def test_a_full_disk_is_said_and_the_last_state_stays(digits, tmp_path, monkeypa
     monkeypatch.undo()
     parts = wb.fit(new_model(), digits, OBJECTIVE, tmp_path / "parts", **SHORT)
     assert same_end(parts, wb.fit(new_model(), digits, OBJECTIVE, tmp_path / "whole", **SHORT))
+
+
+def test_room_is_checked_before_the_first_step(digits, tmp_path, monkeypatch):
+    usage = type(shutil.disk_usage(tmp_path))
+    free = [10**9]
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage(10**9, 0, free[0]))
+    wb.fit(new_model(), digits, OBJECTIVE, tmp_path / "run", **SHORT)
+    free[0] = int(6.5 * sum(t.nbytes for t in new_model().state_dict().values()))  # of 3 x 2, and the weights
+    with pytest.raises(wb.UsageError, match=r"needs about .* GB, and .* GB are free; make room"):
+        wb.fit(new_model(), digits, OBJECTIVE, tmp_path / "other", **SHORT)
+    assert not (tmp_path / "other/metrics.jsonl").exists()
+    wb.fit(new_model(), digits, OBJECTIVE, tmp_path / "run", **SHORT)  # which has its states already
 
 
 def test_two_processes_cannot_write_one_folder(digits, tmp_path):
