@@ -23,10 +23,11 @@ from waterbed.text import plain
 # Okabe and Ito (2008): told apart with every kind of colour vision; markers say it once more.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
+LONG_LABEL = 20  # letters, above which the unit gets a line of its own
 LOOK = {
     "axes.prop_cycle": cycler(color=COLOURS),
     "axes.formatter.useoffset": False,  # a tick says its value, not its distance from a number in the corner
-    "axes.formatter.limits": (-4, 5),
+    "axes.formatter.limits": (-4, 7),
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -184,27 +185,35 @@ def _legend(ax: Axes, names: Sequence[str] | Mapping[str, Any]) -> None:
 
 
 def intervals(
-    names: Sequence[str], quantities: Mapping[str, Sequence[tuple[float, float, float]]], title: str = ""
+    names: Sequence[str],
+    quantities: Mapping[str, Sequence[tuple[float, float, float]]],
+    title: str = "",
+    leader: bool = False,
+    columns: int = 6,
 ) -> Figure:
     """A figure with one panel per quantity and in each one line per name: a value with its interval.
 
     Args:
-        names: from top to bottom; the first is drawn in colour.
+        names: from top to bottom.
         quantities: name of the panel -> (value, low, high) of every name; nan where there is none.
+        leader: whether the first name is drawn in a colour of its own.
+        columns: panels side by side at most.
 
     >>> [ax.get_xlabel() for ax in intervals(["a", "b"], {"score": [(1, 0, 2), (0, -1, 1)]}).axes]
     ['score']
     """
-    columns = min(len(quantities), 6)
+    columns = min(len(quantities), columns)
     lines = math.ceil(len(quantities) / columns)
-    width = max(1.2 + 0.08 * max(len(name) for name in names) + 1.9 * columns, 4.5)
+    labels = [plain(label).replace(" [", "\n[") if len(label) > LONG_LABEL else plain(label) for label in quantities]
+    room = max(1.9, 0.085 * max(len(line) for label in labels for line in label.split("\n")))
+    width = max(1.2 + 0.08 * max(len(name) for name in names) + room * columns, 4.5)
     figure, axes = panels(lines, columns, (width, lines * (0.8 + 0.32 * len(names)) + 0.4 * bool(title)), sharey=True)
-    for ax, (label, rows) in zip(axes.flat, quantities.items(), strict=False):
+    for ax, label, rows in zip(axes.flat, labels, quantities.values(), strict=False):
         for i, (value, low, high) in enumerate(rows):
-            colour = COLOURS[1] if i == 0 else COLOURS[0]
+            colour = COLOURS[1] if leader and i == 0 else COLOURS[0]
             ax.plot([low, high], [i, i], color=colour, linewidth=1.5)
             ax.plot(value, i, "o", color=colour, markersize=5)
-        ax.set(xlabel=plain(label), yticks=range(len(names)), yticklabels=list(map(plain, names)))
+        ax.set(xlabel=label, yticks=range(len(names)), yticklabels=list(map(plain, names)))
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.margins(x=0.1)
         ax.grid(axis="y", visible=False)

@@ -1,11 +1,16 @@
-"""Results as HTML tables, for notebooks."""
+"""Results as HTML tables and pictures, for notebooks."""
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
+
+from matplotlib.figure import Figure
+
+from waterbed.plots import png
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str) -> str:
@@ -20,3 +25,8 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: s
     with pd.option_context("display.max_colwidth", None):
         table = frame.to_html(index=False, border=0, max_rows=None)
     return re.sub(r"(<table[^>]*>)", lambda tag: f"{tag[0]}\n  <caption>{escape(caption)}</caption>", table, count=1)
+
+
+def html_picture(figure: Figure) -> str:
+    """A figure as an HTML image that needs no file."""
+    return f'<img src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'

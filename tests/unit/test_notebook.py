@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from torch import nn
 
@@ -18,7 +19,9 @@ from waterbed.tables import html_table
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.choice import Candidate
 from waterbed.transfer_learning.cross_validation import CrossValidated
+from waterbed.transfer_learning.distance import DatasetDistance
 from waterbed.transfer_learning.table import TransferTable
+from waterbed.transfer_learning.tradeoff import trade_off
 
 NAME = "<script>alert('&')</script>"
 
@@ -43,7 +46,7 @@ class Cells(HTMLParser):
 
 def cells(result):
     found = Cells(result._repr_html_() if hasattr(result, "_repr_html_") else result)
-    assert found.tags <= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+    assert found.tags - {"img"} <= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
     return [cell.strip() for cell in found.cells]
 
 
@@ -127,3 +130,102 @@ def test_measures_are_a_dict_that_prints_as_a_table():
     found = cells(Measures({NAME: Estimate(2.0, 0.1, "nats", 100, "exact")}))
     assert found[-5:] == [NAME, "2 ± 0.1", "nats", "100", "exact"]
     assert str(Measures()) == "no measures"
+
+
+@pytest.fixture
+def distance():
+    return DatasetDistance(3.0, 0.1, 2.4, 3.0, 0.3, (50, 60), f"class EMD by {NAME}", 0, 2.8)
+
+
+def trade_off_of(targets):
+    rows = [
+        {"model": m, "target": t, "mode": 0, "seed": s, "accuracy": 80.0 + s + 5 * (m == NAME), "n": 100}
+        for m in ("standard", NAME)
+        for t in targets
+        for s in (0, 1)
+    ]
+    return TransferTable(rows), trade_off(TransferTable(rows), {t: float(i) for i, t in enumerate(targets)})
+
+
+def test_a_robustness_report_shows_what_was_not_run_and_what_the_gradient_is_worth():
+    data = [(torch.rand(1, 2, 2), 0) for _ in range(3)]
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    report = wb.evaluate_standard(model, data, eps=0.1, autoattack="never")
+    found = cells(report)
+    assert "undecided (too few examples" in found[0]
+    assert found[-3:-1] == ["autoattack l2 eps=0.1", "not run"]
+    assert [label.get_text() for label in report.plot().axes[0].get_yticklabels()] == list(
+        k for k, a in {"clean": report.clean, **report.robust}.items() if a is not None
+    )
+
+
+def test_a_trade_off_shows_every_gap_and_the_correlation():
+    _, result = trade_off_of(["a", "b", NAME])
+    found = cells(result)
+    assert "over 3 targets" in found[0]
+    assert found[5:9] == [NAME, "a", "0", "+5.00 ± 0.00"]
+
+
+def test_a_distance_shows_what_it_is_corrected_for(distance):
+    found = cells(distance)
+    assert found[0] == f"Distance of 50 and 60 images; class EMD by {NAME}"
+    assert found[4] == "2.8 [2.4, 3]"
+
+
+def test_an_inversion_is_a_picture_with_its_numbers():
+    result = wb.invert(wb.create_model("resnet10", 2, width=2, in_channels=1), torch.rand(2, 1, 8, 8), steps=1)
+    found = cells(result)
+    assert found[0] == repr(result)
+    assert {"rmse", "psnr", "ssim"} <= set(found)
+    assert result._repr_html_().count("<img") == 1
+    assert len(result.plot().axes) == 4
+
+
+@pytest.mark.parametrize("kind", ["run", "score", "radii", "table", "trade-off", "distance", "measures"])
+def test_results_draw_themselves_in_one_look(kind, distance):
+    table, gaps = trade_off_of(["a", "b"])
+    radii = {f"pgd l2 eps={eps:g}": Accuracy(90 - int(50 * eps), 100) for eps in (0.5, 1.0)}
+    drawn = {
+        "run": (run(), "accuracy [%]"),
+        "score": (Score(Accuracy(90, 100), {NAME: Accuracy(40, 100)}, 100, 88.5), ""),
+        "radii": (Score(Accuracy(90, 100), radii, 100, 88.5), "accuracy [%]"),
+        "table": (table, ""),
+        "trade-off": (gaps, "accuracy minus that of standard [points]"),
+        "distance": (distance, ""),
+        "measures": (Measures({"x": Estimate(1e6 + 1, 0.1, "nats", 100, "exact")}), ""),
+    }
+    result, label = drawn[kind]
+    figure = result.plot()
+    assert figure.axes[0].get_ylabel() == label
+    assert figure._repr_png_().startswith(b"\x89PNG"), "a notebook shows it without pyplot"
+    for ax in figure.axes:
+        assert not ax.spines["top"].get_visible()
+        assert not ax.xaxis.get_offset_text().get_text()
+
+
+def test_several_radii_are_a_curve_from_the_clean_accuracy():
+    radii = {f"pgd l2 eps={eps:g}": Accuracy(n, 100) for eps, n in ((1.0, 20), (0.5, 50))}
+    (line, *_) = Score(Accuracy(90, 100), radii, 100, 88.5).plot().axes[0].lines
+    assert line.get_xydata().tolist() == [[0, 90], [0.5, 50], [1, 20]]
+
+
+def test_a_run_without_an_epoch_says_so():
+    with pytest.raises(wb.UsageError, match="no epoch to draw"):
+        Run(nn.Linear(2, 2)).plot()
+
+
+def test_in_a_notebook():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pytest.importorskip("ipywidgets")
+    code = """import torch, waterbed as wb
+from waterbed.progress import Progress
+with Progress("working", 3) as bar:
+    bar.advance(message="first")
+wb.evaluate(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), [(torch.rand(1, 2, 2), 0)]).plot()"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, timeout=120).execute()
+    outputs = notebook.cells[0].outputs
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    widgets = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    assert "working" in str(widgets), "progress is a widget, not lines"

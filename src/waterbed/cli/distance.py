@@ -10,7 +10,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from waterbed.cli.options import Force, Root, Words
-from waterbed.cli.output import print_rows, say_written, write_json
+from waterbed.cli.output import is_first_process, print_rows, say_written, write_json
 from waterbed.errors import UsageError
 from waterbed.files import check_output, is_json_of
 
@@ -33,7 +33,7 @@ class Distance:
     seed: int = 0
     """Seed of the choice of images."""
     out: str | None = None
-    """A JSON file for the results."""
+    """A JSON file for the results; beside it a PNG file of the same name draws them."""
     force: Force = False
 
     def __call__(self) -> None:
@@ -42,27 +42,34 @@ class Distance:
         from itertools import combinations
 
         from waterbed import dataset_distance, load_model
+        from waterbed.plots import is_our_png, save_figure
+        from waterbed.transfer_learning.distance import distances_figure
         from waterbed.transfer_learning.transfer import load_for
 
         if len(self.data) < 2:
             raise UsageError(f"data={self.data!r} names {len(self.data)} set(s); a distance is between two or more")
+        picture = None
         if self.out is not None:
-            check_output(self.out, is_json_of("extractor", "pairs"), self.force)
+            out = check_output(self.out, is_json_of("extractor", "pairs"), self.force)
+            picture = check_output(out.with_suffix(".png"), is_our_png, self.force)
         model = load_model(self.extractor)
         loaded = [load_for(model, name, self.root) for name in self.data]
-        rows, results = [], []
+        rows, results, distances = [], [], {}
         for a, b in combinations(loaded, 2):
             d = dataset_distance(a, b, model, self.num_samples, self.min_source_count, seed=self.seed, progress=True)
             similarity = math.exp(-self.gamma * d.value)
             interval = f"[{d.low:.4g}, {d.high:.4g}]"
             numbers = [f"{d.value:.4g}", f"{d.corrected:.4g}", interval, f"{d.floor:.3g}", f"{similarity:.4g}"]
             rows.append([a.name, b.name, *numbers])
+            distances[f"{a.name} and {b.name}"] = d
             results.append({"source": a.name, "target": b.name, "similarity": similarity, **asdict(d)})
         write_json(self.out, {"extractor": self.extractor, "pairs": results})
+        if picture is not None and is_first_process():
+            save_figure(distances_figure(distances), picture)
         columns = ["from", "to", "distance", "corrected", "95 % interval", "floor", "similarity"]
         title = f"Distance in the features of {self.extractor}; corrected: for the bias of class means, with its "
         print_rows(columns, rows, f"{title}interval; floor: two halves of one set")
-        say_written(self.out)
+        say_written(self.out, picture)
 
 
 def read_distances(path: str, targets: Sequence[str]) -> dict[str, float]:

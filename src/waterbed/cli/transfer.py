@@ -185,7 +185,7 @@ class Transfer(
         result = trade_off(table, distances, table.rows[0]["model"])
         if self.out is not None and is_first_process():
             out = Path(self.out).expanduser()
-            save_figure(result.figure(), out.with_suffix(".png"))
+            save_figure(result.plot(), out.with_suffix(".png"))
             content = {key: getattr(result, key).to_dict("records") for key in ("gaps", "correlations")}
             write_json(out.with_suffix(".tradeoff.json"), {"baseline": result.baseline, **content})
         return result

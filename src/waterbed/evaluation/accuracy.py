@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
@@ -17,7 +18,9 @@ from waterbed.data.map_style import map_style, names_of
 from waterbed.devices import device_of, seeded
 from waterbed.distributed import share, summed
 from waterbed.errors import UsageError, UsageTypeError, UsageWarning, check_count
+from waterbed.evaluation.radii import CLEAN, by_radius
 from waterbed.models.states import probe, unchanged
+from waterbed.plots import curves_with_intervals, intervals
 from waterbed.progress import Progress
 from waterbed.tables import html_table
 
@@ -87,9 +90,24 @@ class Score:
             **({"outside": self.outside} if self.outside else {}),
         }
 
+    def plot(self) -> Figure:
+        """Accuracy against the radius where an attack was run at two or more, else one line per attack; 95 %
+        intervals."""
+        return accuracies_figure({CLEAN: self.clean, **self.robust})
+
     def _repr_html_(self) -> str:
         rows = [("clean", self.clean), ("clean, mean per class", f"{self.mean_per_class:.2f} %"), *self.robust.items()]
         return html_table(["accuracy", "95 % interval"], rows, f"Score on {self.n} images")
+
+
+def accuracies_figure(accuracies: Mapping[str, Accuracy | None]) -> Figure:
+    """Accuracies by attack: curves over eps for attacks that were run at two radii or more, else a line for each."""
+    known = {name: accuracy for name, accuracy in accuracies.items() if accuracy is not None}
+    kinds = by_radius(known)
+    if kinds:
+        curves = {kind: [(eps, float(a), a.low, a.high) for eps, a in points.items()] for kind, points in kinds.items()}
+        return curves_with_intervals(curves, "eps", "accuracy [%]")
+    return intervals(list(known), {"accuracy [%]": [(float(a), a.low, a.high) for a in known.values()]})
 
 
 def evaluate(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from waterbed.attacks.balls import BALLS
@@ -19,12 +20,21 @@ from waterbed.devices import device_of, seeded
 from waterbed.distributed import gathered, is_main, share
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.evaluation import autoattack as autoattack_adapter
-from waterbed.evaluation.accuracy import Accuracy, check_dataset, check_names, check_range, correct
+from waterbed.evaluation.accuracy import (
+    Accuracy,
+    accuracies_figure,
+    check_dataset,
+    check_names,
+    check_range,
+    correct,
+)
 from waterbed.evaluation.gradient_masking import CHECKED, QUERIES, Verdict, gather_evidence, judge, random_search
+from waterbed.evaluation.radii import CLEAN
 from waterbed.evaluation.records import BatchRecord, EvaluationFile, fingerprint
 from waterbed.evaluation.search import Attacked, attacked, broken_by
 from waterbed.models.states import probe, unchanged
 from waterbed.progress import Progress
+from waterbed.tables import html_table
 
 AUTOATTACK = ("auto", "always", "never")
 INSTALL = "pip install 'waterbed[autoattack]'"
@@ -59,6 +69,16 @@ class RobustnessReport:
     masking: Verdict
     fell_to: tuple[str | None, ...]
     indices: tuple[int, ...]
+
+    def plot(self) -> Figure:
+        """One line per attack, from none to the strongest that was run, with 95 % intervals."""
+        return accuracies_figure({CLEAN: self.clean, **self.robust})
+
+    def _repr_html_(self) -> str:
+        accuracies = {CLEAN: self.clean, **self.robust}
+        rows = [(name, "not run" if a is None else a, self.notes.get(name, "")) for name, a in accuracies.items()]
+        caption = f"Accuracy after each attack ({self.norm}, eps {self.eps:g}) on {self.n} images; {self.masking}"
+        return html_table(["after", "accuracy, 95 % interval", "note"], rows, caption)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the results of single images."""

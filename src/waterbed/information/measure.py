@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from waterbed.data.loading import stack
@@ -20,6 +21,7 @@ from waterbed.information.estimate import SAMPLE_SIZE, Estimate
 from waterbed.information.input_fisher import InputFisher
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models.heads import with_features
+from waterbed.plots import intervals
 from waterbed.tables import html_table
 
 
@@ -100,6 +102,14 @@ class Measures(dict[str, Estimate]):
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
         return "\n".join(f"{name:{width}}  {estimate}" for name, estimate in self.items()) or "no measures"
+
+    def plot(self) -> Figure:
+        """One panel per quantity, as their units differ: the value with its 95 % interval.
+
+        To compare networks, draw several with :func:`waterbed.report`.
+        """
+        panels = {f"{name} [{e.unit}]" if e.unit else name: [(e.value, *e.interval())] for name, e in self.items()}
+        return intervals([""], panels, columns=3)
 
     def _repr_html_(self) -> str:
         rows = [(name, e.short(), e.unit, e.n, e.method) for name, e in self.items()]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from waterbed.errors import UsageError, check_count, check_number
+from waterbed.tables import html_picture, html_table
 
 GIF_MARK = b"written by waterbed"  # by which a GIF of ours is known
 
@@ -59,6 +61,20 @@ class Inversion:
             f"Inversion({self.mode}, {len(self.images)} images of {tuple(self.images.shape[1:])}, {len(self.losses)} "
             f"steps, clean loss {relative:.3g} of the scale{stopped})"
         )
+
+    def plot(self) -> Figure:
+        """Originals, where there are any, above the images found."""
+        from waterbed.plots import image_grid
+
+        rows = {} if self.originals is None else {"original": self.originals}
+        return image_grid({**rows, self.mode: self.images})
+
+    def _repr_html_(self) -> str:
+        relative = self.final_clean_losses / self.scale
+        rows = [["clean loss, of the scale", *(f"{loss:.3g}" for loss in relative.tolist())]]
+        if self.originals is not None:
+            rows += [[name, *(f"{v:.3g}" for v in values.tolist())] for name, values in self.similarity().items()]
+        return html_table(["image", *range(1, len(self.images) + 1)], rows, repr(self)) + html_picture(self.plot())
 
     def iterations_to(self, threshold: float, clean: bool = True) -> Tensor:
         """Steps (B,) until the loss first was at most ``threshold`` times ``scale``; nan where it never was.
@@ -148,11 +164,10 @@ class Inversion:
             UsageError: ``path`` does not end in .png, or is a picture of your own.
         """
         from waterbed.files import check_output
-        from waterbed.plots import image_grid, is_our_png, save_figure
+        from waterbed.plots import is_our_png, save_figure
 
         check_output(path, is_our_png, force, "path")
-        rows = {} if self.originals is None else {"original": self.originals}
-        save_figure(image_grid({**rows, self.mode: self.images}), path)
+        save_figure(self.plot(), path)
 
     def animate(self, path: str | Path, seconds: float = 3.0, scale: int = 4, force: bool = False) -> None:
         """Write the descent of all images, side by side below their originals, as a GIF.

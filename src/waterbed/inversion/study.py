@@ -22,7 +22,7 @@ from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
 from waterbed.inversion.defaults import BETAS, NUM_SAMPLES, NUM_SEEDS, OPTIMIZER, STEPS
 from waterbed.inversion.invert import invert
-from waterbed.plots import save_figure
+from waterbed.plots import COLOURS, save_figure
 from waterbed.text import plain
 
 RATES = tuple(4.0**k for k in range(-4, 4))
@@ -220,11 +220,10 @@ def convergence_figure(curves: Sequence[Curves], title: str) -> Figure:
             values = getattr(c, key).transpose(0, 1).flatten(1).double()
             low, middle, high = (values.quantile(q, dim=1).numpy() for q in (0.25, 0.5, 0.75))
             x = range(1, len(middle) + 1)
-            style = "k-" if i == 0 else f"C{i - 1}-"
-            ax.plot(x, middle, style, label=c.name, lw=1.8 if i == 0 else 1.1)
-            ax.fill_between(x, low, high, color=style[:-1], alpha=0.12, lw=0)
+            colour = "black" if i == 0 else COLOURS[(i - 1) % (len(COLOURS) - 1)]
+            ax.plot(x, middle, color=colour, label=c.name, lw=1.8 if i == 0 else 1.1)
+            ax.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
         ax.set(xscale="log", yscale="log", xlabel="iterations", title=label)
-        ax.grid(alpha=0.3)
     axes[0].set_ylabel("|f(r) - z|² / |z|²")
     axes[1].legend(frameon=False, fontsize=8)
     return figure

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from waterbed.evaluation.radii import attack_order, by_radius
 from waterbed.plots import curves_with_intervals
 from waterbed.reporting.page import Picture, Section, Table
 from waterbed.reporting.results import Results
@@ -63,7 +63,7 @@ def accuracy_section(results: Found) -> Section | None:
     for data in several_data:
         cells = {name: _by_attack(found, data) for name, found in results.items()}
         names = [name for name, of_run in cells.items() if of_run]
-        attacks = sorted({a for name in names for a in cells[name]}, key=_order)
+        attacks = sorted({a for name in names for a in cells[name]}, key=attack_order)
         sizes = sorted({a["n"] for name in names for a in cells[name].values()})
         rows = [
             [attack, *(_with_interval(cells[n][attack]) if attack in cells[n] else "" for n in names)]
@@ -95,40 +95,27 @@ def _by_attack(found: Results, data: str) -> dict[str, dict[str, Any]]:
 
 def _over_eps(cells: Mapping[str, Mapping[str, dict[str, Any]]], on: str) -> list[Picture]:
     """One picture for each attack that was run at two radii or more, the clean accuracy at 0."""
+    curves = {name: by_radius(of_run) for name, of_run in cells.items()}
     pictures = []
-    for kind in dict.fromkeys(kind for of_run in cells.values() for attack in of_run if (kind := _order(attack)[0])):
+    for kind in dict.fromkeys(kind for of_run in curves.values() for kind in of_run):
         series = {
-            name: sorted(
-                (0.0 if attack == "clean" else _order(attack)[1], a["value"], a["low"], a["high"])
-                for attack, a in of_run.items()
-                if attack == "clean" or (_order(attack)[0] == kind and _order(attack)[1] > 0)
-            )
-            for name, of_run in cells.items()
+            name: [(eps, a["value"], a["low"], a["high"]) for eps, a in of_run.get(kind, {}).items()]
+            for name, of_run in curves.items()
         }
-        if max(map(len, series.values())) > 2:
-            pictures.append(
-                Picture(
-                    curves_with_intervals(series, f"eps of {kind}", "accuracy [%]"),
-                    f"Accuracy under {kind} against its radius{on}; bars: 95 % intervals.",
-                    f"Line plot of the accuracy of {', '.join(series)} under {kind}: "
-                    + "; ".join(_ends(name, points) for name, points in series.items() if points)
-                    + ".",
-                    drawing=True,
-                )
+        ends = [
+            f"{name} from {points[0][1]:.1f} % at eps {points[0][0]:g} to {points[-1][1]:.1f} % at {points[-1][0]:g}"
+            for name, points in series.items()
+            if points
+        ]
+        pictures.append(
+            Picture(
+                curves_with_intervals(series, f"eps of {kind}", "accuracy [%]"),
+                f"Accuracy under {kind} against its radius{on}; bars: 95 % intervals.",
+                f"Line plot of accuracy under {kind}: {'; '.join(ends)}.",
+                drawing=True,
             )
+        )
     return pictures
-
-
-def _ends(name: str, points: list[tuple[float, float, float, float]]) -> str:
-    return f"{name} from {points[0][1]:.1f} % at eps {points[0][0]:g} to {points[-1][1]:.1f} % at {points[-1][0]:g}"
-
-
-def _order(attack: str) -> tuple[str, float]:
-    """Kind and radius of an attack by its name; ("", 0) of "clean", and of what names no radius its name."""
-    if attack == "clean":
-        return "", 0.0
-    match = re.fullmatch(r"(.*) eps=([^ ]+)", attack)
-    return (match[1], float(match[2])) if match else (attack, 0.0)
 
 
 def _data_of(evaluation: Mapping[str, Any]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from waterbed.plots import intervals
 from waterbed.reporting.page import Picture, Section, Table
 from waterbed.reporting.results import INVERSIONS, Results
 from waterbed.training.run_folder import Run
@@ -70,20 +68,10 @@ def transfer_section(results: Found) -> Section | None:
 
 def _drawn(table: TransferTable, how: str) -> Picture:
     """A panel per target with every network's mean and its interval over test images."""
-    summary = table.summary().set_index(["target", "model"])
     targets, names = (list(dict.fromkeys(row[key] for row in table.rows)) for key in ("target", "model"))
-    none = (math.nan,) * 3
-    panels = {
-        f"{target} [%]": [
-            tuple(summary.loc[(target, name), ["accuracy", "low", "high"]]) if (target, name) in summary.index else none
-            for name in names
-        ]
-        for target in targets
-    }
-    figure = intervals(names, panels)
     caption = f"Test accuracy after fine-tuning, {how}; lines: 95 % intervals over test images."
     alt = f"Accuracies of {', '.join(names)} on {', '.join(targets)}, as in the table."
-    return Picture(figure, caption, alt, len(targets) > 2, drawing=True)
+    return Picture(table.plot(), caption, alt, len(targets) > 2, drawing=True)
 
 
 def choice_section(results: Found) -> Section | None:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import tomli_w
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from waterbed.environment import environment
@@ -22,7 +23,7 @@ from waterbed.tables import html_table
 from waterbed.training.config import RESUMES, TrainConfig
 from waterbed.training.model_card import evaluations, measurements, model_card
 from waterbed.training.state_files import STATE, WEIGHTS, finish_writing, read_state, write_state
-from waterbed.training.summary import summary
+from waterbed.training.summary import history_figure, summary
 
 SCHEMA = 1
 CONFIG, ENVIRONMENT, METRICS = "config.toml", "environment.json", "metrics.jsonl"
@@ -137,6 +138,10 @@ class Run:
 
     def _summary(self) -> dict[str, str]:
         return summary(self.model, self.history, self.path, self.config, self.record)
+
+    def plot(self) -> Figure:
+        """Accuracies after each epoch, and beside them the loss."""
+        return history_figure(self.history)
 
     def __repr__(self) -> str:
         return f"Run({', '.join(f'{name}={value}' for name, value in self._summary().items())})"

@@ -20,7 +20,8 @@ from waterbed.files import check_output, is_json_of, locked, make_folder, to_jso
 from waterbed.information.estimate import Estimate
 from waterbed.information.measure import measure
 from waterbed.launchers import LAUNCHERS, submitit_executor
-from waterbed.plots import is_our_png, save_figure
+from waterbed.plots import COLOURS, MARKERS, is_our_png, panels, save_figure, whole_numbers
+from waterbed.text import plain
 from waterbed.training.fit import fit
 from waterbed.training.objective import Objective
 from waterbed.training.run_folder import RunFolder
@@ -61,8 +62,9 @@ def sweep(
 ) -> list[Point]:
     """Train, evaluate and measure at every eps and seed; writes ``out``/sweep.json and ``out``/sweep.png.
 
-    Trainings that ``out`` already holds are not repeated. The picture has the log-variance of the weights against
-    eps (Fig. 4), the rescaling-invariant trace, the weight norm against eps and after every epoch (Fig. 5).
+    Trainings that ``out`` already holds are not repeated. The picture has the accuracies against eps, the
+    log-variance of the weights (Fig. 4), the rescaling-invariant trace, the Fisher information about the input, and the
+    weight norm against eps and after every epoch (Fig. 5).
 
     Args:
         make_model: seed -> an untrained network.
@@ -130,32 +132,48 @@ def _launched(
 
 
 def sweep_figure(points: Sequence[Point]) -> Figure:
-    """Figs 4 and 5 with what the paper leaves out: the invariant trace beside the log-variance."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    ((variance, invariant), (norm, epochs)) = figure.subplots(2, 2)
-    for ax, key, label in (
-        (variance, "weight_log_variance", "mean -log(F_ii + damping) [nats]"),
-        (invariant, "weight_rescaling_invariant_trace", "tr(D F D) [nats]"),
+    """Accuracies against eps, Figs 4 and 5, and what the paper leaves out: the invariant trace beside the log-variance,
+    and the Fisher information about the input."""
+    figure, ((accuracy, variance, norm), (fisher, invariant, epochs)) = panels(2, 3, (13, 7))
+    accuracies = {"clean": [p.clean for p in points]}
+    accuracies |= {name: [p.robust[name] for p in points] for name in points[0].robust}
+    for i, (name, values) in enumerate(accuracies.items()):
+        by_eps: dict[float, list[float]] = {}
+        for p, value in zip(points, values, strict=True):
+            by_eps.setdefault(p.eps, []).append(value)
+        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        accuracy.plot(
+            list(by_eps), [sum(v) / len(v) for v in by_eps.values()], label=plain(name), markersize=4, **style
+        )
+        if max(map(len, by_eps.values())) > 1:
+            accuracy.plot([p.eps for p in points], values, ".", color=style["color"], alpha=0.5, markersize=4)
+    accuracy.set(xlabel="eps of training", ylabel="accuracy [%]", title="Accuracy (line: mean over seeds)")
+    accuracy.legend(frameon=False, fontsize=8)
+    for ax, key, label, title in (
+        (variance, "weight_log_variance", "mean -log(F_ii + damping) [nats]", "Log-variance of the weights (Fig. 4)"),
+        (
+            invariant,
+            "weight_rescaling_invariant_trace",
+            "tr(D F D) [nats]",
+            "The same, unchanged by rescaling",
+        ),
+        (fisher, "input_fisher_trace", "tr F [nats/pixel²]", "Fisher information about the input"),
     ):
         for p in points:
             e = p.measures[key]
             half = e.interval(over="examples")[1] - e.value
-            ax.errorbar(p.eps, e.value, yerr=half, fmt="o", color=f"C{p.seed % 10}", capsize=3)
-        ax.set(xlabel="eps of training", ylabel=label)
-    invariant.set_yscale("log")
-    variance.set_title("Log-variance of the weights (Fig. 4)", fontsize=10)
-    invariant.set_title("The same question, unchanged by rescaling of layers", fontsize=10)
+            ax.errorbar(p.eps, e.value, yerr=half, fmt="o", color=COLOURS[p.seed % len(COLOURS)], capsize=3)
+        ax.set(xlabel="eps of training", ylabel=label, title=title)
+    for ax in (invariant, fisher):
+        ax.set_yscale("log")
     for p in points:
-        norm.plot(p.eps, p.weight_norms[-1], "o", color=f"C{p.seed % 10}")
-    norm.set(xlabel="eps of training", ylabel="|w| after training")
-    norm.set_title("Weight norm (Fig. 5)", fontsize=10)
+        norm.plot(p.eps, p.weight_norms[-1], "o", color=COLOURS[p.seed % len(COLOURS)])
+    norm.set(xlabel="eps of training", ylabel="|w| after training", title="Weight norm (Fig. 5)")
     first = min(p.seed for p in points)
     for p in points:
         if p.seed == first:
             epochs.plot(range(1, len(p.weight_norms) + 1), p.weight_norms, marker=".", label=f"eps {p.eps:g}")
-    epochs.set(xlabel="epoch", ylabel="|w|")
-    epochs.set_title(f"Weight norm during training (seed {first})", fontsize=10)
+    epochs.set(xlabel="epoch", ylabel="|w|", title=f"Weight norm during training (seed {first})")
     epochs.legend(frameon=False, fontsize=8)
-    for ax in figure.axes:
-        ax.grid(alpha=0.3)
+    whole_numbers(epochs)
     return figure

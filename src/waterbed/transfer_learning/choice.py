@@ -147,6 +147,7 @@ class Choice:
                 for s, (label, _) in SCORES.items()
             },
             title=f"{self.target}, {self.num_samples:,} training images: " + HEADINGS[self.verdict].format(self.best),
+            leader=True,
         )
 
 

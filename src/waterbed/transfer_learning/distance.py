@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ot
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from waterbed.errors import UsageError, check_count
 from waterbed.models.features import extract_features
 from waterbed.models.heads import with_features
+from waterbed.plots import COLOURS, panels
+from waterbed.tables import html_table
+from waterbed.text import plain
 
 
 def class_emd(
@@ -84,6 +89,48 @@ class DatasetDistance:
             f"{self.value:.4g}; without the bias of class means {self.corrected:.4g} "
             f"[{self.low:.4g}, {self.high:.4g}]; floor {self.floor:.3g} (n = {self.n}, {self.method})"
         )
+
+    def plot(self) -> Figure:
+        """The corrected distance with its 95 % interval, the distance as measured, and the floor."""
+        return distances_figure({"distance": self})
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("corrected for the bias of class means", f"{self.corrected:.4g} [{self.low:.4g}, {self.high:.4g}]"),
+            ("as measured", f"{self.value:.4g}"),
+            ("floor: two halves of one set", f"{self.floor:.3g}"),
+        ]
+        caption = f"Distance of {self.n[0]:,} and {self.n[1]:,} images; {self.method}"
+        return html_table(["", "distance, 95 % interval"], rows, caption)
+
+
+DRAWN = (("corrected", "o", "corrected"), ("value", "D", "as measured"), ("floor", "x", "floor"))
+
+
+def distances_figure(distances: Mapping[str, DatasetDistance]) -> Figure:
+    """Distances by the names of the pairs: corrected with its interval, and beside it the floor of two halves."""
+    figure, ((ax,),) = panels(size=(2.8 + 0.07 * max(map(len, distances)) + 2, 1.2 + 0.35 * len(distances)))
+    rows = range(len(distances))
+    for i, d in enumerate(distances.values()):
+        ax.plot([d.low, d.high], [i, i], color=COLOURS[0], linewidth=1.5)
+    style = {"linestyle": "", "markersize": 6, "markeredgewidth": 1.5}
+    ax.plot([d.corrected for d in distances.values()], rows, "o", label="corrected", color=COLOURS[0], **style)
+    ax.plot(
+        [d.value for d in distances.values()],
+        rows,
+        "D",
+        label="as measured",
+        fillstyle="none",
+        color=COLOURS[1],
+        **style,
+    )
+    ax.plot([d.floor for d in distances.values()], rows, "x", label="floor", color=COLOURS[6], **style)
+    ax.set(xlabel="distance, 95 % interval", yticks=rows, yticklabels=[plain(name) for name in distances])
+    ax.set_ylim(len(distances) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+    ax.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    return figure
 
 
 def dataset_distance(

@@ -9,9 +9,12 @@ from statistics import NormalDist
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import t as student
 
+from waterbed.errors import UsageError
 from waterbed.evaluation.accuracy import Accuracy
+from waterbed.plots import intervals
 from waterbed.tables import html_table
 
 
@@ -82,6 +85,28 @@ class TransferTable:
     def attacks(self) -> list[str]:
         """The columns with accuracies under attack."""
         return [name for name in self.to_frame().columns if name.startswith("pgd-")]
+
+    def plot(self, column: str = "accuracy") -> Figure:
+        """A panel per target with the mean of every model and its 95 % interval over test images.
+
+        Raises:
+            UsageError: no rows, or several modes, which are drawn one at a time.
+        """
+        if len({row["mode"] for row in self.rows}) != 1:
+            raise UsageError(f"the table has {len(self.rows)} rows of several modes or none; draw one mode at a time")
+        summary = self.summary(column).set_index(["target", "model"])
+        targets, models = (list(dict.fromkeys(row[key] for row in self.rows)) for key in ("target", "model"))
+        missing = (math.nan,) * 3
+        panels = {
+            f"{target} [%]": [
+                tuple(summary.loc[(target, model), [column, "low", "high"]])
+                if (target, model) in summary.index
+                else missing
+                for model in models
+            ]
+            for target in targets
+        }
+        return intervals(models, panels, columns=4)
 
     def _repr_html_(self) -> str:
         if not self.rows:

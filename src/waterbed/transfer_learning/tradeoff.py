@@ -14,6 +14,8 @@ from scipy.stats import pearsonr, spearmanr
 from scipy.stats import t as student
 
 from waterbed.errors import UsageError
+from waterbed.plots import MARKERS, panels
+from waterbed.tables import html_table
 from waterbed.text import plain
 from waterbed.transfer_learning.table import TransferTable, half_over_images
 
@@ -37,29 +39,28 @@ class TradeOff:
     correlations: pd.DataFrame
     baseline: str
 
-    def figure(self) -> Figure:
-        """The gap against the distance, one colour per backbone."""
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        ax = figure.subplots()
+    def plot(self) -> Figure:
+        """The gap against the distance, one colour per backbone; bars: 95 % intervals over seeds."""
+        figure, ((ax,),) = panels(size=(7, 4.5))
         for i, (model, rows) in enumerate(self.gaps.groupby("model", sort=False)):
             ax.errorbar(
                 rows["distance"],
                 rows["gap"],
                 yerr=rows["half_width"].fillna(0),
-                fmt="o",
-                color=f"C{i}",
+                fmt=MARKERS[i % len(MARKERS)],
                 capsize=3,
                 label=plain(model),
             )
-        highest = self.gaps.groupby("target").agg({"distance": "first", "gap": "max"}).sort_values("distance")
+        ends = self.gaps.assign(end=self.gaps["gap"] + self.gaps["half_width"].fillna(0))
+        highest = ends.groupby("target").agg({"distance": "first", "end": "max"}).sort_values("distance")
         room, before, level = 0.12 * float(np.ptp(highest["distance"])), -math.inf, 0
         for target, row in highest.iterrows():
             level = level + 1 if row["distance"] - before < room else 0  # labels of close neighbours are staggered
             before = row["distance"]
             ax.annotate(
                 plain(target),
-                (row["distance"], row["gap"]),
-                xytext=(0, 9 + 12 * level),
+                (row["distance"], row["end"]),
+                xytext=(0, 5 + 12 * level),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
@@ -67,9 +68,25 @@ class TradeOff:
         ax.axhline(0, color="k", lw=0.8)
         ax.margins(x=0.1, y=0.15)
         ax.set(xlabel="distance from the source task", ylabel=f"accuracy minus that of {plain(self.baseline)} [points]")
-        ax.grid(alpha=0.3)
         ax.legend(frameon=False, fontsize=8)
         return figure
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                g.model,
+                g.target,
+                f"{g.distance:.4g}",
+                f"{g.gap:+.2f}" + (f" ± {g.half_width:.2f}" if g.seeds > 1 else ""),
+            )
+            for g in self.gaps.itertuples()
+        ]
+        found = "; ".join(
+            f"{c.model}: Pearson {c.pearson:.2f}, Spearman {c.spearman:.2f}, p {c.p:.3f} over {c.targets} targets"
+            for c in self.correlations.itertuples()
+        )
+        caption = f"Accuracy minus that of {self.baseline} [points], ± half a 95 % interval over seeds. {found}"
+        return html_table(["model", "target", "distance", "gap"], rows, caption)
 
 
 def trade_off(table: TransferTable, distances: Mapping[str, float], baseline: str = "standard") -> TradeOff:

@@ -50,7 +50,7 @@ def test_the_correlation_and_its_chance():
     against = wb.trade_off(table({k: -v for k, v in gaps.items()}), distances).correlations.iloc[0]
     assert against["pearson"] == pytest.approx(-row["pearson"])
     assert against["p"] == pytest.approx(1)
-    assert result.figure().axes[0].get_ylabel().startswith("accuracy minus that of standard")
+    assert result.plot().axes[0].get_ylabel().startswith("accuracy minus that of standard")
 
 
 def test_wrong_use():
