@@ -20,7 +20,8 @@ NAMES = [r"$\frac$", "$5 and $6", r"a\$b", "_hidden", "\x1b[31mred", "two\nlines
 def test_names_are_drawn_as_they_are_whatever_they_hold():
     series = {name: [1.0, 2.0] for name in NAMES}
     figure = curves(series, "x", "y")
-    assert len(figure.axes[0].get_legend().get_texts()) == len(NAMES), "none is left out"
+    (legend,) = figure.legends  # above the axes, as the names are many
+    assert len(legend.get_texts()) == len(NAMES), "none is left out"
     png(figure)
     png(curves_with_errors({name: [(1, 2.0, 0.1)] for name in NAMES}, "x", "y"))
     png(image_grid({name: torch.zeros(1, 1, 4, 4) for name in NAMES}, titles=NAMES[:1]))
