@@ -8,15 +8,16 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from waterbed.cli.output import Patient, is_first_process, say
-from waterbed.cli.parsing import parse
+from waterbed.cli.parsing import parse, without_flags
 from waterbed.cli.wording import as_typed
 from waterbed.errors import DivergenceError, StoppedError, UsageError, UsageTypeError, UsageWarning
-from waterbed.files import WRITTEN
+from waterbed.files import WRITTEN, to_json
+from waterbed.progress import silence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,15 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     command, before = None, len(WRITTEN)
+    args, as_json, quiet = without_flags(args)
 
     def in_its_words(message: Any) -> str:
         return str(message) if command is None else as_typed(str(message), command)
 
     try:
-        with _warnings_as_lines(in_its_words), _printing(), _sigterm_raises():
+        quietly = silence() if quiet else nullcontext()
+        with _warnings_as_lines(in_its_words), _printing(is_first_process()), _sigterm_raises(), quietly:
             command = parse(args)
             if command is not None:
-                command()
+                with _printing(not as_json):
+                    result = command()
+                if as_json:
+                    print(to_json(result), end="")
     except (UsageError, UsageTypeError) as error:
         return _fail(in_its_words(error), 2)
     except OSError as error:
@@ -113,9 +119,10 @@ def _warnings_as_lines(in_its_words: Callable[[Any], str]) -> Iterator[None]:
 
 
 @contextmanager
-def _printing() -> Iterator[None]:
-    """Of several processes, which have the same results, the first prints them."""
-    if is_first_process():
+def _printing(enabled: bool) -> Iterator[None]:
+    """Whether anything is printed: of several processes, which have the same results, the first prints them, and with
+    --json only what a command returns is."""
+    if enabled:
         yield
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):

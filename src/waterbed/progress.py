@@ -6,6 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TypeVar
@@ -20,6 +22,30 @@ from waterbed.text import printable
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
 FORGETTING = 3  # the average behind an ETA is, roughly, over the last third of the steps
+
+
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No progress and no announcement within, whatever is asked for."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+def is_silent() -> bool:
+    """Whether :func:`silence` is in force."""
+    return _silent.get()
+
+
+def announce(line: str, enabled: bool = True) -> None:
+    """A line on standard error about what is going on, as part of the progress of a long job."""
+    if enabled and not is_silent():
+        print(line, file=sys.stderr, flush=True)
 
 
 class Rate:
@@ -82,7 +108,7 @@ class Progress:
         self._last = self._printed = time.monotonic()
         self._rate = Rate()
         # Of several processes only the first reports; torchrun sets RANK.
-        self.enabled = enabled and total > 0 and os.environ.get("RANK", "0") == "0"
+        self.enabled = enabled and not is_silent() and total > 0 and os.environ.get("RANK", "0") == "0"
         self._bar: RichProgress | None = None
         if self.enabled and (sys.stderr.isatty() or in_notebook()):
             self._bar = RichProgress(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from waterbed.cli.options import Force
 from waterbed.cli.output import print_rows
@@ -35,7 +36,7 @@ class Paper:
         """Whether the command continues where it was stopped."""
         return not self.dry_run
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from waterbed_paper.reproduction import check_all_ran, open_graph, reproduce
         from waterbed_paper.verdicts import count_phrase
 
@@ -47,7 +48,7 @@ class Paper:
             print_rows(["experiment", "state", "estimate"], rows, f"Scale {self.scale} in {self.out}")
             left = _time(sum(graph.nodes[id].seconds for id in missing))
             print(f"{len(missing)} of {len(ids)} experiments to run, about {left} by the estimates of the scale")
-            return
+            return {"done": [id for id in ids if id not in missing], "to_run": sorted(missing)}
         done = reproduce(
             self.scale, self.out, self.root, self.networks, self.only, self.processes, self.launcher, force=self.force
         )
@@ -57,6 +58,8 @@ class Paper:
         others = f"{done.missing} of {done.total} are missing" if done.missing else "the others were there"
         print(f"{done.page} written; {done.ran} experiment{'s' * (done.ran != 1)} run, {others}")
         check_all_ran(done)
+        claims = [dict(zip(("claim", "where", "verdict"), row, strict=True)) for row in rows]
+        return {"page": str(done.page), "ran": done.ran, "missing": done.missing, "claims": claims}
 
 
 def _time(seconds: float) -> str:

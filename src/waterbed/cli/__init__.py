@@ -18,4 +18,5 @@ COMMANDS = {
     "convert": "waterbed.cli.convert:Convert",
     "report": "waterbed.cli.report:Report",
     "doctor": "waterbed.cli.doctor:Doctor",
+    "completion": "waterbed.cli.completion:Completion",
 }

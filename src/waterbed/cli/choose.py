@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from waterbed.cli.options import Force, Root, Words
 from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_text
@@ -12,6 +13,8 @@ from waterbed.text import csv_text
 @dataclass
 class Choose:
     """Rank backbones for your data by scores of their features; says how sure the ranking is, and why."""
+
+    NAMES_DATA: ClassVar[str] = "--target"
 
     target: str
     """Data set or folder with train/<class>/* and test/<class>/*; only its training images are used."""
@@ -26,7 +29,7 @@ class Choose:
     """A CSV file with one row per backbone; beside it a PNG file of the same name shows every score's interval."""
     force: Force = False
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from waterbed import choose
         from waterbed.cli.results import Kept
         from waterbed.cli.runs import unique_runs
@@ -62,3 +65,4 @@ class Choose:
         print_rows(columns, rows, f"Backbones for {choice.target}, on {choice.num_samples} images; higher is better")
         say(choice.reason)
         say_written(self.out, picture)
+        return {"target": choice.target, "best": choice.best, "verdict": choice.verdict, **summary}

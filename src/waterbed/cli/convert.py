@@ -33,7 +33,7 @@ class Convert:
     trust: bool = False
     """Unpickle a file that holds more than weights. This can run code in the file: only if you trust its origin."""
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from pathlib import Path
 
         from waterbed.models.conversion import convert
@@ -52,7 +52,9 @@ class Convert:
                 size=self.size,
                 force=self.force,
             )
-        say(f"{self.out} written: {summary(model)}")
+        described = summary(model)
+        say(f"{self.out} written: {described}")
+        return {"out": self.out, "summary": described}
 
     def _export(self) -> Any:
         """A run's weights with its config and history."""

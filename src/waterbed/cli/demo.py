@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from waterbed.cli.options import Force
 from waterbed.cli.output import print_table, say
@@ -22,9 +23,10 @@ class Demo:
         """Whether the command continues where it was stopped."""
         return True
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from waterbed.reporting.demo import QUICK, Config, demo, summary_table
 
         results = demo(self.out, QUICK if self.quick else Config(), force=self.force)
         print_table(summary_table(results))
         say(f"{self.out}/report.html and {self.out}/results.json written in {results['seconds']:.0f} s")
+        return results

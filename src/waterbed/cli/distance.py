@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from tyro.conf import Positional
 
@@ -18,6 +19,8 @@ from waterbed.files import check_output, is_json_of
 @dataclass
 class Distance:
     """Earth mover's distance between data sets in the features of one network; symmetric, unlike accuracy gaps."""
+
+    NAMES_DATA: ClassVar[str] = ""
 
     data: Positional[Words]
     """Two or more data sets or folders."""
@@ -36,7 +39,7 @@ class Distance:
     """A JSON file for the results; beside it a PNG file of the same name draws them."""
     force: Force = False
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         import math
         from dataclasses import asdict
         from itertools import combinations
@@ -63,13 +66,15 @@ class Distance:
             rows.append([a.name, b.name, *numbers])
             distances[f"{a.name} and {b.name}"] = d
             results.append({"source": a.name, "target": b.name, "similarity": similarity, **asdict(d)})
-        write_json(self.out, {"extractor": self.extractor, "pairs": results})
+        content = {"extractor": self.extractor, "pairs": results}
+        write_json(self.out, content)
         if picture is not None and is_first_process():
             save_figure(distances_figure(distances), picture)
         columns = ["from", "to", "distance", "corrected", "95 % interval", "floor", "similarity"]
         title = f"Distance in the features of {self.extractor}; corrected: for the bias of class means, with its "
         print_rows(columns, rows, f"{title}interval; floor: two halves of one set")
         say_written(self.out, picture)
+        return content
 
 
 def read_distances(path: str, targets: Sequence[str]) -> dict[str, float]:

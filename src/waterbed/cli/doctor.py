@@ -17,6 +17,7 @@ OPENS = {
     "slurm": "--launcher slurm, local or debug (sweep, paper)",
     "autoattack": "AutoAttack in evaluate --attacks standard",
     "lpips": "perceptual distance of inversions",
+    "completion": "waterbed completion SHELL: commands, options and files at the tab key",
     "curvature": "EKFAC and XTrace from curvlinops",
 }
 """For each optional extra that adds to the library: what can be done with it."""
@@ -26,16 +27,8 @@ OPENS = {
 class Doctor:
     """Say what is installed, which device and precision training takes, how many cores are free, and disk room."""
 
-    json: bool = False
-    """Print JSON instead of tables."""
-
-    def __call__(self) -> None:
-        from waterbed.files import to_json
-
+    def __call__(self) -> Any:
         found = examine()
-        if self.json:
-            print(to_json(found))
-            return
         versions, machine = found["versions"], found["machine"]
         rows = [[name, version] for name, version in versions.items()]
         rows.append(["device", f"{machine['device']}, {machine['name']}"])
@@ -51,6 +44,7 @@ class Doctor:
         print_rows(["extra", "installed", "opens"], extras, "Optional extras: pip install 'waterbed[NAME]'")
         for line in found["advice"]:
             print(f"! {line}")
+        return found
 
 
 def examine() -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Evaluate:
         """Whether the command continues where it was stopped."""
         return self.attacks == "standard"
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from waterbed import PGD, evaluate
         from waterbed.cli.results import Kept
         from waterbed.cli.runs import open_runs, unique_runs
@@ -76,7 +76,7 @@ class Evaluate:
         rows = [[n, s.clean, *s.robust.values(), f"{s.mean_per_class:.2f} %", s.n] for n, s in scores.items()]
         print_rows(columns, rows, "Accuracy on test images, with 95 % intervals")
         say_written(*kept.written)
-        return None
+        return {name: score.to_dict() for name, score in scores.items()}
 
     def _settings(self, run: Run, data: ImageData, eps: float | None = None) -> dict[str, Any]:
         """What was evaluated how, by which results in a run's folder are told apart."""
@@ -85,7 +85,7 @@ class Evaluate:
         more = {"num_samples": self.num_samples, "seed": self.seed, "epoch": run.record.get("epoch")}
         return {"data": data.name, "attacks": self.attacks, "norm": self.norm, "eps": radii, **pgd, **more}
 
-    def _standard(self) -> None:
+    def _standard(self) -> Any:
         """The standard attacks on every run at every eps: one row each, and under the table the evidence."""
         from waterbed.cli.results import Kept
         from waterbed.cli.runs import open_runs, unique_runs
@@ -120,6 +120,7 @@ class Evaluate:
             for check in report.masking.checks:
                 say(f"  {'!' if check.suspicious else '-'} {check.name}? {check.found} (p = {check.p:.2g})")
         say_written(*kept.written)
+        return {name: [report.to_dict() for report in of_run] for name, of_run in reports.items()}
 
     def _progress_file(self, name: str, run: Run, file: Path | None, eps: float) -> Path | None:
         """Where standard attacks save their progress: beside the results, with what tells evaluations apart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from waterbed.cli.options import Force, Root, RunData, Runs
 from waterbed.cli.output import print_rows, say
@@ -66,7 +67,10 @@ class Invert:
     seed: int = 0
     """Seed of the start, of the noise and of the choice of images."""
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
+        import json
+        from pathlib import Path
+
         from waterbed.cli.results import KeptPictures
         from waterbed.cli.runs import data_of, unique_runs
         from waterbed.inversion.gallery import check_used, draw_gallery
@@ -89,3 +93,5 @@ class Invert:
         for note in result.notes:
             say(note)
         print_rows(result.columns, result.rows, f"After {self.steps} steps; pictures and numbers in {self.out}")
+        files = {name: Path(self.out).expanduser() / f"{pattern.format(name)}.json" for name in opened}
+        return {name: json.loads(file.read_text()) for name, file in files.items()}

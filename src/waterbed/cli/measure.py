@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from waterbed.cli.options import Force, Radius, Root, RunData, Runs, Workers
 from waterbed.cli.output import print_rows, say_written
@@ -37,7 +38,7 @@ class Measure:
     """One JSON file for the results of all; other runs in it stay. By default measures.json in each run's folder."""
     force: Force = False
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from waterbed.cli.results import Kept
         from waterbed.cli.runs import open_runs, unique_runs
         from waterbed.information.measure import DEFAULT, measure
@@ -46,7 +47,7 @@ class Measure:
 
         runs = unique_runs(self.runs)
         kept = Kept(MEASURES, self.out, self.force, runs, self.data)
-        results, norms = {}, {}
+        results, norms, plain = {}, {}, {}
         for name, run, data in open_runs(runs, self.data, self.root):
             results[name] = measure(
                 run.model,
@@ -63,8 +64,9 @@ class Measure:
                 input_variance=self.input_variance,
             )
             norms[name] = weight_norm(run.model)
-            plain = {quantity: estimate.to_dict() for quantity, estimate in results[name].items()}
-            kept.add(name, run, {**plain, "weight_norm": norms[name]})
+            estimates = {quantity: estimate.to_dict() for quantity, estimate in results[name].items()}
+            plain[name] = {**estimates, "weight_norm": norms[name]}
+            kept.add(name, run, plain[name])
         rows = [
             [f"{q} [{first.unit}]", *(r[q].short() for r in results.values())]
             for q, first in next(iter(results.values())).items()
@@ -77,3 +79,4 @@ class Measure:
             f"± is one standard error over {images} images (and over probes, if any)",
         )
         say_written(*kept.written)
+        return plain

@@ -68,7 +68,7 @@ def options_of(config: Any, only: Sequence[str] | None = None, **types: Any) -> 
         if only is not None and f.name not in only:
             continue
         annotated = Annotated[hints[f.name], arg(help=_sentence(f.metadata["help"], f.metadata.get("choices", ())))]
-        options.append((f.name, annotated, field(default=getattr(config, f.name))))
+        options.append((f.name, annotated, field(default=getattr(config, f.name), metadata=f.metadata)))
     return make_dataclass(f"{type(config).__name__}Options", options, kw_only=True)
 
 

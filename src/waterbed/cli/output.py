@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from waterbed.files import locked, to_json, write_atomic
+from waterbed.progress import is_silent
 from waterbed.text import printable
 
 
@@ -24,6 +25,12 @@ def is_first_process() -> bool:
 def say(line: str, file: Any = None) -> None:
     """One line, whatever the names in it hold."""
     print(printable(line), file=file)
+
+
+def note(line: str) -> None:
+    """A remark on standard error, which --quiet leaves out."""
+    if is_first_process() and not is_silent():
+        say(f"waterbed: note: {line}", sys.stderr)
 
 
 def print_table(table: Any) -> None:
@@ -71,7 +78,7 @@ def write_json(path: str | Path | None, content: Any) -> None:
 def say_written(*paths: str | Path | None) -> None:
     """One line for each file, below the table."""
     for path in paths:
-        if path is not None and is_first_process():
+        if path is not None and is_first_process() and not is_silent():
             say(f"{path} written")
 
 
@@ -92,7 +99,7 @@ def add_to_json(path: str | Path, content: dict[str, Any], merge: Callable[[Any,
         write_json(path, {**before, **content, **both})
     replaced = [k for k in both if merge is None and before[k] != content[k]]
     if replaced:
-        say(f"{path}: the earlier results of {', '.join(replaced)} were replaced", sys.stderr)
+        note(f"{path}: the earlier results of {', '.join(replaced)} were replaced")
 
 
 class Patient:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from contextlib import redirect_stderr
 from dataclasses import asdict, fields
 from difflib import get_close_matches
@@ -13,12 +12,14 @@ from typing import Any
 
 from waterbed.cli.commands import load_command, shadowed, summaries
 from waterbed.cli.options import from_config
+from waterbed.cli.output import note
 from waterbed.errors import UsageError
 
 ABOUT = (
     "Train robust representations, measure the information they keep, invert them, find where they transfer. "
-    "Every command also takes --config FILE.toml (values for its options; the command line wins) and --print-config "
-    "(prints them as TOML and stops)."
+    "Every command also takes --config FILE.toml (values for its options; the command line wins), --print-config "
+    "(prints them as TOML and stops), --json (prints results as JSON), --quiet (no progress, no notes), and --data for "
+    "the data it is about."
 )
 
 
@@ -32,7 +33,7 @@ def parse(args: list[str]) -> Any:
         return _print_overview()
     kind = load_command(args[0])
     _print_notes(shadowed(args[0]))
-    rest, config, print_config = _own_options(args[1:])
+    rest, config, print_config = _own_options(_with_data(kind, args[1:]))
     default = from_config(kind, config) if config else None
     command = parse_options(kind, rest, f"waterbed {args[0]}", default)
     if print_config:
@@ -41,6 +42,31 @@ def parse(args: list[str]) -> Any:
         values = asdict(command) | getattr(command, "in_force", dict)()
         return print(tomli_w.dumps({k: v for k, v in values.items() if v is not None}), end="")
     return command
+
+
+def without_flags(args: list[str]) -> tuple[list[str], bool, bool]:
+    """Take --json and --quiet out of the arguments: what every command has.
+
+    >>> without_flags(["measure", "--json", "run"])
+    (['measure', 'run'], True, False)
+    """
+    return [word for word in args if word not in ("--json", "--quiet")], "--json" in args, "--quiet" in args
+
+
+def _with_data(kind: type, args: list[str]) -> list[str]:
+    """Arguments in which --data stands for the option that names the data of a command, if that is another."""
+    option = getattr(kind, "NAMES_DATA", None)
+    if option is None:
+        return args
+    words = [part for word in args for part in (word.split("=", 1) if word.startswith("--data=") else [word])]
+    if "--data" not in words:
+        return args
+    at = words.index("--data")
+    if option:
+        return [*words[:at], option, *words[at + 1 :]]
+    end = next((i for i in range(at + 1, len(words)) if words[i].startswith("--")), len(words))
+    # A positional argument comes first, before an option that takes several words could take it.
+    return [*words[at + 1 : end], *words[:at], *words[end:]]
 
 
 def parse_options(kind: type, args: list[str], prog: str, default: Any = None) -> Any:
@@ -119,9 +145,9 @@ def _print_overview() -> None:
     console.print("usage: waterbed COMMAND [OPTIONS]\n       waterbed [COMMAND] --help\n       waterbed --version\n")
     console.print(f"{ABOUT}\n\ncommands:")
     console.print(table)
-    _print_notes([note for name in lines for note in shadowed(name)])
+    _print_notes([line for name in lines for line in shadowed(name)])
 
 
 def _print_notes(notes: list[str]) -> None:
-    for note in notes:
-        print(f"waterbed: note: {note}", file=sys.stderr)
+    for line in notes:
+        note(line)

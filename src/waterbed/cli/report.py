@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from waterbed.cli.options import Force, Runs
-from waterbed.cli.output import say
+from waterbed.cli.output import say_written
 
 
 @dataclass
@@ -17,7 +18,9 @@ class Report:
     """The page, an .html file."""
     force: Force = False
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from waterbed import report
 
-        say(f"{report(self.runs, self.out, self.force)} written")
+        written = report(self.runs, self.out, self.force)
+        say_written(written)
+        return {"out": str(written)}

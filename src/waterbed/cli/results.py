@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from waterbed.cli.output import add_to_json, is_first_process, say
+from waterbed.cli.output import add_to_json, is_first_process, note
 from waterbed.files import check_output, is_json_of, write_atomic
 from waterbed.plots import is_our_png
 from waterbed.reporting.results import CHOICES, TRANSFERS
@@ -60,8 +59,8 @@ class Kept:
             path = self.file(run)
             if path is not None:
                 check_output(path, RECOGNISED[kind], force)
-            elif kind in (EVALUATION, MEASURES) and is_first_process():
-                say(f"waterbed: note: no folder to keep the results of {name} in; --out FILE does", sys.stderr)
+            elif kind in (EVALUATION, MEASURES):
+                note(f"no folder to keep the results of {name} in; --out FILE does")
 
     def file(self, run: Run) -> Path | None:
         """Where the results of a run go; None without a folder of its own to write to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -37,7 +37,7 @@ class Sweep:
         """Whether the command continues where it was stopped."""
         return True
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from dataclasses import asdict, replace
         from pathlib import Path
 
@@ -83,3 +83,4 @@ class Sweep:
         # One column per network: there are more quantities than fit side by side.
         turned = [list(line) for line in zip(columns, *rows, strict=True)]
         print_rows(turned[0], turned[1:], f"Sweep over eps; ± is one standard error; {self.out}/sweep.png")
+        return {"points": [p.to_dict() for p in points]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import Positional, arg
 
@@ -44,6 +44,8 @@ class Train(
 ):
     """Train a network on a named data set or a folder of images; writes a run folder."""
 
+    NAMES_DATA: ClassVar[str] = ""
+
     dry_run: bool = False
     """Print shapes, parameters, memory and the estimated time, from three steps; train and write nothing."""
     root: Root = None
@@ -55,7 +57,7 @@ class Train(
         """Whether the command continues where it was stopped."""
         return not self.dry_run
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from waterbed.training.dry_run import dry_run
         from waterbed.training.fit import fit
         from waterbed.training.objectives import make_objective
@@ -66,12 +68,13 @@ class Train(
         if self.dry_run:
             rows = dry_run(model, data, objective, config)
             print_rows(["what", "how much"], rows, f"{self.out}, if it is trained")
-            return
+            return {str(what): how_much for what, how_much in rows}
         run = fit(model, data, objective, self.out, config=config, notes={"source": source})
         last = run.record
         reported = ("loss", "train_accuracy", "validation_clean", "validation_robust", "test_clean", "test_robust")
         values = ", ".join(f"{k.replace('_', ' ')} {last[k]:.4g}" for k in reported if k in last)
         say(f"{self.out}: epoch {last['epoch']}: {values}")
+        return {"out": self.out, "record": last}
 
     def objective_config(self) -> ObjectiveConfig:
         """The objective by its name, with what it trains against."""

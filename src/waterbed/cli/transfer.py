@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from waterbed.cli.options import Force, Radii, Radius, Root, Runs, options_of, values_of
 from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_json, write_text
@@ -48,6 +48,8 @@ class Transfer(
 ):
     """Fine-tune runs on other tasks and compare their accuracy there."""
 
+    NAMES_DATA: ClassVar[str] = "--targets"
+
     protocol: str = "tuned"
     """tuned (to each network and target), or the fixed settings of the paper: paper (backbones trained on CIFAR) or
     paper-imagenet."""
@@ -81,7 +83,7 @@ class Transfer(
         """Whether the command continues where it was stopped."""
         return self.out is not None
 
-    def __call__(self) -> None:
+    def __call__(self) -> Any:
         from pathlib import Path
 
         from waterbed.attacks.pgd import PGD
@@ -128,6 +130,8 @@ class Transfer(
         if compared is not None:
             self._print_trade_off(compared)
         say_written(self.out)
+        rows = [{k: v for k, v in row.items() if k != "history"} for row in table.rows]
+        return {"rows": rows, **({} if compared is None else {"tradeoff": compared.to_dict()})}
 
     def _rows_of(self, name: str, run: Run, table: TransferTable) -> list[dict[str, Any]]:
         """The rows of a network, with what tells them apart from those of another call."""
@@ -186,8 +190,7 @@ class Transfer(
         if self.out is not None and is_first_process():
             out = Path(self.out).expanduser()
             save_figure(result.plot(), out.with_suffix(".png"))
-            content = {key: getattr(result, key).to_dict("records") for key in ("gaps", "correlations")}
-            write_json(out.with_suffix(".tradeoff.json"), {"baseline": result.baseline, **content})
+            write_json(out.with_suffix(".tradeoff.json"), result.to_dict())
         return result
 
     def _print_trade_off(self, result: TradeOff) -> None:

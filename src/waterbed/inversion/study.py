@@ -23,6 +23,7 @@ from waterbed.information.weight_noise import WeightNoise
 from waterbed.inversion.defaults import BETAS, NUM_SAMPLES, NUM_SEEDS, OPTIMIZER, STEPS
 from waterbed.inversion.invert import invert
 from waterbed.plots import COLOURS, save_figure
+from waterbed.progress import announce
 from waterbed.text import plain
 
 RATES = tuple(4.0**k for k in range(-4, 4))
@@ -141,8 +142,7 @@ def convergence(
         rate = lr or tuned_rate(model, arm, held_out, tuning_steps, optimizer, settings)
         results = []
         for seed in seeds:
-            if progress:
-                print(f"{arm.name}, seed {seed}, lr {rate:.3g}", flush=True)
+            announce(f"{arm.name}, seed {seed}, lr {rate:.3g}", progress)
             results.append(
                 invert(model, images, arm.mode, arm.noise, steps, rate, optimizer, seed, progress=progress, **settings)
             )

@@ -26,6 +26,7 @@ from waterbed.inversion.result import Inversion
 from waterbed.models.classifier import weight_norm
 from waterbed.models.create import create_model
 from waterbed.plots import curves, image_grid, is_our_png, save_figure
+from waterbed.progress import announce
 from waterbed.reporting.page import PAGE_MARK, Picture, Section, Table, write_page
 from waterbed.training.fit import fit
 from waterbed.training.objectives import AdversarialTraining, Standard
@@ -81,7 +82,7 @@ def demo(
     Args:
         out: the folder to write to.
         config: the settings; those of :class:`Config` by default.
-        progress: whether to report progress on standard output and standard error.
+        progress: whether to report progress on standard error.
         force: replace files of these names that are not ours.
 
     Returns:
@@ -101,7 +102,7 @@ def demo(
     attack = PGD(config.eps, steps=config.attack_steps)
     runs, results, inversions = {}, {}, {}
     for name, objective in (("standard", Standard()), ("robust", AdversarialTraining(attack))):
-        _log(progress, f"{name}: training")
+        announce(f"{name}: training", progress)
         model = create_model(
             config.model, data.num_classes, width=config.width, in_channels=data.shape[0], seed=config.seed
         )
@@ -117,7 +118,7 @@ def demo(
             watch=min(500, config.test_images),
             progress=progress,
         )
-        _log(progress, f"{name}: evaluating, measuring, inverting, transferring")
+        announce(f"{name}: evaluating, measuring, inverting, transferring", progress)
         inversions[name] = _inversions(runs[name].model, data, config)
         results[name] = _results(runs[name].model, data, inversions[name], config)
         results[name]["precision"] = runs[name].config["precision"]
@@ -278,8 +279,3 @@ def _write_report(
         f"{results['seconds']:.0f} s on {results['environment']['device']}."
     )
     write_page(path, "Waterbed demo", lead, sections, results["environment"])
-
-
-def _log(progress: bool, line: str) -> None:
-    if progress:
-        print(line, flush=True)

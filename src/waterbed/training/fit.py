@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from waterbed.evaluation.accuracy import evaluate
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
 from waterbed.models.states import probe
-from waterbed.progress import Progress
+from waterbed.progress import Progress, announce
 from waterbed.threads import check_threads, free_cores, limited, threads_beside
 from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
 from waterbed.training.checkpointing import Checkpointing
@@ -206,12 +205,11 @@ def _threads(c: TrainConfig, out: str | Path | None, engine: Engine) -> int:
         return min(begun, most)
     free = free_cores()
     threads = threads_beside(free, most)
-    if threads < most and c.progress:
-        print(
+    if threads < most:
+        announce(
             f"training on {threads} of {most} CPU threads, since other processes leave {free:.1f} cores free; "
             f"threads={most} takes all (the last digits depend on the number)",
-            file=sys.stderr,
-            flush=True,
+            c.progress,
         )
     return threads
 

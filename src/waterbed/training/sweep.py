@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from waterbed.information.estimate import Estimate
 from waterbed.information.measure import measure
 from waterbed.launchers import LAUNCHERS, submitit_executor
 from waterbed.plots import COLOURS, MARKERS, is_our_png, panels, save_figure, whole_numbers
+from waterbed.progress import announce
 from waterbed.text import plain
 from waterbed.training.fit import fit
 from waterbed.training.objective import Objective
@@ -121,8 +121,7 @@ def _launched(
     """The points in their order: one after the other here, or all at once by submitit."""
     if launcher == "here":
         for i, (value, seed) in enumerate(jobs):
-            if progress:
-                print(f"eps {value:g}, seed {seed} ({i + 1} of {len(jobs)})", file=sys.stderr, flush=True)
+            announce(f"eps {value:g}, seed {seed} ({i + 1} of {len(jobs)})", progress)
             yield job(value, seed)
         return
     executor = submitit_executor(launcher, out / "jobs", "waterbed-sweep")

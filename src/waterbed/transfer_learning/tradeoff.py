@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,11 @@ class TradeOff:
     gaps: pd.DataFrame
     correlations: pd.DataFrame
     baseline: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        content = {key: getattr(self, key).to_dict("records") for key in ("gaps", "correlations")}
+        return {"baseline": self.baseline, **content}
 
     def plot(self) -> Figure:
         """The gap against the distance, one colour per backbone; bars: 95 % intervals over seeds."""
