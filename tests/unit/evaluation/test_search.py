@@ -124,6 +124,22 @@ def test_images_that_fall_leave_the_attack(network, batch):
     assert standing * 30 <= copy.seen < standing * 30 + int(broken.sum()) * 30 / 2
 
 
+def test_images_that_fall_leave_at_that_step(network, batch):
+    x, y = batch
+    copy = Counted(network)
+    broken = broken_by(wb.PGD(0.6, steps=20), Attacked(network, copy), x, y)
+    fallen, standing = int(broken.sum()), int((~broken).sum())
+    assert copy.seen < standing * 20 + fallen * 15
+
+
+def test_the_last_image_counts(network, batch):
+    x, y = batch
+    pgd = wb.PGD(0.6, steps=1, step_size=0.6, random_start=False)
+    whole = broken_at_the_end(pgd, network, x, y)
+    assert bool(whole.any())
+    assert torch.equal(broken_by(pgd, Attacked(network, network), x, y), whole)
+
+
 def test_starts_do_not_depend_on_what_became_of_other_images(network, batch):
     """One image broken or not: the others start, and end, as they would have."""
     x, y = batch
