@@ -18,7 +18,6 @@ import torch
 from waterbed.errors import UsageError
 
 STAT = Path("/proc/stat")
-SECONDS = 0.1
 # Columns of a line "cpu0 user nice system idle iowait irq softirq steal ..." of proc(5).
 IDLE = (3, 4)
 COUNTED = 8  # the rest, guests, is part of user and nice
@@ -33,6 +32,9 @@ def limited(threads: int) -> Iterator[None]:
     1
     """
     before = torch.get_num_threads()
+    if threads == before:  # setting it all the same would fix what MKL may otherwise choose
+        yield
+        return
     torch.set_num_threads(threads)
     try:
         yield
@@ -58,19 +60,19 @@ def threads_beside(free: float, most: int) -> int:
     return max(1, min(most, math.ceil(free - 0.5)))
 
 
-def free_cores() -> float:
-    """How many of this process's cores others leave free, measured for a tenth of a second; all of them where the
-    system does not tell."""
+def free_cores(seconds: float = 0.1) -> float:
+    """How many of this process's cores others leave free, measured for so many seconds; all of them where the system
+    does not tell."""
     cores = _own_cores()
     if not STAT.is_file():
         return float(len(cores))
     before, used = _times(cores), time.process_time()
-    time.sleep(SECONDS)
+    time.sleep(seconds)
     after, used = _times(cores), time.process_time() - used
     busy, total = ((b - a) for a, b in zip(before, after, strict=True))
     if total <= 0:
         return float(len(cores))
-    others = len(cores) * busy / total - used / SECONDS
+    others = len(cores) * busy / total - used / seconds
     return min(float(len(cores)), len(cores) - others)
 
 

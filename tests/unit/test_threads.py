@@ -73,7 +73,7 @@ def test_free_cores_of_a_made_up_load(tmp_path, monkeypatch, one, two, free):
 
 
 def test_our_own_work_leaves_cores_free(tmp_path, monkeypatch):
-    stat, clock = tmp_path / "stat", iter([1.0, 1.0 + threads.SECONDS])
+    stat, clock = tmp_path / "stat", iter([1.0, 1.1])
     write_load(stat, [[0] * 10, [0] * 10])
     busy = [[10] + [0] * 9, [0, 0, 0, 10] + [0] * 6]
     monkeypatch.setattr(threads, "STAT", stat)
@@ -96,18 +96,18 @@ def test_the_load_of_this_machine():
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_training_takes_the_threads_that_are_free_and_gives_all_back(few, monkeypatch, capsys):
-    monkeypatch.setattr(fitting, "free_cores", lambda: 1.1)
+    monkeypatch.setattr(fitting, "free_cores", lambda seconds: 1.1)
     assert train(few, progress=True) == [1, 1]
     assert "training on 1 of 2 CPU threads, since other processes leave 1.1 cores free" in capsys.readouterr().err
     assert torch.get_num_threads() == 2
-    monkeypatch.setattr(fitting, "free_cores", lambda: 1.9)
+    monkeypatch.setattr(fitting, "free_cores", lambda seconds: 1.9)
     assert train(few, progress=True) == [2, 2]
     assert "CPU threads" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_number_that_is_given_is_taken_without_a_look(few, monkeypatch):
-    monkeypatch.setattr(fitting, "free_cores", lambda: pytest.fail("looked"))
+    monkeypatch.setattr(fitting, "free_cores", lambda seconds: pytest.fail("looked"))
     assert train(few, threads=1) == [1, 1]
     assert train(few, threads=2) == [2, 2]
     torch.set_num_threads(1)
@@ -122,11 +122,11 @@ def test_a_run_goes_on_with_the_threads_it_began_with(few, tmp_path, monkeypatch
         def on_epoch_end(self, job):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "free_cores", lambda: 1.0)
+    monkeypatch.setattr(fitting, "free_cores", lambda seconds: 1.0)
     model = wb.create_model("resnet10", 10, width=2, in_channels=1, seed=0)
     with pytest.raises(KeyboardInterrupt):
         wb.fit(model, few, out=tmp_path / "run", callbacks=[Stopping()], progress=False, **SHORT)
     assert torch.get_num_threads() == 2
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == 1
-    monkeypatch.setattr(fitting, "free_cores", lambda: pytest.fail("looked"))
+    monkeypatch.setattr(fitting, "free_cores", lambda seconds: pytest.fail("looked"))
     assert train(few, tmp_path / "run") == [1]

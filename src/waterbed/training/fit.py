@@ -40,6 +40,7 @@ from waterbed.training.trackers import tracking
 from waterbed.training.warm_start import check_followed, followed
 
 IMAGES_FOR_STATISTICS = 10_000
+LONG = 100_000  # images in all, of a training for which a second's look at the load is little
 
 
 @documented
@@ -101,7 +102,7 @@ def fit(
     engine = Engine(c.precision)
     if engine.processes > 1 and hasattr(objective, "state"):
         raise UsageError(f"objective={objective.config()['name']!r} keeps a state and trains in one process; start one")
-    with limited(_threads(c, out, engine)):
+    with limited(_threads(c, len(data.train), out, engine)):
         return _fit(model, data, objective, out, c, engine, trained, notes or {}, callbacks)
 
 
@@ -192,7 +193,7 @@ def _augmented(
     return x
 
 
-def _threads(c: TrainConfig, out: str | Path | None, engine: Engine) -> int:
+def _threads(c: TrainConfig, images: int, out: str | Path | None, engine: Engine) -> int:
     """The number of CPU threads: as asked for, else as the run was started with, else what the load leaves.
 
     Sums in another number of threads differ in their last digits, so a run keeps the number that it began with.
@@ -203,7 +204,7 @@ def _threads(c: TrainConfig, out: str | Path | None, engine: Engine) -> int:
     begun = None if out is None else recorded_threads(Path(out).expanduser() / ENVIRONMENT)
     if begun is not None:
         return min(begun, most)
-    free = free_cores()
+    free = free_cores(1.0 if images * c.epochs > LONG else 0.1)
     threads = threads_beside(free, most)
     if threads < most:
         announce(
