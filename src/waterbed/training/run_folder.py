@@ -22,7 +22,7 @@ from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
 from waterbed.tables import html_table
 from waterbed.training.config import RESUMES, TrainConfig
 from waterbed.training.model_card import evaluations, measurements, model_card
-from waterbed.training.state_files import STATE, WEIGHTS, finish_writing, read_state, write_state
+from waterbed.training.state_files import KEYS, STATE, WEIGHTS, Keys, finish_writing, read_state, write_state
 from waterbed.training.summary import history_figure, summary
 
 SCHEMA = 1
@@ -153,8 +153,8 @@ class Run:
 class RunFolder:
     """The files of one run. Each is replaced as a whole, so what was written stays readable."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+    def __init__(self, path: str | Path, keys: Keys = KEYS) -> None:
+        self.path, self.keys = Path(path).expanduser(), keys
 
     def is_run(self) -> bool:
         """Whether the folder holds a run (of any schema)."""
@@ -253,7 +253,7 @@ class RunFolder:
 
     def state(self) -> dict[str, Any] | None:
         """The last training state that is whole, or None before the first."""
-        return read_state(self.path)
+        return read_state(self.path, self.keys)
 
 
 def _toml(config: dict[str, Any]) -> str:
@@ -269,7 +269,7 @@ def _lines(history: list[dict[str, Any]]) -> bytes:
 
 @contextmanager
 def open_run(
-    out: str | Path | None, config: dict[str, Any], resume: str, write: bool = True
+    out: str | Path | None, config: dict[str, Any], resume: str, write: bool = True, keys: Keys = KEYS
 ) -> Iterator[tuple[RunFolder | None, dict[str, Any] | None]]:
     """The folder of a training that starts or goes on, and its saved state (None at the start).
 
@@ -279,7 +279,7 @@ def open_run(
     if out is None:
         yield None, None
         return
-    folder = RunFolder(out)
+    folder = RunFolder(out, keys)
     if not write:
         yield folder, _saved(folder, config, resume, write) if folder.is_run() else None
         return

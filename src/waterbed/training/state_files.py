@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from waterbed.errors import UsageError, UsageWarning
 from waterbed.files import check_room, digest, replace_file, write_atomic
 
 STATE, WEIGHTS = "state.pt", "weights.safetensors"
+Keys = Mapping[str, type | tuple[type, ...]]
 # What a training goes on from, by which a state is known.
-KEYS: dict[str, type | tuple[type, ...]] = {
+KEYS: Keys = {
     **dict.fromkeys(("meter", "model", "optimizer", "scheduler"), dict),
     "history": list,
     "rate": (int, float),
     "rng": torch.Tensor,
 }
+FINISHED: Keys = {"model": dict, "history": list}  # of a training that is written once, at its end
 
 
 def write_state(folder: Path, state: dict[str, Any], name: str = STATE) -> None:
@@ -47,7 +50,7 @@ def finish_writing(folder: Path) -> None:
         replace_file(folder / f"next-{STATE}", folder / STATE)
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
+def read_state(folder: Path, keys: Keys = KEYS) -> dict[str, Any] | None:
     """The last state that is whole, or None before the first; warns where that is not the last one written.
 
     Raises:
@@ -56,7 +59,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     files = [folder / STATE, folder / f"previous-{STATE}"]
     there = [file for file in files if file.exists()]
     for file in there:
-        state = _read(file)
+        state = _read(file, keys)
         if state is None:
             continue
         if file != files[0]:
@@ -71,7 +74,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _read(file: Path, keys: Keys) -> dict[str, Any] | None:
     """The state, or None if the file is none: empty, torn, of another type."""
     if not file.is_file():
         return None
@@ -82,5 +85,5 @@ def _read(file: Path) -> dict[str, Any] | None:
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # torch.load raises many types for what torch.save did not write
         return None
-    whole = isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in KEYS.items())
+    whole = isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in keys.items())
     return state if whole else None

@@ -28,6 +28,7 @@ from waterbed.training.fit import run_config
 from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run, open_run
 from waterbed.training.state import Job
+from waterbed.training.state_files import FINISHED
 from waterbed.transfer_learning.activation_cache import DISK_BYTES, MEMORY_BYTES, Cache, CachePlan, fill
 from waterbed.transfer_learning.heads import can_train_heads, head_accuracies, shuffled
 from waterbed.transfer_learning.logistic import fit_logistic
@@ -232,7 +233,7 @@ class FrozenTrunk:
         engine = Engine("fp32")
         tuned = with_new_head(self.model, self.data, self.trained, config.seed).to(engine.device)
         record = {**run_config(tuned, self.data, Standard(), config, engine), **(notes or {})}
-        with open_run(out, record, config.resume) as (folder, saved):
+        with open_run(out, record, config.resume, keys=FINISHED) as (folder, saved):
             path = folder.path if folder else None
             if saved is not None:
                 tuned.load_state_dict(saved["model"])
