@@ -4,11 +4,12 @@
         [--epochs 30] [--images N] [--balls linf-8/255 l2-0.5 l2-1] [--schedules one-cycle step] [--test 1000]
     python benchmarks/robust_per_minute.py draw
 
-A ResNet-18 of width 16 at one thread; time is that of the processor spent in ``fit``, so that other jobs do not count.
-Every training keeps averaged weights (ema 0.995) beside the last ones, and both are evaluated: PGD-100 with 5 restarts
-and, with --autoattack auto, AutoAttack. After each epoch the network meets PGD-10 (outside the time): catastrophic
-overfitting is a fall to less than half of the best epoch before. Each training is one JSON file in --out, and one that
-exists is not repeated. ``draw`` makes a table and a picture, in which the frontier is what no other beats in both.
+A ResNet-18 of width 16 (or another --model) at one thread; time is that of the processor spent in ``fit``, so that other
+jobs do not count. Every training keeps averaged weights (ema 0.995) beside the last ones, and both are evaluated:
+PGD-100 with 5 restarts and, with --autoattack auto, AutoAttack. After each epoch the network meets PGD-10 (outside the
+time): catastrophic overfitting is a fall to less than half of the best epoch before. Each training is one JSON file in
+--out, and one that exists is not repeated. ``draw`` makes a table and a picture, in which the frontier is what no other
+beats in both.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def evaluated(model: nn.Module, data: ImageData, norm: str, eps: float, options:
 
 def run(options: Any) -> None:
     torch.set_num_threads(1)
-    data = wb.load_dataset(options.data, root=options.root)
+    data = wb.load_dataset(options.data, root=options.root, size=options.size)
     data = data.take(options.images or len(data.train), len(data.test))
     config = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     for seed in range(options.seeds):
@@ -160,7 +161,9 @@ def run(options: Any) -> None:
                         continue
                     row = {**train(name, norm, eps, schedule, seed, data, options), "images": len(data.train)}
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    row["config"] = {key: config[key] for key in ("data", "images", "epochs", "width", "test", "lr")}
+                    row["config"] = {
+                        key: config[key] for key in ("data", "size", "images", "epochs", "model", "width", "test", "lr")
+                    }
                     file.write_text(json.dumps(row, indent=2) + "\n")
                     averaged, last = (row["networks"][kind]["pgd-100 x5"]["value"] for kind in ("averaged", "last"))
                     print(
@@ -227,6 +230,8 @@ def main() -> None:
     runs = commands.add_parser("run")
     runs.add_argument("--data", default="cifar10", help="name of a data set or a folder")
     runs.add_argument("--root", type=Path)
+    runs.add_argument("--size", type=int, help="side of the images, if not their own")
+    runs.add_argument("--model", default="resnet18")
     runs.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     runs.add_argument("--balls", nargs="+", default=["linf-8/255", "l2-0.5", "l2-1"])
     runs.add_argument("--schedules", nargs="+", default=["one-cycle", "step"])
