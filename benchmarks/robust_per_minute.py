@@ -4,8 +4,8 @@
         [--epochs 30] [--images N] [--balls linf-8/255 l2-0.5 l2-1] [--schedules one-cycle step] [--test 1000]
     python benchmarks/robust_per_minute.py draw
 
-A ResNet-18 of width 16 (or another --model) at one thread; time is that of the processor spent in ``fit``, so that other
-jobs do not count. Every training keeps averaged weights (ema 0.995) beside the last ones, and both are evaluated:
+A ResNet-18 of width 16 (or another --model) at one thread; time is that of the processor spent in ``fit``, so that
+other jobs do not count. Every training keeps averaged weights (ema 0.995) beside the last ones, and both are evaluated:
 PGD-100 with 5 restarts and, with --autoattack auto, AutoAttack. After each epoch the network meets PGD-10 (outside the
 time): catastrophic overfitting is a fall to less than half of the best epoch before. Each training is one JSON file in
 --out, and one that exists is not repeated. ``draw`` makes a table and a picture, in which the frontier is what no other
