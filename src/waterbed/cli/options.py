@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import MISSING, field, fields, make_dataclass
 from functools import partial
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional, arg
@@ -76,6 +76,26 @@ def _sentence(text: str, choices: Sequence[str]) -> str:
     """A help line with a capital and a full stop; a choice that it begins with stays as it is typed."""
     starts_with_choice = text.split()[0].rstrip(",") in choices
     return (text if starts_with_choice else text[0].upper() + text[1:]) + "."
+
+
+def as_shown(kind: type) -> type:
+    """The command as --help shows it: no default where it is nothing, which the text below the option explains.
+
+    Without this, tyro writes ``--lr {None}|FLOAT`` and ``(default: None)``.
+    """
+    annotations = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        bare, *_ = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if NoneType in get_args(bare):
+            (given,) = (one for one in get_args(bare) if one is not NoneType)
+            annotations[name] = Annotated[hint, arg(metavar=given.__name__.upper(), help_behavior_hint="")]
+        elif getattr(kind, name, None) == () or Positional in getattr(hint, "__metadata__", ()):
+            annotations[name] = Annotated[hint, arg(help_behavior_hint=_unless_nothing)]
+    return type(kind.__name__, (kind,), {"__annotations__": annotations, "__doc__": kind.__doc__})
+
+
+def _unless_nothing(default: str) -> str:
+    return "" if default in ("", "()") else f"(default: {default})" if default != "REQUIRED" else "(required)"
 
 
 def values_of(kind: type, command: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from waterbed.cli.commands import load_command, shadowed, summaries
-from waterbed.cli.options import from_config
+from waterbed.cli.options import as_shown, from_config
 from waterbed.cli.output import note
 from waterbed.errors import UsageError
 
@@ -77,9 +77,11 @@ def parse_options(kind: type, args: list[str], prog: str, default: Any = None) -
     """
     import tyro
 
-    default = tyro.MISSING_NONPROP if default is None else default
     if "-h" in args or "--help" in args:
-        return tyro.cli(kind, prog=prog, args=args, default=default)
+        shown = as_shown(kind)
+        given = tyro.MISSING_NONPROP if default is None else shown(**vars(default))
+        return tyro.cli(shown, prog=prog, args=args, default=given)
+    default = tyro.MISSING_NONPROP if default is None else default
     box, columns = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "2000"  # nothing is wrapped: one line of the box is one of the message
     try:

@@ -11,7 +11,7 @@ from waterbed.cli.output import say_written
 
 @dataclass
 class Report:
-    """Write one HTML page about runs."""
+    """Write one HTML page with everything that is known of runs, side by side."""
 
     runs: Runs
     out: str = "report.html"

@@ -15,7 +15,10 @@ def test_help_of_every_command(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"waterbed {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f"waterbed {command}" in text
+    for wrong in ("{None}", "default: None", "default: )", "REQUIRED"):
+        assert wrong not in text, "no default where there is none"
 
 
 @pytest.mark.parametrize("columns", ["20", "80", None])
@@ -74,3 +77,10 @@ def test_help_comes_quickly_and_version_too():
     assert used() - before < 1
     assert all(command in done.stdout for command in COMMANDS)
     assert main(["--version"]) == 0
+
+
+def test_help_shows_the_defaults_of_a_config(capsys, tmp_path):
+    (tmp_path / "c.toml").write_text("epochs = 77\n")
+    with pytest.raises(SystemExit):
+        main(["train", "--config", str(tmp_path / "c.toml"), "--help"])
+    assert "(default: 77)" in capsys.readouterr().out
