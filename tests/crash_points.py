@@ -30,14 +30,15 @@ class CrashPoints:
         return counted
 
 
-def stopped_everywhere(monkeypatch, work):
+def stopped_everywhere(monkeypatch, work, before=lambda number: None):
     """Run ``work(0)`` whole; then, for each point, ``work(number)`` from 1 on, stopped there and run again. Yields the
-    numbers."""
+    numbers. ``before(number)`` is called first, where nothing stops."""
     with monkeypatch.context() as patch:
         points = CrashPoints(patch)
         work(0)
     assert points.count > 2
     for at in range(points.count):
+        before(at + 1)
         with monkeypatch.context() as patch:
             CrashPoints(patch, at)
             try:

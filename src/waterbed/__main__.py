@@ -57,8 +57,8 @@ def _run(args: list[str]) -> int:
         return _fail(f"{error.filename or 'a file'!s}: {error.strerror or error}; check path, permissions, space", 2)
     except DivergenceError as error:
         return _fail(str(error), 1)
-    except StoppedError as error:
-        return _fail(str(error), 143)
+    except StoppedError as error:  # of a training; one without a folder is part of what the command keeps itself
+        return _fail(str(error) if error.saved else f"asked to stop; {_kept(command, WRITTEN[before:])}", 143)
     except KeyboardInterrupt:
         return _fail(f"interrupted; {_kept(command, WRITTEN[before:])}", 130)
     except Terminated:

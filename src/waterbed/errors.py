@@ -29,7 +29,15 @@ class DivergenceError(RuntimeError):
 
 
 class StoppedError(RuntimeError):
-    """Training was stopped by SIGTERM after saving its state; the same call resumes from there."""
+    """Training was stopped by SIGTERM after saving its state; the same call resumes from there.
+
+    Attributes:
+        saved: False where there was no run folder to save to.
+    """
+
+    def __init__(self, message: str, saved: bool = True) -> None:
+        super().__init__(message)
+        self.saved = saved
 
 
 def check_choice(argument: str, value: Any, choices: Iterable[Any]) -> None:

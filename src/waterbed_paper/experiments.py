@@ -104,7 +104,7 @@ def network(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Train a source network, or take it where it was trained with these settings before."""
     data = load_data(place, config)
     file = place.network(config["file"])
-    if not (file.is_file() and _agrees(Run.load(file), data, config)):
+    if not _is_trained(file, data, config):
         model = create_model(
             config["model"], data.num_classes, config["stem"], config["width"], data.shape[0], config["seed"]
         )
@@ -118,6 +118,14 @@ def network(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         "weight_norms": [record["weight_norm"] for record in history],
         "train_accuracy": history[-1]["train_accuracy"],
     }
+
+
+def _is_trained(file: Path, data: ImageData, config: dict[str, Any]) -> bool:
+    """Whether a network of these settings is there, and whole."""
+    try:
+        return file.is_file() and _agrees(Run.load(file), data, config)
+    except UsageError:  # stopped between the card and the weights
+        return False
 
 
 def _agrees(run: Run, data: ImageData, config: dict[str, Any]) -> bool:

@@ -168,7 +168,9 @@ class Graph:
             try:
                 self._launch(id, launcher)
             except StoppedError as error:
-                raise _StopAll(f"{id}: {error}") from error
+                state = "its state and " if error.saved else ""
+                kept = f"{state}what had finished is kept, and the same command goes on from there"
+                raise _StopAll(f"asked to stop in {id}; {kept}") from error
 
         return {
             "name": id,

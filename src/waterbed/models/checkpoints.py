@@ -56,8 +56,9 @@ def write_model(
         "sha256": digest([content]),
         **extra,
     }
-    write_atomic(path, content)
+    # The card first: by it the weights are known as ours where this is stopped in between.
     write_atomic(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    write_atomic(path, content)
 
 
 def check_weights_output(path: str | Path, force: bool = False, argument: str = "out") -> Path:

@@ -80,7 +80,8 @@ class Checkpointing:
             self._save(job)
         if stop:
             saved = "its state is saved and the same call goes on from there" if self.folder else "nothing was saved"
-            raise StoppedError(f"asked to stop in epoch {job.epoch + 1} after batch {job.meter.batches}; {saved}")
+            message = f"asked to stop in epoch {job.epoch + 1} after batch {job.meter.batches}; {saved}"
+            raise StoppedError(message, self.folder is not None)
 
     def after_epoch(self, job: Job, weights: nn.Module | None) -> None:
         """Save metrics, state, and the weights if they are the ones to keep."""

@@ -100,7 +100,7 @@ def test_sigterm_stops_all(tmp_path):
 
     nodes = [Node("network/a", stopped), Node("number/b", number, {"name": "b", "value": 2})]
     CALLS.clear()
-    with pytest.raises(StoppedError, match="network/a: saved after batch 3"):
+    with pytest.raises(StoppedError, match="asked to stop in network/a; its state and what had finished is kept"):
         Graph(nodes, Place(tmp_path)).run(progress=False)
     assert CALLS == []
 
