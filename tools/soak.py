@@ -19,6 +19,7 @@ import shutil
 import signal
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,8 @@ def start(line: str, log: Path) -> int:
             os.dup2(file, 1)
             os.dup2(file, 2)
             code = waterbed(line.split())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return child

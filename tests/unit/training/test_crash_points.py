@@ -147,7 +147,8 @@ def test_a_sweep_stopped_anywhere_ends_the_same(tmp_path, monkeypatch):
     def measured(model, data, num_samples, seed):
         weights = torch.cat([p.detach().flatten() for p in model.parameters()])
         one = Estimate(float(weights.norm()), 0.1, "1", 1, "norm", seed)
-        return {"weight_log_variance": one, "weight_rescaling_invariant_trace": one}
+        names = ("weight_log_variance", "weight_rescaling_invariant_trace", "input_fisher_trace")
+        return dict.fromkeys(names, one)
 
     monkeypatch.setattr("waterbed.training.sweep.measure", measured)
     monkeypatch.setattr("waterbed.training.sweep.save_figure", lambda figure, path: None)
