@@ -66,10 +66,10 @@ num_samples = 6
 COMMANDS = {
     "train": f"train digits --out {{out}}/run {OPTIONS}",
     "sweep": "sweep {recipe} --out {out}/sweep --eps 0 0.3 --num-samples 10 --num-evaluated 40",
-    "evaluate": "evaluate {source} --attacks standard --autoattack never --eps 0.1 0.3 --num-samples 12",
     "measure": "measure {source} --num-samples 10",
     "invert": "invert {source} --mode plain --steps 20 --num-images 3 --out {out}/inversions",
     "transfer": "transfer {source} --targets digits --mode 0 --seeds 0 1 2 --epochs 2 --num-train 99 --out {out}/t.csv",
+    "evaluate": "evaluate {source} --attacks standard --autoattack never --eps 0.1 0.3 --num-samples 4",
     "paper": "paper --scale {scale} --out {out}/paper --only network accuracy transfer inversions",
 }
 TOLD_APART = ("seconds", "environment", "throughput")  # of the machine, not of the result
@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
+        tempfile.tempdir = name  # what killed children leave there goes with it
         (place / "scale.toml").write_text(SCALE)
         recipe = "\n".join(f"{key} = {json.dumps(value)}" for key, value in (TRAIN | ROBUST).items())
         (place / "recipe.toml").write_text(f'data = "digits"\n{recipe}\n')
@@ -96,15 +97,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         for command in chosen.only.split(","):
             results[command] = soak(command, place / command, place, chosen.kills, random.Random(chosen.seed))
             print(f"{command}: {describe(results[command])}", flush=True)
+            write(chosen, results)
         if chosen.epochs:
             results["memory"] = memory(chosen.epochs)
             print(f"memory: {results['memory']['first']} MB after a tenth, {results['memory']['last']} MB at the end")
+            write(chosen, results)
+    whole = all(result["identical"] == result["rounds"] for key, result in results.items() if key != "memory")
+    return 0 if whole else 1
+
+
+def write(chosen: argparse.Namespace, results: dict[str, Any]) -> None:
+    """What there is so far."""
     if chosen.out is not None:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         config = {"kills": chosen.kills, "seed": chosen.seed, "epochs": chosen.epochs, "commands": COMMANDS}
         write_atomic(chosen.out, to_json({"results": results, "config": config, "environment": environment()}).encode())
-    whole = all(result["identical"] == result["rounds"] for key, result in results.items() if key != "memory")
-    return 0 if whole else 1
 
 
 def soak(command: str, folder: Path, place: Path, kills: int, draw: random.Random) -> dict[str, Any]:

@@ -33,6 +33,10 @@ ONCE = {
     "distance": "distance {0}/data digits --num-samples 10 --extractor {0}/robust --out {0}/d.json",
     "choose": "choose --target {0}/data --backbones {0}/robust {0}/standard --num-samples 30 --out {0}/c.csv",
 }
+TRAININGS = {
+    "train": "train {0}/data --out {0}/t --model resnet10 --width 2 --size 8 --epochs 2 --batch-size 16",
+    "sweep": "sweep {0}/recipe.toml --out {0}/s --eps 0 --num-samples 4 --num-evaluated 4",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +145,34 @@ def test_a_signal_at_any_write_is_a_line_that_says_how_to_go_on(place, monkeypat
     assert contents(place("stopped")) == contents(place("whole"))
 
 
+@pytest.mark.parametrize("command", TRAININGS)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
+def test_a_signal_while_it_trains_is_a_line_and_nothing_is_lost(place, monkeypatch, command, number, code, capsys):
+    for end in ("stopped", "whole"):
+        recipe = f'data = "{place(end)}/data"\nmodel = "resnet10"\nwidth = 2\nsize = 8\nepochs = 2\nbatch_size = 16\n'
+        (place(end) / "recipe.toml").write_text(recipe)
+    before, words = signal.signal(signal.SIGINT, signal.default_int_handler), TRAININGS[command]
+    try:
+        with monkeypatch.context() as patch:
+            calls = []
+
+            def kill():  # once, as the state after the first epoch is renamed
+                calls.append(1)
+                if len(calls) == 1:
+                    os.kill(os.getpid(), number)
+
+            Failing(patch, "replace", 3, kill)
+            assert main(words.format(place("stopped")).split()) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("waterbed: error: asked to stop" if code == 143 else "waterbed: error: interrupted")
+    assert line.endswith("goes on from there")
+    for end in ("stopped", "whole"):
+        assert main(words.format(place(end)).split()) == 0
+    assert contents(place("stopped")) == contents(place("whole"))
+
+
 def test_a_request_to_stop_while_transfer_trains_says_which_rows_are_kept(place, monkeypatch, capsys):
     import waterbed.transfer_learning.transfer as module
 
@@ -166,6 +198,9 @@ def test_an_experiment_stopped_before_any_write_ends_the_same(tmp_path, monkeypa
         return {"value": len(config["name"])}
 
     nodes = [Node("a/1", written, {"name": "a"}), Node("b/1", written, {"name": "bb"}, ("a/1",))]
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
 
     def work(number):
         out = tmp_path / str(number)

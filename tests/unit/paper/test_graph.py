@@ -2,10 +2,12 @@
 are."""
 
 import json
+import signal
 
 import pytest
 
 import waterbed as wb
+from waterbed.__main__ import main
 from waterbed.errors import StoppedError
 from waterbed_paper.graph import Graph, Node, Place, experiment
 
@@ -103,6 +105,24 @@ def test_sigterm_stops_all(tmp_path):
     with pytest.raises(StoppedError, match="asked to stop in network/a; its state and what had finished is kept"):
         Graph(nodes, Place(tmp_path)).run(progress=False)
     assert CALLS == []
+
+
+@pytest.mark.parametrize(("signal_of", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_command_says_what_it_kept_when_it_is_stopped(tmp_path, monkeypatch, capsys, signal_of, code):
+    @experiment(version=1)
+    def stopped(place, config):
+        signal.raise_signal(getattr(signal, signal_of))
+
+    nodes = [Node("number/b", number, {"name": "b", "value": 2}), Node("network/a", stopped)]
+    graph = Graph(nodes, Place(tmp_path))
+    monkeypatch.setattr("waterbed_paper.reproduction.open_graph", lambda *arguments: (None, graph))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["paper", "--out", str(tmp_path)]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "nodes/number/b.json is kept; the same command goes on from there" in capsys.readouterr().err
+    assert graph.missing() == ["network/a"]
 
 
 def test_several_at_a_time(tmp_path):
