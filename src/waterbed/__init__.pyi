@@ -24,6 +24,8 @@ from .information.estimate import Estimate as Estimate
 from .information.influence import dataset_information as dataset_information
 from .information.input_fisher import InputFisher as InputFisher
 from .information.measure import measure as measure
+from .information.neighbours import knn_accuracy as knn_accuracy
+from .information.similarity import cka as cka
 from .information.spectrum import logdet as logdet
 from .information.weight_fisher import WeightFisher as WeightFisher
 from .information.weight_noise import WeightNoise as WeightNoise
@@ -61,7 +63,6 @@ from .transfer_learning.distance import class_emd as class_emd
 from .transfer_learning.distance import dataset_distance as dataset_distance
 from .transfer_learning.finetune import finetune as finetune
 from .transfer_learning.scores import h_score as h_score
-from .transfer_learning.scores import knn_accuracy as knn_accuracy
 from .transfer_learning.scores import leep as leep
 from .transfer_learning.scores import logme as logme
 from .transfer_learning.table import TransferTable as TransferTable

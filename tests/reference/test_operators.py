@@ -13,6 +13,7 @@ from torch import nn
 
 import waterbed as wb
 from waterbed.information import operators, spectrum
+from waterbed.information.draws import sample
 
 try:
     with warnings.catch_warnings():
@@ -92,7 +93,7 @@ def test_information_and_samples_of_any_operator():
     norm = sum(float(p.detach().square().sum()) for p in model.parameters())
     got = spectrum.information(Wrapped(f.matrix()), norm, 0.02, 0.3)
     assert got.value == pytest.approx(f.information(0.02, 0.3).value, rel=1e-9)
-    draws = spectrum.sample(Wrapped(f.matrix()), 0.02, 0.3, 40_000)
+    draws = sample(Wrapped(f.matrix()), 0.02, 0.3, 40_000)
     covariance = 0.02 * torch.linalg.inv(f.matrix() + 0.02 / 0.3 * torch.eye(f.size, dtype=torch.float64))
     root = torch.linalg.cholesky(covariance)
     white = torch.linalg.solve_triangular(root, draws.T, upper=False)

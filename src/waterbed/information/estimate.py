@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from waterbed.errors import UsageError, check_choice
 
 POPULATION, SAMPLE_SIZE = "population", "sample size"
+GROUPS = 50  # of the jackknife of what is costly to compute without each example
 
 
 @dataclass(frozen=True)
@@ -135,3 +137,29 @@ def probe_estimate(samples: Tensor, unit: str, method: str, seed: int) -> Estima
     between = float(samples.mean(1).var()) if n > 1 else math.nan
     stderr = math.sqrt(max(0.0, between - within) / n) if n > 1 else math.nan
     return Estimate(float(samples.mean()), stderr, unit, n, method, seed, math.sqrt(within / n))
+
+
+def group_jackknife(statistic: Callable[..., Tensor], *samples: Tensor, groups: int = GROUPS) -> tuple[Tensor, Tensor]:
+    """The statistic (q,) of all rows of the samples, and its standard errors (q,): from the values without each of
+    ``groups`` groups (every ``groups``-th example), or without each example where there are fewer.
+
+    Efron and Stein (1981) with groups for examples; nan for one example.
+
+    >>> import torch
+    >>> value, error = group_jackknife(lambda x: x.mean(0), torch.tensor([[1.0], [3.0]]))
+    >>> value, error
+    (tensor([2.]), tensor([1.]))
+    """
+    n = len(samples[0])
+    value = statistic(*samples)
+    if n == 1:
+        return value, torch.full_like(value, math.nan)
+    groups = min(groups, n)
+    group = torch.arange(n, device=samples[0].device) % groups
+    return value, jackknife_error(torch.stack([statistic(*(s[group != g] for s in samples)) for g in range(groups)]))
+
+
+def jackknife_error(left_out: Tensor) -> Tensor:
+    """Standard error (...) from the values (g, ...) without each of g groups."""
+    groups = len(left_out)
+    return (left_out - left_out.mean(0)).square().sum(0).mul((groups - 1) / groups).sqrt()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -17,10 +18,16 @@ from waterbed.errors import UsageError, UsageTypeError, check_choice, check_coun
 from waterbed.information.curvature import gaussian_curvature_ratio, kl_curvature_ratio
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.effective import effective_information
+from waterbed.information.entanglement import soft_nearest_neighbours
 from waterbed.information.estimate import SAMPLE_SIZE, Estimate
+from waterbed.information.geometry import effective_rank, neural_collapse
 from waterbed.information.input_fisher import InputFisher
+from waterbed.information.neighbours import knn_estimate
+from waterbed.information.spectrum import effective_dimension
 from waterbed.information.weight_fisher import WeightFisher
+from waterbed.models.features import BATCH_SIZE
 from waterbed.models.heads import with_features
+from waterbed.models.states import evaluating
 from waterbed.plots import intervals
 from waterbed.tables import html_table
 
@@ -58,19 +65,37 @@ class _Network:
     progress: bool = field(default=False)
     workers: int = field(default=0)
 
-    def _sample(self, dataset: Any) -> Tensor:
-        images, _ = stack(
-            dataset, min(self.settings.num_samples, len(dataset)), self.settings.seed, workers=self.workers
-        )
-        return images.to(device_of(self.model))
+    def _sample(self, dataset: Any) -> tuple[Tensor, Tensor]:
+        sample = stack(dataset, min(self.settings.num_samples, len(dataset)), self.settings.seed, workers=self.workers)
+        device = device_of(self.model)
+        return sample[0].to(device), sample[1].to(device)
 
     @cached_property
-    def test(self) -> Tensor:
+    def labelled_test(self) -> tuple[Tensor, Tensor]:
         return self._sample(self.data.test)
 
     @cached_property
-    def train(self) -> Tensor:
+    def labelled_train(self) -> tuple[Tensor, Tensor]:
         return self._sample(self.data.train)
+
+    @property
+    def test(self) -> Tensor:
+        return self.labelled_test[0]
+
+    @property
+    def train(self) -> Tensor:
+        return self.labelled_train[0]
+
+    @cached_property
+    def test_features(self) -> tuple[Tensor, Tensor]:
+        return _features(self.classifier, self.test), self.labelled_test[1]
+
+    @cached_property
+    def collapse(self) -> dict[str, Estimate]:
+        features = _features(self.classifier, self.train)
+        with torch.no_grad():
+            decisions = self.classifier.head(features).argmax(1)
+        return neural_collapse(features, self.labelled_train[1], _head_weight(self.classifier), decisions)
 
     @cached_property
     def classifier(self) -> nn.Module:
@@ -90,6 +115,22 @@ class _Network:
         fisher = WeightFisher(self.classifier, self.train, params="features", progress=self.progress)
         e = effective_information(self.classifier, self.test, fisher, s.beta, s.prior_variance, s.input_variance)
         return replace(e, target=SAMPLE_SIZE)  # the noise, from F_w of so many training images, moves with their number
+
+
+def _features(classifier: nn.Module, images: Tensor) -> Tensor:
+    """(N, d), by batches, in eval mode."""
+    with torch.no_grad(), evaluating(classifier):
+        return torch.cat([classifier.features(x) for x in images.split(BATCH_SIZE)])
+
+
+def _head_weight(classifier: nn.Module) -> Tensor:
+    """(K, d); raise unless the head is linear."""
+    head = classifier.head
+    if not isinstance(head, nn.Linear):
+        raise UsageError(
+            f"model.head is {type(head).__name__}, and neural collapse is about a linear one; leave it out"
+        )
+    return head.weight
 
 
 class Measures(dict[str, Estimate]):
@@ -166,6 +207,42 @@ QUANTITIES: dict[str, tuple[str, Measure]] = {
     "effective_information": (
         "what z_n tells about a perturbation of x of the given variance (eq. 7)",
         _Network.effective_information,
+    ),
+    "weight_effective_dimension": (
+        "sum of lambda / (lambda + z) over the spectrum of F_w, z = beta / prior_variance: directions the data fix",
+        lambda n: effective_dimension(n.about_weights, n.settings.beta / n.settings.prior_variance),
+    ),
+    "effective_rank": (
+        "RankMe, exp of the entropy of the features' singular values: how many dimensions they fill",
+        lambda n: effective_rank(n.test_features[0]),
+    ),
+    "soft_nearest_neighbours": (
+        "soft nearest neighbour loss of the features: how entangled the classes are",
+        lambda n: soft_nearest_neighbours(*n.test_features),
+    ),
+    "knn_accuracy": (
+        "accuracy of 20 nearest neighbours among the test images' features",
+        lambda n: knn_estimate(*n.test_features),
+    ),
+    "neural_collapse_1": (
+        "variability of the features within classes beside that between them (training images): 0 if collapsed",
+        lambda n: n.collapse["neural_collapse_1"],
+    ),
+    "neural_collapse_2_norms": (
+        "spread of the lengths of the centred class means: 0 if they are equally long",
+        lambda n: n.collapse["neural_collapse_2_norms"],
+    ),
+    "neural_collapse_2_angles": (
+        "distance of the cosines between class means from a simplex's: 0 if they are a simplex",
+        lambda n: n.collapse["neural_collapse_2_angles"],
+    ),
+    "neural_collapse_3": (
+        "distance between the head's weights and the centred class means: 0 if they are parallel",
+        lambda n: n.collapse["neural_collapse_3"],
+    ),
+    "neural_collapse_4": (
+        "share of training images that the network does not assign to the nearest class mean: 0 if collapsed",
+        lambda n: n.collapse["neural_collapse_4"],
     ),
     "weight_log_variance_of_sample": (
         "the log-variance of just these images: its mean moves with their number",

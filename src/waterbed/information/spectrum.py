@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def eigenvalues(operator: Operator, count: int | None = None, method: str = "aut
             return values[:count]
         return torch.cat([values, values.new_zeros(count - len(values))])
     if chosen == "dense":
-        return _not_negative(torch.linalg.eigvalsh(dense(operator))).flip(0)[:count]
+        return not_negative(torch.linalg.eigvalsh(dense(operator))).flip(0)[:count]
     if count is None or count >= size:
         raise UsageError(f"count={count} needs every eigenvalue, which Lanczos cannot give; name a smaller count")
     return lanczos_eigenpairs(operator, count)[0].flip(0)
@@ -140,7 +140,7 @@ def _spectral_sum(
         left_out = terms.sums_left_out(values, vectors, operator.num_examples)
         return _SpectralSum(value, _standard_error(pseudo_values(value, left_out)), 0.0, "Gram dual, exact")
     if chosen == "dense":
-        values = _not_negative(torch.linalg.eigvalsh(dense(operator)))
+        values = not_negative(torch.linalg.eigvalsh(dense(operator)))
         return _SpectralSum(float(function(values).sum()), math.nan, 0.0, "dense, exact")
     check_count("num_probes", num_probes, at_least=2)
     check_count("steps", steps)
@@ -207,7 +207,7 @@ def logdet(
 
 
 def _diagonal_logdet(operator: Operator, damping: float) -> _SpectralSum:
-    diagonal = _diagonal(operator)
+    diagonal = diagonal_of(operator)
     value = float(torch.log1p(diagonal / damping).sum())
     sums_left_out = getattr(operator, "diagonal_sums_left_out", None)
     error = math.nan
@@ -245,43 +245,45 @@ def information(
     return _estimate(operator, total, result, f"KL, {convention} convention, {result.method}", seed)
 
 
-def sample(
-    operator: Operator, beta: float, prior_variance: float, num_samples: int = 1, seed: int = 0, method: str = "exact"
-) -> Tensor:
-    """Draws (num_samples, k) from N(0, Sigma*), Sigma* = beta (A + (beta / prior_variance) I)^-1, float64.
+def effective_dimension(
+    operator: Operator, damping: float, method: str = "auto", *, num_probes: int = 10, steps: int = 60, seed: int = 0
+) -> Estimate:
+    """sum_i lambda_i / (lambda_i + z), z = ``damping``: how many directions the data determine beyond z.
 
-    "exact" goes through the Gram dual (Woodbury) where the operator has one, else through the dense matrix (k up to
-    4096); "diagonal" keeps the diagonal of A.
+    The "effective number of parameters" of MacKay (1992), "Bayesian interpolation", and effective dimension of Zhang
+    (2005). With z = beta / prior_variance it is the number of directions in which Q* of eq. 6 differs from its prior.
+    It lies below the rank, so for a Fisher matrix of N examples it grows with N.
+
+    Args:
+        operator: (k, k), anything with shape and ``@``.
+        damping: z > 0, in the units of the operator.
+        method, num_probes, steps, seed: as for :func:`waterbed.logdet`.
+
+    >>> effective_dimension(torch.diag(torch.tensor([1.0, 3.0, 0.0])), damping=1.0).value
+    1.25
     """
-    check_number("beta", beta, above=0)
-    check_number("prior_variance", prior_variance, above=0)
-    check_count("num_samples", num_samples)
-    check_choice("method", method, ("exact", "diagonal"))
-    size, device = check_operator(operator), device_of_operator(operator)
-    generator = torch.Generator().manual_seed(seed)
-    damping = beta / prior_variance
-    second = torch.randn(size, num_samples, generator=generator, dtype=torch.float64).to(device)
-    if method == "diagonal":
-        return (second * (beta / (_diagonal(operator) + damping)).sqrt()[:, None]).T
-    if not isinstance(operator, GramOperator):
-        values, vectors = torch.linalg.eigh(dense(operator))
-        return (vectors @ ((beta / (_not_negative(values) + damping)).sqrt()[:, None] * second)).T
-    choose(operator, "gram")
-    first = torch.randn(operator.num_rows, num_samples, generator=generator, dtype=torch.float64).to(device)
-    g = operator.gram()
-    rhs = math.sqrt(beta) * (operator.combine(first) + math.sqrt(damping) * second)
-    projected = math.sqrt(beta) * (g @ first + math.sqrt(damping) * operator.project(second))
-    solved = torch.linalg.solve(g + damping * torch.eye(len(g), dtype=g.dtype, device=device), projected)
-    return ((rhs - operator.combine(solved)) / damping).T
+    check_number("damping", damping, above=0)
+    result = _spectral_sum(
+        operator,
+        lambda s: s / (s + damping),
+        LogAndRatio(damping, ratio=1.0),
+        method,
+        num_probes,
+        steps,
+        seed,
+    )
+    e = _estimate(operator, result.value, result, f"{result.method}, damping {damping:g}", seed)
+    return replace(e, unit="dimensions")
 
 
-def _diagonal(operator: Operator) -> Tensor:
+def diagonal_of(operator: Operator) -> Tensor:
+    """The diagonal (k,), float64, of an operator that has one."""
     if not hasattr(operator, "diagonal"):
         raise UsageTypeError(f"method='diagonal' needs an operator with diagonal(), not {type(operator).__name__}")
     return torch.as_tensor(operator.diagonal()).double()
 
 
-def _not_negative(values: Tensor) -> Tensor:
+def not_negative(values: Tensor) -> Tensor:
     """Ascending eigenvalues with rounding below 0 taken out; raise where there is more than rounding."""
     if float(values[0]) < -NEGATIVE * float(values.abs().max()):
         raise UsageError(

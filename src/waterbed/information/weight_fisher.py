@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from waterbed.distributed import summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
-from waterbed.information import spectrum
+from waterbed.information import draws, spectrum
 from waterbed.information.checks import check_inputs, check_targets, choose_parameters, gather_batches, per_example
 from waterbed.information.estimate import POPULATION, SAMPLE_SIZE, Estimate, mean_estimate, pseudo_values
 from waterbed.information.fisher_operator import FisherOperator
@@ -175,6 +175,11 @@ class WeightFisher(FisherOperator):
         """
         return spectrum.logdet(self, damping, method, num_probes=num_probes, steps=steps)
 
+    def effective_dimension(self, damping: float, method: str = "auto") -> Estimate:
+        """sum_i lambda_i / (lambda_i + z), z = ``damping``: directions of the weights that the data determine; of any
+        operator: :func:`waterbed.information.spectrum.effective_dimension`."""
+        return spectrum.effective_dimension(self, damping, method)
+
     def information(
         self, beta: float, prior_variance: float, convention: str = "exact", method: str = "auto"
     ) -> Estimate:
@@ -200,7 +205,7 @@ class WeightFisher(FisherOperator):
         "exact" solves through the Gram dual (Woodbury; N m up to 5000), no k x k matrix; "diagonal" keeps the
         diagonal of F_w. Directions that F_w says nothing about keep the variance lambda^2 however small beta is.
         """
-        return spectrum.sample(self, beta, prior_variance, num_samples, seed, method)
+        return draws.sample(self, beta, prior_variance, num_samples, seed, method)
 
     def complexity(self, beta: float, prior_variance: float, num_samples: int = 20, seed: int = 0) -> Estimate:
         """C_beta of eq. 6 at Q*: E_Q[L] + beta KL(Q* || P), in nats; needs ``targets``.

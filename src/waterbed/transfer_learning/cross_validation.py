@@ -12,8 +12,9 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 from torch import Tensor
 
 from waterbed.errors import UsageError
+from waterbed.information.neighbours import knn_hits
 from waterbed.transfer_learning.logistic import ROUGH_GRADIENT, fit_logistic
-from waterbed.transfer_learning.scores import h_score, knn_hits, leep, logme
+from waterbed.transfer_learning.scores import h_score, leep, logme
 
 FOLDS, REPEATS = 5, 2
 TUNED = 2  # folds on which the strength of the probe is chosen

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from sklearn.covariance import LedoitWolf
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from waterbed.errors import UsageError, check_count, check_number
+from waterbed.errors import UsageError, check_count
+from waterbed.information.neighbours import check_labelled
 
 
 def logme(features: Tensor, labels: Tensor, max_iterations: int = 500) -> float:
@@ -32,7 +31,7 @@ def logme(features: Tensor, labels: Tensor, max_iterations: int = 500) -> float:
     True
     """
     check_count("max_iterations", max_iterations)
-    x, y, classes = _checked(features, labels, "features")
+    x, y, classes = check_labelled(features, labels, "features")
     u, s, _ = np.linalg.svd(x, full_matrices=False)
     evidence = [_evidence(u, s**2, (y == c).astype(float), x.shape, max_iterations) for c in classes]
     return float(np.mean(evidence))
@@ -79,7 +78,7 @@ def h_score(features: Tensor, labels: Tensor) -> float:
     >>> h_score(x, torch.arange(100) // 50) > h_score(x, torch.arange(100) % 2)
     True
     """
-    x, y, classes = _checked(features, labels, "features")
+    x, y, classes = check_labelled(features, labels, "features")
     x = x - x.mean(0)
     means = np.stack([x[y == c].mean(0) for c in classes])
     weights = np.array([(y == c).mean() for c in classes])
@@ -98,7 +97,7 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
     >>> round(leep(p, torch.arange(90) % 3), 6)
     0.0
     """
-    p, y, classes = _checked(probabilities, labels, "probabilities")
+    p, y, classes = check_labelled(probabilities, labels, "probabilities")
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
         raise UsageError("probabilities has rows that are not distributions; pass the softmax of the source's logits")
     joint = np.stack([p[y == c].sum(0) for c in classes])  # (classes, Z), N times the joint distribution
@@ -106,52 +105,3 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
     expected = p @ given.T
     index = np.searchsorted(classes, y)
     return float(np.log(np.maximum(expected[np.arange(len(y)), index], 1e-300)).mean())
-
-
-def knn_accuracy(features: Tensor, labels: Tensor, neighbours: int = 20, temperature: float = 0.07) -> float:
-    """Accuracy [%] with which each example is classified by its nearest neighbours among the others.
-
-    Neighbours are those of largest cosine similarity and vote with exp(similarity / temperature), as in Wu et al.
-    (2018), "Unsupervised feature learning via non-parametric instance discrimination". Nothing is trained.
-
-    Args:
-        features: (N, d); labels: (N,), at least two classes.
-        neighbours: k; all other examples if there are fewer.
-
-    Raises:
-        UsageError: shapes that do not match, values that are not finite, one class.
-
-    >>> x = torch.cat([torch.randn(50, 3) + 9, torch.randn(50, 3) - 9])
-    >>> knn_accuracy(x, torch.arange(100) // 50)
-    100.0
-    """
-    return 100 * float(knn_hits(features, labels, neighbours, temperature).double().mean())
-
-
-def knn_hits(features: Tensor, labels: Tensor, neighbours: int = 20, temperature: float = 0.07) -> Tensor:
-    """(N,) whether each example gets its class, as in :func:`knn_accuracy`."""
-    check_count("neighbours", neighbours)
-    check_number("temperature", temperature, above=0)
-    x, y, classes = _checked(features, labels, "features")
-    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300)
-    index = np.searchsorted(classes, y)
-    # On the unit sphere the nearest by Euclidean distance are those of largest cosine.
-    distances, nearest = NearestNeighbors(n_neighbors=min(neighbours, len(x) - 1)).fit(unit).kneighbors()
-    weights = np.exp(-(distances**2) / 2 / temperature)  # cos = 1 - distance^2 / 2, up to a factor that all share
-    votes = np.zeros((len(x), len(classes)))
-    np.add.at(votes, (np.arange(len(x))[:, None], index[nearest]), weights)
-    return torch.from_numpy(votes.argmax(1) == index)
-
-
-def _checked(values: Tensor, labels: Tensor, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The values (N, d) in float64, the labels (N,) and the two or more classes that occur."""
-    x = torch.as_tensor(values).detach().double().cpu().numpy()
-    y = torch.as_tensor(labels).detach().cpu().numpy()
-    if x.ndim != 2 or y.shape != (len(x),):
-        raise UsageError(f"{name} has shape {x.shape} and labels {y.shape}; pass (N, d) and (N,)")
-    if not np.isfinite(x).all():
-        raise UsageError(f"{name} has values that are NaN or infinite; remove them")
-    classes = np.unique(y)
-    if len(classes) < 2:
-        raise UsageError(f"labels has {len(classes)} class(es); pass two or more")
-    return x, y, classes

@@ -1,10 +1,14 @@
 """Which images, which arguments: every quantity of measure() against the class it comes from."""
 
 import pytest
+import torch
 
 import waterbed as wb
 from waterbed.data.loading import stack
+from waterbed.information.entanglement import soft_nearest_neighbours
+from waterbed.information.geometry import effective_rank, neural_collapse
 from waterbed.information.measure import DEFAULT, QUANTITIES
+from waterbed.information.neighbours import knn_estimate
 
 NUM, SEED, BETA, PRIOR, DAMPING, EPS, VARIANCE = 12, 3, 1e-2, 0.1, 1e-3, 0.2, 2.0
 
@@ -13,7 +17,9 @@ NUM, SEED, BETA, PRIOR, DAMPING, EPS, VARIANCE = 12, 3, 1e-2, 0.1, 1e-3, 0.2, 2.
 def expected(tiny, digits):
     """What each quantity is of, image by image: test images for the input, training images for the weights."""
     model = tiny
-    test, train = (stack(part, NUM, SEED)[0] for part in (digits.test, digits.train))
+    (test, test_labels), (train, train_labels) = (stack(part, NUM, SEED) for part in (digits.test, digits.train))
+    with torch.no_grad():
+        test_features, train_features, decisions = model.features(test), model.features(train), model(train).argmax(1)
     about_input, weights = wb.InputFisher(model, test), wb.WeightFisher(model, train)
     of_features = wb.WeightFisher(model, train, params="features")
     return {
@@ -28,6 +34,11 @@ def expected(tiny, digits):
         "weight_fisher_lambda_max": weights.lambda_max(),
         "weight_fisher_logdet": weights.logdet(DAMPING),
         "weight_information": weights.information(BETA, PRIOR),
+        "weight_effective_dimension": weights.effective_dimension(BETA / PRIOR),
+        "effective_rank": effective_rank(test_features),
+        "soft_nearest_neighbours": soft_nearest_neighbours(test_features, test_labels),
+        "knn_accuracy": knn_estimate(test_features, test_labels),
+        **neural_collapse(train_features, train_labels, model.head.weight, decisions),
         "effective_information": wb.effective_information(model, test, of_features, BETA, PRIOR, VARIANCE),
     }
 
