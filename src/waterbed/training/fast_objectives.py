@@ -32,7 +32,8 @@ class NFGSM:
         x' = x + eta + step eps d(grad loss(x + eta)),   eta uniform in the ball of radius noise eps.
 
     de Jorge et al. (2022), "Make some noise: reliable and efficient single-step adversarial training". A training step
-    costs two passes more than one without an attack. Images stay in [0, 1].
+    costs two passes more than one without an attack. Noise and step are cut off at [0, 1], as in the authors' code; the
+    step is taken on the network in eval mode, as all attacks are here, where theirs is in train mode.
 
     Args:
         attack: gives eps and norm, and is what the network is watched under (:class:`InBall`).
