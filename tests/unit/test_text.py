@@ -2,7 +2,11 @@
 
 import csv
 import io
+import json
+import shutil
+import subprocess
 import sys
+from importlib import resources
 
 import pandas as pd
 import pytest
@@ -51,6 +55,16 @@ def test_a_spreadsheet_sees_no_formula(cell):
     (_, first, second) = csv.reader(io.StringIO(text))
     assert first == [f"'{printable(cell)}", "-1.5", "-3"]
     assert second == ["robust", "", "4"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's script")
+def test_the_tables_of_a_page_are_saved_without_formulas():
+    script = resources.files("waterbed.reporting").joinpath("page.js").read_text()
+    (safe,) = [line for line in script.splitlines() if line.startswith("const safe")]
+    cells = ["=1", "@a", "+a", "-2+3+cmd|' /C calc'!A0", "+1+HYPERLINK(1)", "-1.2 ± 0.3 [-1, 2], n 3", "+0.5", "robust"]
+    code = f"{safe}\nconsole.log(JSON.stringify({json.dumps(cells)}.map(safe)))"
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == [f"'{cell}" for cell in cells[:5]] + cells[5:]
 
 
 def test_numbers_stay_numbers_even_as_text():

@@ -1,6 +1,6 @@
 "use strict";
 // Tables as CSV: a cell that holds a published number and ours becomes two.
-const safe = text => /^([=@\t\r]|[+-](?![\d.]))/.test(text) ? `'${text}` : text; // no formula in a spreadsheet
+const safe = text => /^([=@\t\r]|[+-](?![\d.])|[+-].*[(|!=])/.test(text) ? `'${text}` : text; // no formula in a spreadsheet
 const field = text => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 const plain = node => node.textContent.replace(/\s+/g, " ").trim();
 const cells = (row, paired) => [...row.cells].flatMap((cell, i) => {

@@ -77,7 +77,10 @@ def without_seconds(value):
     return [without_seconds(v) for v in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(name, marks=pytest.mark.slow if name in ("measure", "invert") else ()) for name in COMMANDS],
+)
 def test_stopped_before_any_write_it_ends_the_same(place, monkeypatch, command):
     def work(number):
         assert main(COMMANDS[command].format(place(number)).split()) == 0
@@ -102,6 +105,11 @@ class Failing:
         return self.real(*args)
 
 
+def write_recipe(folder):
+    lines = [f'data = "{folder}/data"', 'model = "resnet10"', "width = 2", "size = 8", "epochs = 2", "batch_size = 16"]
+    (folder / "recipe.toml").write_text("\n".join(lines))
+
+
 def no_room():
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -121,6 +129,20 @@ def test_a_full_disk_is_a_line_and_leaves_nothing_torn(place, monkeypatch, comma
         assert not list(place(writes).rglob("*.tmp"))
         assert main(words.format(place(writes)).split()) == 0
         assert contents(place(writes)) == contents(place("whole"))
+
+
+@pytest.mark.parametrize("command", TRAININGS)
+def test_a_full_disk_while_it_trains_is_a_line_and_nothing_is_lost(place, monkeypatch, command, capsys):
+    for end in ("full", "whole"):
+        write_recipe(place(end))
+    words = TRAININGS[command]
+    with monkeypatch.context() as patch:
+        Failing(patch, "fsync", 12, no_room)
+        assert main(words.format(place("full")).split()) == 2
+    assert "No space left on device" in capsys.readouterr().err.strip().splitlines()[-1]
+    for end in ("full", "whole"):
+        assert main(words.format(place(end)).split()) == 0
+    assert contents(place("full")) == contents(place("whole"))
 
 
 @pytest.mark.parametrize(
@@ -149,8 +171,7 @@ def test_a_signal_at_any_write_is_a_line_that_says_how_to_go_on(place, monkeypat
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"])
 def test_a_signal_while_it_trains_is_a_line_and_nothing_is_lost(place, monkeypatch, command, number, code, capsys):
     for end in ("stopped", "whole"):
-        recipe = f'data = "{place(end)}/data"\nmodel = "resnet10"\nwidth = 2\nsize = 8\nepochs = 2\nbatch_size = 16\n'
-        (place(end) / "recipe.toml").write_text(recipe)
+        write_recipe(place(end))
     before, words = signal.signal(signal.SIGINT, signal.default_int_handler), TRAININGS[command]
     try:
         with monkeypatch.context() as patch:
