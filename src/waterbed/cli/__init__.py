@@ -17,6 +17,7 @@ COMMANDS = {
     "choose": "waterbed.cli.choose:Choose",
     "convert": "waterbed.cli.convert:Convert",
     "report": "waterbed.cli.report:Report",
+    "explore": "waterbed.cli.explore:Explore",
     "doctor": "waterbed.cli.doctor:Doctor",
     "completion": "waterbed.cli.completion:Completion",
 }

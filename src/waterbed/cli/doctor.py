@@ -17,6 +17,7 @@ OPENS = {
     "slurm": "--launcher slurm, local or debug (sweep, paper)",
     "autoattack": "AutoAttack in evaluate --attacks standard",
     "lpips": "perceptual distance of inversions",
+    "explore": "waterbed explore RUN: a local page to attack and invert images on",
     "completion": "waterbed completion SHELL: commands, options and files at the tab key",
     "curvature": "EKFAC and XTrace from curvlinops",
 }
