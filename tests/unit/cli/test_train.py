@@ -35,7 +35,8 @@ def test_every_setting_is_an_option_with_its_default_and_help(entries, kind, nam
     (setting,) = [f for f in fields(kind) if f.name == name]
     default = " ".join(map(str, setting.default)) if isinstance(setting.default, tuple) else str(setting.default)
     entry = entries[f"--{name.replace('_', '-')}"].lower()
-    assert entry.endswith(f"{setting.metadata['help']}. (default: {default})".lower())
+    shown = f" (default: {default})" if setting.default not in (None, ()) else ""  # the help says what nothing means
+    assert entry.endswith(f"{setting.metadata['help']}.{shown}".lower())
 
 
 def test_no_setting_is_declared_by_the_command_itself():
