@@ -4,19 +4,29 @@ import json
 import re
 import shutil
 
+import pytest
+
 from waterbed.__main__ import main
 
 
-def test_report_is_one_file(runs, tmp_path):
-    assert main(["report", str(runs / "standard"), str(runs / "robust"), "--out", str(tmp_path / "r.html")]) == 0
+KEPT = ("evaluation*", "measures*", "transfers.json", "choices.json", "inversions*")  # by other tests of this session
+
+
+@pytest.fixture(autouse=True)
+def copied(runs, tmp_path):
+    """Copies of the runs, of which nothing is known yet."""
+    for name in ("standard", "robust"):
+        shutil.copytree(runs / name, tmp_path / name, ignore=shutil.ignore_patterns(*KEPT))
+
+
+def test_report_is_one_file(tmp_path):
+    assert main(["report", f"{tmp_path}/standard", f"{tmp_path}/robust", "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "nothing is fetched from elsewhere"
     assert page.count("<img") == page.count('alt="Line plot') > 2
 
 
 def test_what_commands_keep_is_what_the_report_tells(runs, tmp_path):
-    for name in ("standard", "robust"):
-        shutil.copytree(runs / name, tmp_path / name)
     both = f"{tmp_path}/standard {tmp_path}/robust"
     data = f"{runs}/data"
     transfer = f"transfer {both} --targets {data} --mode linear"
@@ -49,7 +59,7 @@ def test_what_commands_keep_is_what_the_report_tells(runs, tmp_path):
 
 
 def test_what_is_kept_never_replaces_a_file_of_the_users_own(runs, tmp_path, capsys):
-    robust = shutil.copytree(runs / "robust", tmp_path / "robust")
+    robust = tmp_path / "robust"
     for name, words in {
         "transfers.json": f"transfer {robust} --targets {runs}/data",
         "choices.json": f"choose --target {runs}/data --backbones {robust}",
