@@ -8,7 +8,6 @@ import pytest
 
 from waterbed.__main__ import main
 
-
 KEPT = ("evaluation*", "measures*", "transfers.json", "choices.json", "inversions*")  # by other tests of this session
 
 
