@@ -9,7 +9,7 @@ other jobs do not count. Every training keeps averaged weights (ema 0.995) besid
 PGD-100 with 5 restarts and, with --autoattack auto, AutoAttack. After each epoch the network meets PGD-10 (outside the
 time): catastrophic overfitting is a fall to less than half of the best epoch before. Each training is one JSON file in
 --out, and one that exists is not repeated. ``draw`` makes a table and a picture, in which the frontier is what no other
-beats in both.
+beats in both, with 95 % intervals over the images.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch import nn
 import waterbed as wb
 from waterbed.data.images import ImageData, TensorImages, adapt
 from waterbed.environment import environment
+from waterbed.evaluation.accuracy import Accuracy
 
 OUT = Path("results/benchmarks/robust-per-minute")
 WATCHED_IMAGES = 256
@@ -195,7 +196,7 @@ def draw(options: Any) -> None:
 
     rows = [json.loads(file.read_text()) for file in sorted(options.out.glob("*.seed-*.json"))]
     balls = sorted({(row["norm"], row["eps"]) for row in rows})
-    figure, axes = plt.subplots(1, len(balls), figsize=(6 * len(balls), 4.5), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(balls), figsize=(7.5 * len(balls), 4.5), squeeze=False, layout="constrained")
     for ax, ball in zip(axes[0], balls, strict=True):
         points = []
         for method in METHODS:
@@ -211,16 +212,26 @@ def draw(options: Any) -> None:
                     overfitted = sum(r["catastrophic_overfitting"] for r in same)
                     name = f"{method}, {schedule}, {kind}"
                     points.append((seconds, accuracy, name))
+                    pooled = Accuracy(sum(v["correct"] for v in values), sum(v["n"] for v in values))
+                    ax.errorbar(
+                        seconds / 60,
+                        accuracy,
+                        [[accuracy - pooled.low], [pooled.high - accuracy]],
+                        fmt="o" if kind == "averaged" else "x",
+                        color=f"C{list(METHODS).index(method)}",
+                        alpha=1.0 if schedule == "one-cycle" else 0.4,
+                        elinewidth=0.7,
+                        label=name,
+                    )
                     print(
                         f"{'-'.join(ball):12} {name:36} {seconds / 60:7.1f} min  {accuracy:5.1f} % "
                         f"({len(same)} seeds, n = {values[0]['n']}, {overfitted} overfitted)"
                     )
-        for seconds, accuracy, name in points:
-            ax.plot(seconds / 60, accuracy, "o" if name.endswith("averaged") else "x", color="tab:gray")
-            ax.annotate(name, (seconds / 60, accuracy), fontsize=6, xytext=(3, 2), textcoords="offset points")
         best = frontier(points)
-        ax.step([p[0] / 60 for p in best], [p[1] for p in best], where="post", color="tab:red")
-        ax.set(xscale="log", xlabel="minutes of one core", ylabel="robust accuracy [%]", title=" ".join(ball))
+        ax.step([p[0] / 60 for p in best], [p[1] for p in best], where="post", color="black", label="frontier")
+        ax.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        ax.set(xlabel="minutes of one core", ylabel="robust accuracy [%]", title=" ".join(ball))
+        ax.set_xlim(left=0)
     figure.savefig(options.out / "frontier.png", dpi=150)
 
 
