@@ -260,4 +260,5 @@ def distance(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     channels, side, _ = model.input_shape or (3, 32, 32)
     tasks = [load_data(place, {"data": d, "size": side, "channels": channels}) for d in config["pair"]]
     emd = dataset_distance(*tasks, model, config["num_samples"])
-    return {"value": emd.value, "low": emd.low, "high": emd.high, "floor": emd.floor, "by": config["file"]}
+    numbers = {key: getattr(emd, key) for key in ("value", "corrected", "low", "high", "floor")}
+    return {**numbers, "by": config["file"]}

@@ -50,7 +50,7 @@ def probe_study(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         grid = [(training.lr, training.weight_decay)]
         grid += [(longer * length, decay) for length in lengths for decay in decays]
         probes = [(raw, "sgd", grid)]
-        if whole:
+        if whole and config["standardised_rates"]:
             probes.append((standardised, "sgd", [(lr, training.weight_decay) for lr in config["standardised_rates"]]))
         probes.append((standardised, "logistic", [(None, decay) for decay in config["strengths"]]))
         for x, solver, settings in probes:

@@ -149,8 +149,9 @@ def _distances(scale: Scale, source: Source) -> Iterator[Node]:
     """By the standard network of the first seed, which the page names."""
     network = next(source.networks())
     needs = (node_id("network", network),)
-    for target in scale.transfers.targets:
-        if target != source.data:
+    probed = (*scale.probes.targets, *scale.probes.further) if source.name in scale.probes.sources else ()
+    for target in dict.fromkeys((*scale.transfers.targets, *probed)):
+        if source.data not in (target, scale.probes.further.get(target)):
             config = {"file": network.file, "pair": (source.data, target), "num_samples": 5000}
             yield Node(f"distance/{source.name}/{target}", experiments.distance, config, needs, 3 * source.minutes)
 
@@ -160,11 +161,16 @@ def _probes(scale: Scale) -> Iterator[Node]:
     p = scale.probes
     own = ("sizes", "held", "test", "lengths", "weight_decays", "standardised_rates", "strengths")
     shared: dict[str, Any] = {key: getattr(p, key) for key in own} | recipe(p)
-    for target in p.targets:
+    few = {"sizes": (max(p.sizes),), "lengths": (1.0,), "weight_decays": (p.training.weight_decay,)}
+    few = shared | few | {"standardised_rates": ()}
+    for target in (*p.targets, *p.further):
         for source in map(scale.source, p.sources):
-            for network in source.networks() if source.data != target else ():
-                if network.eps in p.eps and network.objective in ("standard", "adversarial"):
-                    config = {"file": network.file, "data": target, "seed": network.seed, **shared}
+            networks = source.networks() if source.data not in (target, p.further.get(target)) else ()
+            for network in networks:
+                among = (0.0, source.robust) if target in p.further else p.eps
+                if network.eps in among and network.objective in ("standard", "adversarial"):
+                    settings = few if target in p.further else shared
+                    config = {"file": network.file, "data": target, "seed": network.seed, **settings}
                     needs = (node_id("network", network),)
                     id = node_id("probe", network, target)
                     yield Node(id, experiments_probe.probe_study, config, needs, 60 * p.minutes)

@@ -67,9 +67,10 @@ class ProbeResults:
         """The largest number of training images."""
         return max(self.settings.sizes)
 
-    def targets(self, source: Source) -> list[str]:
-        """The targets of a source."""
-        return [target for target in self.settings.targets if target != source.data]
+    def targets(self, source: Source, further: bool = False) -> list[str]:
+        """The targets of a source, of the study alone or also the further ones; none of the source's own images."""
+        more = self.settings.further if further else {}
+        return [t for t in (*self.settings.targets, *more) if source.data not in (t, more.get(t))]
 
     def record(self, network: Network, target: str, probe: Probe, size: int | None = None) -> Record | None:
         """The record behind an accuracy, with the setting that was taken."""

@@ -161,6 +161,15 @@ class Results:
         return {seed: robust - standard for seed, (standard, robust) in pairs.items()}
 
 
+def deciding(found: Mapping[str, Sequence[Sequence[float]]]) -> str | None:
+    """Which of several ways decides: the first whose parts are all of several seeds, else the first.
+
+    >>> deciding({"tuned": [[1.0]], "paper": [[1.0, 2.0]]}), deciding({"tuned": [[1.0]]}), deciding({})
+    ('paper', 'tuned', None)
+    """
+    return next((way for way, parts in found.items() if min(map(len, parts)) > 1), next(iter(found), None))
+
+
 def shared_seeds(results: Sequence[Mapping[int, Any]]) -> list[int]:
     """The seeds that all of several results have."""
     return sorted(set.intersection(*(set(r) for r in results))) if results else []

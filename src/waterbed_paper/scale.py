@@ -199,6 +199,8 @@ class Probes:
 
     Attributes:
         sources, targets: which; a source is no target of its own task.
+        further: targets of Figs 3, 7 and 8 alone, probed by the paper's protocol and a tuned one -> the set that one is
+            a variant of (its images with coarser classes), "" for a set of its own.
         eps: of the backbones; 0 is the standard one.
         sizes: training images of the target. The grid is run on the most.
         held, test: other training images that choose, and test images.
@@ -214,6 +216,7 @@ class Probes:
 
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    further: dict[str, str] = field(default_factory=dict)
     eps: tuple[float, ...] = (0.0, 1.0)
     sizes: tuple[int, ...] = (250, 700, 2000)
     held: int = 500

@@ -12,7 +12,7 @@ from waterbed_paper.claims import BEST_OF_SEVERAL, OVER_SEEDS, Claim
 from waterbed_paper.drawing import by_eps, legend, line, panels
 from waterbed_paper.evidence import Evidence, best_of, no_interval, over_seeds, unpaired
 from waterbed_paper.figures import SEEDS, PaperFigure
-from waterbed_paper.results import PROTOCOLS, Results, shared_seeds
+from waterbed_paper.results import PROTOCOLS, Results, deciding, shared_seeds
 from waterbed_paper.scale import Source
 from waterbed_paper.tables import TransferTable
 
@@ -55,29 +55,30 @@ def _each_gap(
     for target in (t for t in results.targets(source) if t in targets):
         gaps = {protocol: results.gaps(source, target, mode, protocol=protocol) for protocol in PROTOCOLS}
         gaps = {protocol: [*by_seed.values()] for protocol, by_seed in gaps.items() if by_seed}
-        decides = next((protocol for protocol, values in gaps.items() if len(values) > 1), next(iter(gaps), None))
+        decides = deciding({protocol: [values] for protocol, values in gaps.items()})
         for protocol, values in gaps.items():
             label = f"{source.name} to {target}, {results.protocol_label(protocol)}"
             yield over_seeds(label, [sign * gap for gap in values], beside=protocol != decides)
 
 
-def _there_and_back(results: Results) -> tuple[dict[int, float], dict[int, float]]:
-    """Gaps from CIFAR-10 to CIFAR-100 and the other way, of the first source of each, by seed."""
+def _asymmetry(results: Results) -> Iterator[Evidence]:
+    """From the first source of each; the networks of the two have nothing in common, so their seeds are not paired."""
     names = {source.data: source for source in reversed(results.scale.sources)}
     if not {"cifar10", "cifar100"} <= set(names):
-        return {}, {}
-    return results.gaps(names["cifar10"], "cifar100", "0"), results.gaps(names["cifar100"], "cifar10", "0")
-
-
-def _asymmetry(results: Results) -> Iterator[Evidence]:
-    """The networks of the two sources have nothing in common, so their seeds are not paired."""
-    there, back = _there_and_back(results)
-    if there and back:
-        yield unpaired("CIFAR-10 to CIFAR-100, less back", [*there.values()], [*back.values()])
+        return
+    ways = {}
+    for protocol in PROTOCOLS:
+        there = results.gaps(names["cifar10"], "cifar100", "0", protocol=protocol)
+        back = results.gaps(names["cifar100"], "cifar10", "0", protocol=protocol)
+        if there and back:
+            ways[protocol] = [*there.values()], [*back.values()]
+    for protocol, gaps in ways.items():
+        label = f"CIFAR-10 to CIFAR-100, less back, {results.protocol_label(protocol)}"
+        yield unpaired(label, *gaps, beside=protocol != deciding(ways))
 
 
 def _complex_target(results: Results) -> Iterator[Evidence]:
-    """At the eps that does best; beside it at each, with what it costs on the source."""
+    """At the eps that does best; beside it at each, with what it costs on the source, and by other protocols."""
     source = next((s for s in results.scale.sources if s.data == "cifar10"), None)
     if source is None:
         return
@@ -91,6 +92,10 @@ def _complex_target(results: Results) -> Iterator[Evidence]:
         e = over_seeds(f"{name}eps {eps:g}", [*of_seeds.values()], beside=True)
         costs = [standard - robust for standard, robust in results.pairs(source, clean, eps).values()]
         yield replace(e, note=f"costs {np.mean(costs):.1f} points on the source") if costs else e
+    for protocol in PROTOCOLS[:-1]:
+        if of_seeds := results.gaps(source, "cifar100", "0", protocol=protocol):
+            label = f"{name}eps {source.robust:g}, {results.protocol_label(protocol)}"
+            yield over_seeds(label, [*of_seeds.values()], beside=True)
 
 
 def _generic_extractor(results: Results) -> Iterator[Evidence]:

@@ -7,7 +7,7 @@ from functools import partial
 
 from waterbed_paper.claims import Claim
 from waterbed_paper.evidence import Evidence, unpaired
-from waterbed_paper.results import Results
+from waterbed_paper.results import PROTOCOLS, Results, deciding
 from waterbed_paper.tables import TransferTable
 from waterbed_paper.topics.transfer import FAR
 
@@ -15,7 +15,7 @@ from waterbed_paper.topics.transfer import FAR
 def _sizes(results: Results, targets: tuple[str, ...]) -> Iterator[Evidence]:
     """Gap of the larger network less that of the smaller, which have nothing in common, on these targets in each mode.
 
-    Which targets count was settled by the paper's tables, not by what comes out here.
+    Which targets count was settled by the paper's tables, not by what comes out here. The first of PROTOCOLS decides.
     """
     for large in results.scale.sources:
         if large.larger_than is None:
@@ -23,9 +23,15 @@ def _sizes(results: Results, targets: tuple[str, ...]) -> Iterator[Evidence]:
         small = results.scale.source(large.larger_than)
         for mode in results.scale.transfers.modes:
             for target in (t for t in results.targets(large) if t in targets):
-                gaps = [[*results.gaps(source, target, mode).values()] for source in (large, small)]
-                if all(gaps):
-                    yield unpaired(f"{large.name} and {small.name} to {target}, mode {mode}", *gaps)
+                ways = {}
+                for protocol in PROTOCOLS:
+                    gaps = [[*results.gaps(s, target, mode, protocol=protocol).values()] for s in (large, small)]
+                    if all(gaps):
+                        ways[protocol] = gaps
+                for protocol, gaps in ways.items():
+                    name = f"{large.name} and {small.name} to {target}, mode {mode}"
+                    label = f"{name}, {results.protocol_label(protocol)}"
+                    yield unpaired(label, *gaps, beside=protocol != deciding(ways))
 
 
 UNPAIRED = (
