@@ -42,6 +42,13 @@ class Heads:
         return torch.cat(classes, 1)
 
 
+# What SGD of a head on features that are kept obeys; all else is about images, networks or their files.
+OF_HEADS = (
+    *("epochs", "batch_size", "lr", "weight_decay", "momentum", "nesterov", "schedule", "milestones"),
+    *("decay_norms", "label_smoothing", "seed"),
+)
+
+
 def can_train_heads(config: TrainConfig) -> bool:
     """Whether :func:`train_heads` makes the steps of this recipe."""
     return config.optimizer == "sgd" and config.accumulate == 1 and config.clip_norm == 0

@@ -14,7 +14,7 @@ from waterbed.errors import UsageError, UsageTypeError, check_choice, check_numb
 from waterbed.evaluation.accuracy import Accuracy, score_of
 from waterbed.training.config import TrainConfig
 from waterbed.transfer_learning.activation_cache import Cache
-from waterbed.transfer_learning.heads import can_train_heads, head_accuracies, train_heads
+from waterbed.transfer_learning.heads import OF_HEADS, can_train_heads, head_accuracies, train_heads
 from waterbed.transfer_learning.logistic import STRENGTHS, fit_logistic, held_out
 from waterbed.transfer_learning.protocols import PROTOCOLS, fixed_recipe
 from waterbed.transfer_learning.search import GRIDS, Chosen, Pair, Search
@@ -91,6 +91,7 @@ def probe(
     classes = num_classes or int(max(train[1].max(), test[1].max())) + 1
     if protocol != "tuned":
         recipe = fixed_recipe(protocol, settings)
+        _check_of_heads(settings, recipe)
         standardised = bool(standardise)
         pair = (recipe.lr, recipe.weight_decay)
         predicted = _predicted(train, test, classes, [pair], recipe, standardised)[0]
@@ -193,7 +194,17 @@ def _recipe(settings: dict[str, Any]) -> TrainConfig:
             f"optimizer={recipe.optimizer!r}, accumulate={recipe.accumulate!r} and clip_norm={recipe.clip_norm!r} "
             "cannot be honoured: probes are trained by plain SGD; leave them out, or use finetune"
         )
+    _check_of_heads(settings, recipe)
     return recipe
+
+
+def _check_of_heads(settings: dict[str, Any], recipe: TrainConfig) -> None:
+    """What was given must be obeyed: a probe sees features alone."""
+    for name in settings:
+        if name not in (*OF_HEADS, "progress") and getattr(recipe, name) != getattr(FINETUNING, name):
+            raise UsageError(
+                f"{name}={settings[name]!r} means nothing to a probe of features; leave it out, or use finetune"
+            )
 
 
 def _checked(examples: Any, name: str) -> Examples:

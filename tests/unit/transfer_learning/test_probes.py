@@ -153,6 +153,8 @@ def test_wrong_arguments_are_named(examples):
         ({"protocol": "paper", "epochs": 3}, "epochs=3 contradicts protocol='paper'"),
         ({"solver": "svm"}, "solver='svm' is unknown"),
         ({"solver": "sgd", "optimizer": "adamw"}, "optimizer='adamw'"),
+        ({"solver": "sgd", "mixup": 0.2}, "mixup=0.2 means nothing to a probe of features"),
+        ({"protocol": "paper", "augment": "flip"}, "augment='flip' means nothing to a probe of features"),
     ):
         with pytest.raises(wb.UsageError, match=message):
             probe(train, test, **how)
