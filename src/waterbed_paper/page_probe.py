@@ -52,7 +52,8 @@ def write_probe_page(results: Results, out: str | Path) -> Path | None:
         The path of the page.
     """
     r = ProbeResults(results)
-    ids = [id for id in results.graph.nodes if id.startswith("probe/")]
+    own = [id for id in results.graph.nodes if id.startswith("probe/")]
+    ids = [id for id in own if id.rpartition("/")[2] not in results.scale.probes.further]  # those are of other figures
     ran = [id for id in ids if results.graph.result(id) is not None]
     if not ran:
         return None

@@ -17,8 +17,8 @@ RESULTS = Path(__file__).parents[3] / "results/cpu"
 def test_no_experiment_of_the_cpu_scale_is_left():
     """A changed name, version or setting of an experiment would run it again: about half a day in all."""
     graph = Graph(plan_nodes(read_scale("cpu")), Place(RESULTS))
-    missing = [id for id in graph.missing() if not id.startswith(("probe/", "protocols/"))]
-    assert len(graph.nodes) == 390 + 119 + 140
+    missing = [id for id in graph.missing() if not id.startswith("protocols/")]
+    assert len(graph.nodes) == 403 + 173 + 140
     assert missing == []
 
 
@@ -76,7 +76,9 @@ def test_distances_are_by_the_standard_network_of_the_first_seed():
     graph = Graph(plan_nodes(scale), Place("nowhere"))
     for source in scale.sources:
         ids = [id for id in graph.nodes if id.startswith(f"distance/{source.name}/")]
-        assert len(ids) == len(scale.transfers.targets) - 1
+        probed = (*scale.probes.targets, *scale.probes.further) if source.name in scale.probes.sources else ()
+        own = [source.data, *(t for t, of in scale.probes.further.items() if of == source.data)]
+        assert len(ids) == len({*scale.transfers.targets, *probed} - {*own})
         for id in ids:
             node = graph.nodes[id]
             assert node.config["file"] == f"{source.name}-standard.safetensors"
