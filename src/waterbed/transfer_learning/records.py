@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from filelock import FileLock
@@ -13,8 +15,15 @@ from filelock import FileLock
 from waterbed.data.images import TensorImages
 from waterbed.errors import UsageError
 from waterbed.files import digest, make_folder, write_atomic
+from waterbed.training.config import TrainConfig
 
 FINGERPRINTED_IMAGES = 256
+ADDRESS = " at 0x"
+# Settings of a fine-tuning that say how it is run and shown, not what is trained.
+WITHOUT_EFFECT = (
+    *("progress", "workers", "callbacks", "trackers", "resume", "checkpoint_minutes", "measures", "measure_every"),
+    "threads",
+)
 
 
 class RowsFile:
@@ -95,4 +104,22 @@ def data_fingerprint(data: Any) -> dict[str, Any]:
 
 
 def _key(asked: dict[str, Any]) -> str:
-    return json.dumps(asked, sort_keys=True, default=repr)
+    """What was asked for, less what does not change the numbers."""
+    if isinstance(asked.get("settings"), dict):
+        settings = {name: value for name, value in asked["settings"].items() if name not in WITHOUT_EFFECT}
+        asked = {**asked, "settings": settings}
+    return json.dumps(asked, sort_keys=True, default=_in_words)
+
+
+def _in_words(value: Any) -> Any:
+    """An object as far as it is the same in another process; one that only its address tells is never found again, as
+    another may be at that address by then."""
+    if isinstance(value, TrainConfig):
+        return {f.name: getattr(value, f.name) for f in fields(value) if f.name not in WITHOUT_EFFECT}
+    words = repr(value)
+    if ADDRESS not in words:
+        return words
+    if callable(getattr(value, "config", None)):
+        return {"name": getattr(value, "name", type(value).__qualname__), **value.config()}
+    name = getattr(value, "__qualname__", "<")  # a lambda or a local function may be another one next time
+    return f"{words}, {uuid4()}" if "<" in name else f"{value.__module__}:{name}"

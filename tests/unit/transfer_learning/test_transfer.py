@@ -1,7 +1,9 @@
 """transfer: one row per model, target and seed, written as it is done."""
 
 import importlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -154,3 +156,45 @@ def test_settings_that_cannot_be_honoured_are_refused(source, digits):
     ):
         with pytest.raises(wb.UsageError, match=message):
             wb.transfer({"a": source}, [digits], 0, **settings)
+
+
+class Named:
+    name = "named"
+
+    def __init__(self, eps):
+        self.eps = eps
+
+    def config(self):
+        return {"eps": self.eps}
+
+
+def test_rows_are_found_by_what_changes_the_numbers(tmp_path):
+    def asked(attack=None, **settings):
+        return {"seed": 0, "attacks": [attack or Named(0.5)], "settings": settings}
+
+    def local():
+        pass
+
+    rows = RowsFile(tmp_path / "rows.jsonl")
+    rows.add(asked(config=wb.TrainConfig(epochs=2), workers=2, callbacks=[local]), {"accuracy": 1.0})
+    again = RowsFile(tmp_path / "rows.jsonl")
+    assert again.find(asked(config=wb.TrainConfig(epochs=2, workers=3, progress=False))) == {"accuracy": 1.0}
+    assert again.find(asked(config=wb.TrainConfig(epochs=3))) is None
+    assert again.find(asked(Named(0.25), config=wb.TrainConfig(epochs=2))) is None
+    assert again.find(asked(config=wb.TrainConfig(epochs=2), lr=0.1)) is None
+    rows.add(asked(augment=wb.load_dataset), {"accuracy": 2.0})
+    assert RowsFile(tmp_path / "rows.jsonl").find(asked(augment=wb.load_dataset)) == {"accuracy": 2.0}
+    rows.add(asked(augment=lambda x: x), {"accuracy": 3.0})
+    assert rows.find(asked(augment=lambda x: -x)) is None, "another function of no name"
+
+
+COMMITTED = Path(__file__).parents[3] / "results/transfer"
+
+
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="only in a checkout")
+def test_committed_rows_keep_their_keys():
+    for file in COMMITTED.glob("*.rows.jsonl"):
+        lines = [json.loads(line)["asked"] for line in file.read_text().splitlines()]
+        rows = RowsFile(file)
+        assert len(rows.rows) == len(lines) > 0
+        assert [rows.find(asked) is not None for asked in lines] == [True] * len(lines)
