@@ -54,6 +54,7 @@ DECLARED = {
     "waterbed/transfer_learning/search.py": {"lr", "weight_decay"},
     "waterbed/transfer_learning/activation_cache.py": {"augment"},
     "waterbed/reporting/demo.py": {"epochs", "lr"},  # what the demo trains with, not a default
+    "waterbed/reporting/results.py": {"measures"},
     "waterbed/training/run_folder.py": {"measures"},
     "waterbed_paper/linear_probes.py": {"optimizer"},
     "waterbed_paper/scale.py": {
