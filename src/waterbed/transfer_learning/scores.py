@@ -25,6 +25,7 @@ def logme(features: Tensor, labels: Tensor, max_iterations: int = 500) -> float:
     Raises:
         UsageError: shapes that do not match, values that are not finite, one class.
 
+    >>> import torch
     >>> x = torch.randn(100, 4)
     >>> y = (x[:, 0] > 0).long()
     >>> logme(x, y) > logme(torch.randn(100, 4), y)
@@ -74,6 +75,7 @@ def h_score(features: Tensor, labels: Tensor) -> float:
     Args:
         features: (N, d); labels: (N,).
 
+    >>> import torch
     >>> x = torch.cat([torch.randn(50, 3), torch.randn(50, 3) + 9])
     >>> h_score(x, torch.arange(100) // 50) > h_score(x, torch.arange(100) % 2)
     True
@@ -93,6 +95,7 @@ def leep(probabilities: Tensor, labels: Tensor) -> float:
     Nguyen et al. (2020), "LEEP: a new measure to evaluate transferability": with theta(x) the probabilities (N, Z) of
     the source network's own classes, p(y | x) = sum_z p(y | z) theta_z(x), p(y | z) from their joint counts.
 
+    >>> import torch
     >>> p = torch.eye(3)[torch.arange(90) % 3]
     >>> round(leep(p, torch.arange(90) % 3), 6)
     0.0
