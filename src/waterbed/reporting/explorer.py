@@ -37,7 +37,7 @@ class Explorer:
         seed: of the choice of images, and of what is random in attacks and inversions.
 
     Raises:
-        UsageError: networks for images of different shapes, or no network.
+        UsageError: networks for images of different shapes or for other classes than the data's, or no network.
 
     >>> import waterbed as wb
     >>> data = wb.load_dataset("digits").take(30, 10)
@@ -55,6 +55,11 @@ class Explorer:
             if shape is not None and tuple(shape) != tuple(data.shape):
                 raise UsageError(
                     f"{name!r} takes images of {tuple(shape)}, and {data.name} has {data.shape}; leave it out"
+                )
+            known = probe(model, torch.zeros(1, *data.shape, device=device_of(model))).shape[1]
+            if known != len(data.classes):
+                raise UsageError(
+                    f"{name!r} knows {known} classes, and {data.name} has {len(data.classes)}; leave it out"
                 )
         self.models, self.data, self.seed = dict(models), data, seed
         self.classes = [str(name) for name in data.classes]

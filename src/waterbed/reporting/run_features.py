@@ -8,6 +8,7 @@ from typing import Any
 from waterbed.reporting.page import Picture, Section, Table
 from waterbed.reporting.results import INVERSIONS, Results
 from waterbed.training.run_folder import Run
+from waterbed.transfer_learning.choice import SCORES
 from waterbed.transfer_learning.table import TransferTable
 
 Found = Mapping[str, Results]
@@ -79,15 +80,19 @@ def choice_section(results: Found) -> Section | None:
     sections = {}
     for found in results.values():
         for target, choice in found.choices.items():
-            rows = [
-                [row["backbone"], *(f"{row[k]:.3g} [{row[f'{k}_low']:.3g}, {row[f'{k}_high']:.3g}]" for k in scores)]
-                for row in choice["rows"]
-                if (scores := [k for k in ("combined", "probe", "knn", "logme") if row.get(k) is not None])
-            ]
-            labels = ["backbone", "combined", "probe [%]", "k-NN [%]", "LogME [nats]"]
+            rows = [[row["backbone"], *(_score(row, score) for score in SCORES)] for row in choice["rows"]]
+            labels = ["backbone", *(label for label, _ in SCORES.values())]
             caption = f"Scores on {choice['num_samples']:,} images with 95 % intervals; higher is better"
             sections[target, choice["reason"]] = Section(target, [choice["reason"]], [Table(caption, labels, rows)])
     return Section("Choice of a backbone", sections=list(sections.values()), id="choice") if sections else None
+
+
+def _score(row: Mapping[str, Any], score: str) -> str:
+    """A score with its interval; nothing where it has none, as LEEP without a source's own classes."""
+    if row.get(score) is None:
+        return ""
+    low, high = row[f"{score}_low"], row[f"{score}_high"]
+    return f"{row[score]:.3g}" + ("" if low is None or high is None else f" [{low:.3g}, {high:.3g}]")
 
 
 def missing_section(runs: Mapping[str, Run], results: Found) -> Section | None:

@@ -85,6 +85,8 @@ def test_networks_of_other_images_are_refused(explorer):
     other.input_shape = (3, 8, 8)
     with pytest.raises(wb.UsageError, match=r"'other' takes images of \(3, 8, 8\)"):
         Explorer({"other": other}, explorer.data)
+    with pytest.raises(wb.UsageError, match=r"'other' knows 3 classes, and .* has 10"):
+        Explorer({"other": wb.create_model("resnet10", 3, width=2, in_channels=1)}, explorer.data)
     with pytest.raises(wb.UsageError, match="models is empty"):
         Explorer({}, explorer.data)
 

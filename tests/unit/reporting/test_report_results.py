@@ -12,6 +12,7 @@ from waterbed.reporting.page import Interval, Pair, Table
 from waterbed.reporting.results import read_results
 from waterbed.reporting.run_evaluations import accuracy_section
 from waterbed.training.run_folder import Run
+from waterbed.transfer_learning.choice import SCORES
 
 
 def accuracy(value, n=100):
@@ -33,7 +34,7 @@ def kept(tiny, tmp_path):
     standard = evaluation(71.0, {"autoattack l2 eps=0.5": 41.0}, 50, eps=0.5, norm="l2", notes={})
     standard["masking"] = {"verdict": "no sign of gradient masking"}
     row = {"model": "old name", "target": "mnist", "mode": 0, "protocol": "tuned", "n": 50, "metric": "top-1"}
-    score = {k: 50.0 for name in ("combined", "probe", "knn", "logme") for k in (name, f"{name}_low", f"{name}_high")}
+    score = {k: 50.0 for name in ("probe", "knn", "logme") for k in (name, f"{name}_low", f"{name}_high")}
     choice = {"num_samples": 400, "reason": "It is a tie.", "rows": [{"backbone": "robust", **score}]}
     files = {
         "evaluation.json": [one, standard],
@@ -72,6 +73,10 @@ def test_everything_that_is_kept_is_told(kept, tmp_path):
     assert "80.50" in part(page, "transfer")
     assert "robust" in part(page, "transfer"), "by the name that the run has now"
     assert "It is a tie." in part(page, "choice-1")
+    cells = re.findall(r'data-name="([^"]*)">([^<]*)</td>', part(page, "choice-1"))
+    assert [name for name, _ in cells] == [label for label, _ in SCORES.values()]
+    assert dict(cells)["combined"] == "", "a score that is not there moves no other"
+    assert dict(cells)["probe [%]"] == "50 [50, 50]"
     assert "9.9" in part(page, "trained-in")
 
 
