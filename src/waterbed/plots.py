@@ -113,10 +113,8 @@ def curves(
     for i, (name, values) in enumerate(series.items()):
         marker = MARKERS[i % len(MARKERS)] if len(values) < 40 else None
         ax.plot(np.arange(1, len(values) + 1), values, label=plain(name), marker=marker, markersize=4)
-    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     whole_numbers(ax)
-    _legend(ax, series)
-    return figure
+    return _labelled(figure, series, xlabel, ylabel, log)
 
 
 def curves_with_errors(
@@ -164,9 +162,15 @@ def curves_with_intervals(
             x, values, low, high = np.array(points, dtype=float).T
             style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
             ax.errorbar(x, values, [values - low, high - values], label=plain(name), capsize=2, **style)
-    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     if xlabel == "epoch":
         whole_numbers(ax)
+    return _labelled(figure, series, xlabel, ylabel, log)
+
+
+def _labelled(figure: Figure, series: Mapping[str, Any], xlabel: str, ylabel: str, log: bool) -> Figure:
+    """The figure, with what its axes and its lines are."""
+    (ax,) = figure.axes
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     _legend(ax, series)
     return figure
 

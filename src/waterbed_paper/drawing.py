@@ -10,13 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from waterbed.plots import COLOURS, MARKERS
 from waterbed_paper.evidence import over_seeds
 from waterbed_paper.results import Results, Value
 from waterbed_paper.scale import Source
 
-# Okabe and Ito (2008): told apart with every kind of colour vision; markers say it once more.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
 KINDS = {"standard": 0, "robust": 1}
 MAX_LINES, MAX_PANELS, MAX_POINTS = 6, 9, 6  # listed one by one in a description
 

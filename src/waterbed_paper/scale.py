@@ -199,8 +199,7 @@ class Probes:
 
     Attributes:
         sources, targets: which; a source is no target of its own task.
-        further: targets of Figs 3, 7 and 8 alone, probed by the paper's protocol and a tuned one -> the set that one is
-            a variant of (its images with coarser classes), "" for a set of its own.
+        further: targets of Figs 3, 7 and 8 alone -> the set whose images they are, with coarser classes; "" for none.
         eps: of the backbones; 0 is the standard one.
         sizes: training images of the target. The grid is run on the most.
         held, test: other training images that choose, and test images.

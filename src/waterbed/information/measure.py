@@ -159,6 +159,16 @@ class Measures(dict[str, Estimate]):
 
 Measure = Callable[[_Network], Estimate]
 
+NEURAL_COLLAPSE = {
+    "neural_collapse_1": "variability of the features within classes beside that between them (training images): 0 if "
+    "collapsed",
+    "neural_collapse_2_norms": "spread of the lengths of the centred class means: 0 if they are equally long",
+    "neural_collapse_2_angles": "distance of the cosines between class means from a simplex's: 0 if they are a simplex",
+    "neural_collapse_3": "distance between the head's weights and the centred class means: 0 if they are parallel",
+    "neural_collapse_4": "share of training images that the network does not assign to the nearest class mean: 0 if "
+    "collapsed",
+}
+
 QUANTITIES: dict[str, tuple[str, Measure]] = {
     "input_fisher_trace": (
         "tr F_z|x, label model: how fast the predicted distribution moves with the image",
@@ -224,26 +234,7 @@ QUANTITIES: dict[str, tuple[str, Measure]] = {
         "accuracy of 20 nearest neighbours among the test images' features",
         lambda n: knn_estimate(*n.test_features),
     ),
-    "neural_collapse_1": (
-        "variability of the features within classes beside that between them (training images): 0 if collapsed",
-        lambda n: n.collapse["neural_collapse_1"],
-    ),
-    "neural_collapse_2_norms": (
-        "spread of the lengths of the centred class means: 0 if they are equally long",
-        lambda n: n.collapse["neural_collapse_2_norms"],
-    ),
-    "neural_collapse_2_angles": (
-        "distance of the cosines between class means from a simplex's: 0 if they are a simplex",
-        lambda n: n.collapse["neural_collapse_2_angles"],
-    ),
-    "neural_collapse_3": (
-        "distance between the head's weights and the centred class means: 0 if they are parallel",
-        lambda n: n.collapse["neural_collapse_3"],
-    ),
-    "neural_collapse_4": (
-        "share of training images that the network does not assign to the nearest class mean: 0 if collapsed",
-        lambda n: n.collapse["neural_collapse_4"],
-    ),
+    **{name: (meaning, lambda n, name=name: n.collapse[name]) for name, meaning in NEURAL_COLLAPSE.items()},
     "weight_log_variance_of_sample": (
         "the log-variance of just these images: its mean moves with their number",
         lambda n: n.about_weights.log_variance(n.settings.damping, SAMPLE_SIZE),

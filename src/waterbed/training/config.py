@@ -230,6 +230,10 @@ class TrainConfig:
         return 1.0
 
 
+# How a training is run and shown, not what is trained: a run that is resumed need not agree with it.
+UNRECORDED = tuple(setting.name for setting in fields(TrainConfig) if not setting.metadata["recorded"])
+
+
 def documented(function: Callable) -> Callable:
     """Puts a line a setting in place of ``{settings}`` in the function's docstring, so that help() explains them."""
     lines = [f"{setting.name} ({setting.default!r}): {setting.metadata['help']}." for setting in fields(TrainConfig)]

@@ -104,7 +104,11 @@ class DatasetDistance:
         return html_table(["", "distance, 95 % interval"], rows, caption)
 
 
-DRAWN = (("corrected", "o", "corrected"), ("value", "D", "as measured"), ("floor", "x", "floor"))
+DRAWN = (
+    ("corrected", "corrected", {"marker": "o", "color": COLOURS[0]}),
+    ("value", "as measured", {"marker": "D", "color": COLOURS[1], "fillstyle": "none"}),
+    ("floor", "floor", {"marker": "x", "color": COLOURS[6]}),
+)
 
 
 def distances_figure(distances: Mapping[str, DatasetDistance]) -> Figure:
@@ -114,17 +118,8 @@ def distances_figure(distances: Mapping[str, DatasetDistance]) -> Figure:
     for i, d in enumerate(distances.values()):
         ax.plot([d.low, d.high], [i, i], color=COLOURS[0], linewidth=1.5)
     style = {"linestyle": "", "markersize": 6, "markeredgewidth": 1.5}
-    ax.plot([d.corrected for d in distances.values()], rows, "o", label="corrected", color=COLOURS[0], **style)
-    ax.plot(
-        [d.value for d in distances.values()],
-        rows,
-        "D",
-        label="as measured",
-        fillstyle="none",
-        color=COLOURS[1],
-        **style,
-    )
-    ax.plot([d.floor for d in distances.values()], rows, "x", label="floor", color=COLOURS[6], **style)
+    for attribute, label, look in DRAWN:
+        ax.plot([getattr(d, attribute) for d in distances.values()], rows, label=label, **style, **look)
     ax.set(xlabel="distance, 95 % interval", yticks=rows, yticklabels=[plain(name) for name in distances])
     ax.set_ylim(len(distances) - 0.5, -0.5)
     ax.set_xlim(left=0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from waterbed.errors import UsageError, check_choice
-from waterbed.training.config import OF_IMAGES, TrainConfig
+from waterbed.training.config import OF_IMAGES, UNRECORDED, TrainConfig
 from waterbed.transfer_learning.settings import FINETUNING
 
 # Appendix C, in its order: of backbones trained on CIFAR, then on ImageNet. It names no augmentation and not Nesterov's
@@ -28,19 +28,7 @@ PAPER_IMAGENET = replace(PAPER, epochs=300, batch_size=256, milestones=(150, 250
 FIXED = {"paper": PAPER, "paper-imagenet": PAPER_IMAGENET}
 PROTOCOLS = ("tuned", *FIXED)
 # Settings that do not change what is trained, or that appendix C does not speak of; the others are fixed.
-FREE = (
-    *OF_IMAGES,
-    "watch",
-    "seed",
-    "precision",
-    "resume",
-    "workers",
-    "threads",
-    "checkpoint_minutes",
-    "trackers",
-    "measures",
-)
-FREE = (*FREE, "compile", "measure_every", "progress")
+FREE = (*OF_IMAGES, *UNRECORDED, "watch", "seed", "compile")
 
 
 def fixed_recipe(protocol: str, settings: Mapping[str, Any]) -> TrainConfig:

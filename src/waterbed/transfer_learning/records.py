@@ -15,15 +15,11 @@ from filelock import FileLock
 from waterbed.data.images import TensorImages
 from waterbed.errors import UsageError
 from waterbed.files import digest, make_folder, write_atomic
-from waterbed.training.config import TrainConfig
+from waterbed.training.config import UNRECORDED, TrainConfig
 
 FINGERPRINTED_IMAGES = 256
 ADDRESS = " at 0x"
-# Settings of a fine-tuning that say how it is run and shown, not what is trained.
-WITHOUT_EFFECT = (
-    *("progress", "workers", "callbacks", "trackers", "resume", "checkpoint_minutes", "measures", "measure_every"),
-    "threads",
-)
+WITHOUT_EFFECT = {*UNRECORDED, "callbacks"} - {"precision"}  # on the numbers of a fine-tuning
 
 
 class RowsFile:
