@@ -1,9 +1,9 @@
 """95 % intervals of the measures over images drawn from a pool, against the pool: benchmarks/coverage.py."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from tests.programs import load_program
 
 from waterbed.information.measure import QUANTITIES
 
@@ -12,10 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_of_coverage", ROOT / "benchmarks" / "coverage.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("benchmarks/coverage.py")
 
 
 def test_intervals_of_functions_that_are_far_from_linear_hold_their_target(benchmark):

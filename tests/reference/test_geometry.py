@@ -1,12 +1,11 @@
 """Effective rank, neural collapse, CKA, entanglement and effective dimension by their definitions, in float64."""
 
-import importlib.util
 import itertools
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from tests.programs import load_program
 
 import waterbed as wb
 from waterbed.errors import UsageError, UsageTypeError
@@ -162,11 +161,7 @@ def test_what_cannot_be_measured_is_refused():
 
 @pytest.fixture(scope="module")
 def coverage():
-    path = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_coverage_of_geometry", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("benchmarks/coverage.py")
 
 
 def held(coverage, n, draws, quantities):

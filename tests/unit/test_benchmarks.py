@@ -1,12 +1,12 @@
 """What the benchmarks conclude, and that the one for a GPU runs."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.programs import load_program
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="not a checkout")
@@ -14,11 +14,7 @@ pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="not a checkout"
 
 @pytest.fixture(scope="module")
 def per_minute():
-    spec = importlib.util.spec_from_file_location("robust_per_minute", BENCHMARKS / "robust_per_minute.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
+    return load_program("benchmarks/robust_per_minute.py")
 
 
 def test_the_frontier_is_what_nothing_faster_equals(per_minute):

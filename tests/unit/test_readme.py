@@ -1,11 +1,11 @@
 """The README and the pages beside it say what the files say."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from tests.programs import load_program
 
 import waterbed as wb
 from waterbed.data.images import ImageData, TensorImages
@@ -17,9 +17,7 @@ pytestmark = pytest.mark.skipif(not README.is_file(), reason="only in a checkout
 
 @pytest.mark.parametrize("results", ["results/demo", "results/cpu"])
 def test_pages_have_the_numbers_of_the_results(results):
-    spec = importlib.util.spec_from_file_location("update_docs", ROOT / "tools/update_docs.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_program("tools/update_docs.py")
     for page, text in tool.pages(ROOT / results).items():
         assert page.read_text() == text, f"python tools/update_docs.py {results}"
 

@@ -1,6 +1,5 @@
 """The soak: what it compares, and a small count of kills."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,16 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.programs import load_program
 
 TOOL = Path(__file__).parents[2] / "tools/soak.py"
 
 
 @pytest.fixture(scope="module")
 def soak():
-    spec = importlib.util.spec_from_file_location("soak", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("tools/soak.py")
 
 
 def test_every_bit_of_a_result_is_compared_and_nothing_of_the_machine(soak, tmp_path):

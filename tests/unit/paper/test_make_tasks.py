@@ -1,27 +1,23 @@
 """The tasks that a tool makes of fonts and of other tasks."""
 
-import importlib.util
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.programs import ROOT, load_program
 
 from waterbed.data.load import load_dataset
 from waterbed_paper.scale import read_scale
 
-FILE = Path(__file__).parents[3] / "tools/make_tasks.py"
 FONTS = Path(matplotlib.get_data_path()) / "fonts/ttf"
-pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="only in a checkout")
+pytestmark = pytest.mark.skipif(not (ROOT / "tools").is_dir(), reason="only in a checkout")
 
 
 @pytest.fixture(scope="module")
 def tasks():
-    spec = importlib.util.spec_from_file_location("make_tasks", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_program("tools/make_tasks.py")
 
 
 def test_letters_are_split_by_family(tasks, tmp_path, monkeypatch):

@@ -1,11 +1,8 @@
 """The rule in the package is the one that its command fixes on its data, and is as sure as the left-out targets are."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from tests.programs import load_program
 
 from waterbed.transfer_learning.cross_validation import CrossValidated
 from waterbed.transfer_learning.ranking import CLEAR, RULE
@@ -13,10 +10,7 @@ from waterbed.transfer_learning.ranking import CLEAR, RULE
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("choose", Path(__file__).parents[3] / "benchmarks" / "choose.py")
-    module = sys.modules["choose"] = importlib.util.module_from_spec(spec)  # which its dataclasses look up
-    spec.loader.exec_module(module)
-    return module
+    return load_program("benchmarks/choose.py")
 
 
 @pytest.fixture(scope="module")
