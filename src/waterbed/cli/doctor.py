@@ -10,7 +10,7 @@ from waterbed.cli.output import print_rows
 
 OPENS = {
     "foreign": "--model timm:NAME; checkpoints of timm, and those saved with dill (robustness)",
-    "hf": "hf:owner/name for a network; Run.push_to_hub",
+    "hf": "hf:owner/name for a network or a data set; Run.push_to_hub",
     "tensorboard": "train --trackers tensorboard",
     "wandb": "train --trackers wandb",
     "mlflow": "train --trackers mlflow",

@@ -227,7 +227,8 @@ def lighting_noise(x: Tensor, deviation: float) -> Tensor:
 
 
 def for_each(transform: Change) -> Change:
-    """A transform of one image as one of a batch: called on a batch, torchvision's draw once for all its images."""
+    """Apply a transform of single images to every image of a batch: given a whole batch, torchvision's transforms would
+    draw once for all of it."""
     return lambda x: torch.stack([transform(image) for image in x])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from statistics import median
@@ -20,7 +21,7 @@ PROBED = 200  # headers read to find the shape of images in a table or in shards
 LARGEST_DEFAULT_SIZE = 224
 
 
-class EncodedImages(Dataset):
+class EncodedImages(Dataset, ABC):
     """Base of data sets whose images are bytes of files: uint8 once decoded, resized and centre-cropped to ``size``.
 
     Attributes:
@@ -36,9 +37,9 @@ class EncodedImages(Dataset):
     channels: int | None = None
     crop: Callable[[Tensor], Tensor] | None = None
 
+    @abstractmethod
     def content(self, index: int) -> tuple[str, bytes]:
         """The name of an image, for messages, and its bytes."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.labels)

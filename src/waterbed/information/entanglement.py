@@ -40,7 +40,7 @@ def soft_nearest_neighbour_loss(features: Tensor, labels: Tensor, temperature: f
 
 def soft_nearest_neighbours(features: Tensor, labels: Tensor, temperature: float = 1.0) -> Estimate:
     """Mean of :func:`soft_nearest_neighbour_loss` with its standard error, by batches: memory of a copy of the features
-    and 128 MiB, time N^2 d.
+    and 384 MiB, time N^2 d.
 
     Images without another of their class have no loss and are left out. The loss depends on N: compare at one N. As
     every example is also a neighbour of the others, the error is the jackknife's over groups of examples, at the scale

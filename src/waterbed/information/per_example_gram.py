@@ -13,8 +13,8 @@ BLOCK = 2**15  # weights whose rows are held in float64 at once
 def weighted_gram(rows: WeightRows, x: Tensor, directions: Directions, variance: dict[str, Tensor]) -> Tensor:
     """sum_k R_ak v_k R_bk of each example, (n, m, m) float64, over all weights k of ``rows``.
 
-    Row a of an example is the gradient along its output direction a. For a layer y_op = sum_i w_oi x_ip with few
-    positions p the rows are never formed: sum_oi v_oi (sum_p g_aop x_ip) (sum_q g_boq x_iq) goes through
+    For each example, R has one row per output direction a: the gradient along it. For a layer y_op = sum_i w_oi x_ip
+    with few positions p the rows are never formed: sum_oi v_oi (sum_p g_aop x_ip) (sum_q g_boq x_iq) goes through
     K_opq = sum_i v_oi x_ip x_iq, which costs less as soon as there are fewer positions than inputs and rows.
 
     Args:
