@@ -75,6 +75,7 @@ class Table:
             max([_longest_word(column), *(_letters(row[i]) for row in self.rows)])
             for i, column in enumerate(self.columns)
         ]
+        letters[0] = max([letters[0], *(_longest_word(str(row[0])) for row in self.rows)])  # names stay whole
         needed = sum(LETTER * count + GAP for count in letters) + MARGIN
         return next((width for width in BREAKPOINTS if needed <= width), 0)
 

@@ -175,6 +175,7 @@ def test_a_rename_is_synced_with_its_folder(tmp_path, monkeypatch):
 
 
 def _evaluate(model, path, start):
+    torch.set_num_threads(1)  # a forked process has none of the threads that its parent's torch would wait for
     data = [
         (image, i % 2) for i, image in enumerate(torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(0)))
     ]
