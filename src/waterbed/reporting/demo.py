@@ -271,7 +271,7 @@ def _write_report(
         ),
         Section(
             "What the measures mean",
-            tables=[Table("Quantities", ["name", "meaning"], [[k, QUANTITIES[k][0]] for k in DEFAULT])],
+            tables=[Table("Quantities", ["name", "meaning"], [[k, QUANTITIES[k][0]] for k in DEFAULT], wrap=True)],
         ),
     ]
     lead = (
