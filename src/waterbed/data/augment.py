@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from waterbed.data.images import check_images
 from waterbed.errors import UsageError, UsageTypeError
+from waterbed.own_code import import_function, names_own_code
 
 # Principal components of the colours of ImageNet: standard deviations, and directions (RGB, component). Krizhevsky et
 # al. (2012), "ImageNet classification with deep convolutional neural networks", sec. 4.1.
@@ -59,12 +60,14 @@ def augmentation(settings: ImageSettings, data: Any) -> Augmentation:
     """The change of batches (N, C, H, W) in [0, 1] that the settings ask for; each image gets draws of its own.
 
     First what ``augment`` names ("auto" flips where ``data.flip`` is true: a mirrored image keeps its class, unlike a
-    digit) or your own transform of one image (C, H, W), then RandAugment, colour jitter, rotation and lighting noise.
-    All draws come from torch's generators, so a seed or a saved state determines them. A resized crop of an image file
-    is taken from the whole picture, of other data from images as they are.
+    digit) or your own transform of one image (C, H, W), itself or as "package.module:function", then RandAugment,
+    colour jitter, rotation and lighting noise. All draws come from torch's generators, so a seed or a saved state
+    determines them. A resized crop of an image file is taken from the whole picture, of other data from images as they
+    are.
 
     Raises:
-        UsageError: changes of colours, for images that are neither grey nor RGB; later, what your own transform
+        UsageError: changes of colours, for images that are neither grey nor RGB; a function of your own that cannot be
+            imported; later, what your own transform
             returns is not like its image, or leaves [0, 1].
 
     >>> from waterbed.training.config import TrainConfig
@@ -101,6 +104,8 @@ def _of_positions(augment: str | Change, data: Any) -> list[Change]:
     """The changes of ``augment``: by name, or the user's own."""
     if callable(augment):
         return [OwnTransform(augment)]
+    if names_own_code(augment):
+        return [OwnTransform(import_function("augment", augment), augment)]
     if augment == "auto":
         augment = "crop-flip" if getattr(data, "flip", False) else "crop"
     known = {"crop": random_crop, "resized-crop": random_resized_crop, "flip": random_flip}
@@ -239,8 +244,9 @@ class OwnTransform:
     torch.Size([4, 1, 8, 8])
     """
 
-    def __init__(self, transform: Change) -> None:
-        self.transform, self._batches = transform, 0
+    def __init__(self, transform: Change, name: str | None = None) -> None:
+        """``name``: what messages call it."""
+        self.transform, self.name, self._batches = transform, name or transform, 0
 
     def __call__(self, x: Tensor) -> Tensor:
         images = [self.transform(image) for image in x]
@@ -255,8 +261,8 @@ class OwnTransform:
     def _check_like(self, changed: Any, image: Tensor) -> None:
         if not isinstance(changed, Tensor):
             raise UsageTypeError(
-                f"augment={self.transform!r} returned {type(changed).__name__} for an image; return a tensor like it"
+                f"augment={self.name!r} returned {type(changed).__name__} for an image; return a tensor like it"
             )
         if (changed.shape, changed.dtype, changed.device) != (image.shape, image.dtype, image.device):
             got, given = (f"{t.dtype} {tuple(t.shape)} on {t.device}" for t in (changed, image))
-            raise UsageError(f"augment={self.transform!r} returned {got} for an image {given}; return one like it")
+            raise UsageError(f"augment={self.name!r} returned {got} for an image {given}; return one like it")

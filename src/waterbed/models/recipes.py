@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from inspect import Parameter, signature
 from typing import Any
 
@@ -16,6 +11,7 @@ from torch import nn
 from waterbed.errors import UsageError
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.heads import as_classifier
+from waterbed.own_code import import_function, names_own_code
 
 TIMM = "timm:"
 
@@ -26,7 +22,7 @@ def names_recipe(name: Any) -> bool:
     >>> names_recipe("timm:resnet18"), names_recipe("my_package.networks:small"), names_recipe("resnet18")
     (True, True, False)
     """
-    return isinstance(name, str) and ":" in name
+    return names_own_code(name)
 
 
 def is_own_code(name: Any) -> bool:
@@ -71,7 +67,7 @@ def timm_network(name: str, num_classes: int, in_channels: int, image_size: int 
 
 def _called(name: str, arguments: dict[str, Any]) -> nn.Module:
     """What the function ``package.module:function`` returns for those of the arguments that it takes."""
-    function = _imported(name)
+    function = import_function("name", name)
     try:
         parameters = signature(function).parameters
         takes_all = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
@@ -86,32 +82,3 @@ def _called(name: str, arguments: dict[str, Any]) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise UsageError(f"name={name!r} returns {type(network).__name__}; it must return an nn.Module")
     return network
-
-
-def _imported(name: str) -> Callable[..., Any]:
-    """The function of a name ``package.module:function``."""
-    module, _, function = name.partition(":")
-    if not all(part.isidentifier() for part in [*module.split("."), function]):
-        raise UsageError(f"name={name!r} is no name of a function; write package.module:function, or timm:NAME")
-    try:
-        with _working_directory_importable():
-            found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"name={name!r} cannot be imported ({error}); write package.module:function, of an installed package or of "
-            "a file in the working directory"
-        ) from error
-    if not callable(found):
-        raise UsageError(f"name={name!r} is {type(found).__name__}, not a function; name one that returns a network")
-    return found
-
-
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """The working directory last among the places that modules are imported from, as ``python -m`` has it first."""
-    before = list(sys.path)
-    sys.path.append(os.getcwd())
-    try:
-        yield
-    finally:
-        sys.path[:] = before

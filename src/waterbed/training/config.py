@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
+from waterbed.own_code import OWN_CODE, check_name, names_own_code
 
 # Here, not where they are implemented, so that the command line reads them without importing torch.
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
@@ -62,8 +63,9 @@ class TrainConfig:
     augment: Any = _setting(  # noqa: RUF009 - a string or a function is not changed
         "auto",
         "crop-flip, crop, flip, resized-crop-flip (as for ImageNet), none, or auto: crops always, flips where a "
-        "mirrored image keeps its class (in Python also a transform of one image in [0, 1], such as torchvision's v2)",
-        choices=AUGMENTATIONS,
+        "mirrored image keeps its class; package.module:function is your own transform of one image (C, H, W) in "
+        "[0, 1], such as one of torchvision's v2 (in Python also the transform itself)",
+        choices=(*AUGMENTATIONS, OWN_CODE),
     )
     randaugment: int = _setting(
         0, "magnitude, up to 30, of the two operations of RandAugment on each image; 0 for none", at_least=0, below=31
@@ -279,6 +281,14 @@ def _check_flag(name: str, value: Any, valid: Mapping[str, Any]) -> None:
         raise UsageTypeError(f"{name}={value!r} must be True or False")
 
 
+def _check_named_or_own(name: str, value: Any, valid: Mapping[str, Any]) -> None:
+    """One of the choices, or the user's own: a function, or its name where that is one of them."""
+    if OWN_CODE in valid["choices"] and names_own_code(value):
+        check_name(name, value)
+    elif not callable(value):
+        check_choice(name, value, valid["choices"])
+
+
 # By the annotation of the field.
 _CHECKS: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "int": _check_whole,
@@ -286,6 +296,6 @@ _CHECKS: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "float": _check_number,
     "float | None": lambda name, value, valid: None if value is None else _check_number(name, value, valid),
     "str": lambda name, value, valid: check_choice(name, value, valid["choices"]),
-    "Any": lambda name, value, valid: None if callable(value) else check_choice(name, value, valid["choices"]),
+    "Any": _check_named_or_own,
     "bool": _check_flag,
 }
