@@ -176,3 +176,55 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     assert their_sums == pytest.approx(sums, rel=1e-4)
     assert their_labels == labels
     assert their_score == score
+
+
+class InDoubles(nn.Module):
+    """A network with a batch norm of each kind, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        first = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
+        last = [nn.Linear(144, 8), nn.BatchNorm1d(8, momentum=None, affine=False), nn.ReLU(), nn.Linear(8, 10)]
+        self.layers = nn.Sequential(*first, *last).double()
+
+    def forward(self, x):
+        return self.layers(x.double())
+
+
+def normed():
+    """Weights and statistics after a training and after one that perturbs weights, and the gradient of a last step.
+
+    The first also with batch norms of each process's own.
+    """
+    several = torch.distributed.is_initialized()
+    if several:
+        rank = torch.distributed.get_rank()
+        os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
+        torch.set_num_threads(1)
+    data = wb.load_dataset("digits").take(64, 10)
+    settings = {"epochs": 2, "batch_size": 8 if several else 16, "augment": "none", "lr": 0.05, "watch": 0}
+    adversarial = wb.AdversarialTraining(wb.PGD(0.3, steps=2, random_start=False))
+    found = {}
+    for name, objective in (("joint", adversarial), ("awp", wb.AWP(adversarial, gamma=0.1)), ("apart", adversarial)):
+        model = InDoubles()
+        run = wb.fit(model, data, objective, sync_batchnorm=name != "apart", progress=False, **settings)
+        found |= {f"{name} {key}": value.double().flatten().tolist() for key, value in model.state_dict().items()}
+        found |= {f"{name} gradient {key}": p.grad.flatten().tolist() for key, p in model.named_parameters()}
+        found[f"{name} loss"] = [run.record["loss"]]
+    return found
+
+
+def test_batch_norms_over_two_processes_are_those_of_one(tmp_path):
+    alone = normed()
+    together, same = in_two_processes(tmp_path, normed)
+    assert {n: v for n, v in same.items() if "apart" not in n} == {
+        n: v for n, v in together.items() if "apart" not in n
+    }
+    assert list(together) == list(alone), "weights keep their names"
+    for name, values in alone.items():
+        if not name.startswith("apart"):
+            assert together[name] == pytest.approx(values, rel=1e-10, abs=1e-12), name
+    for name in ("layers.1.running_var", "layers.1.weight", "gradient layers.0.weight"):
+        assert alone[f"apart {name}"] == alone[f"joint {name}"], "one process has nobody to join"
+        assert together[f"apart {name}"] != pytest.approx(alone[f"apart {name}"], rel=1e-4), name

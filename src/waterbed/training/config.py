@@ -110,6 +110,9 @@ class TrainConfig:
         0.0, "largest norm of the gradient, to which a longer one is scaled down; 0 for none", at_least=0
     )
     accumulate: int = _setting(1, "batches whose mean gradient makes one step of the optimizer", at_least=1)
+    sync_batchnorm: bool = _setting(
+        False, "with several processes, batch norms over the images of all of them, as if they were one batch"
+    )
     compile: bool = _setting(
         False, "torch.compile the network and the attacked copy: minutes at the start, then faster steps on a GPU"
     )

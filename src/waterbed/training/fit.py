@@ -31,6 +31,7 @@ from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_bac
 from waterbed.training.checkpointing import Checkpointing
 from waterbed.training.compiling import check_compiles, compiled
 from waterbed.training.config import TrainConfig, documented
+from waterbed.training.joint_batch_norm import batch_norms
 from waterbed.training.objective import Objective, check_loss, check_objective, started
 from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import ENVIRONMENT, Run, open_run
@@ -131,6 +132,7 @@ def _fit(
     _check_fits(model, data)
     objective = started(objective, model)
     recorded = {**run_config(model, data, objective, c, engine), **notes}
+    joint = batch_norms(c, model, engine.processes)
     batches = math.ceil(len(train) / (c.batch_size * engine.processes))
     replays = getattr(objective, "replays", 1)
     steps = batches * replays
@@ -164,7 +166,8 @@ def _fit(
                 x, y = mixed(x, y.to(engine.device, non_blocking=True))
                 x = engine.place(x, model)
                 for _ in range(replays):
-                    step(job, objective, attacked(), forward, x, y, engine)
+                    with joint:
+                        step(job, objective, attacked(), forward, x, y, engine)
                 checkpointing.after_batch(job)
                 progress.advance(replays, message=f"epoch {epoch + 1}/{c.epochs}, {job.meter}")
             checkpointing.check_finite(job)

@@ -17,6 +17,7 @@ OF_THE_WHOLE_NETWORK = (
     "precision",
     "workers",
     "threads",
+    "sync_batchnorm",
     "compile",
     "checkpoint_minutes",
     "trackers",

@@ -27,6 +27,7 @@ OTHER_MEANINGS = {
     "workers": "of a loader, an evaluation or a measure",
     "augment": "of the images in a cache, none by default",
     "epochs": "by mode of fine-tuning",
+    "momentum": "of the running statistics of a batch norm",
 }
 DECLARED = {
     "waterbed/attacks/pgd.py": {"optimizer"},
@@ -55,6 +56,7 @@ DECLARED = {
     "waterbed/transfer_learning/activation_cache.py": {"augment"},
     "waterbed/reporting/demo.py": {"epochs", "lr"},  # what the demo trains with, not a default
     "waterbed/reporting/results.py": {"measures"},
+    "waterbed/training/joint_batch_norm.py": {"momentum"},
     "waterbed/training/run_folder.py": {"measures"},
     "waterbed_paper/linear_probes.py": {"optimizer"},
     "waterbed_paper/scale.py": {

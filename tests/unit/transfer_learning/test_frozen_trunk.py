@@ -120,6 +120,7 @@ class Tracker:
         ("workers", 1),
         ("threads", 1),
         ("compile", True),
+        ("sync_batchnorm", True),
         ("checkpoint_minutes", 1.0),
         ("trackers", (Tracker(),)),
     ],
