@@ -15,6 +15,7 @@ from waterbed.models.architectures import bare_name, describe, image_channels, i
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.layouts import UNSAVED, infer_pre_activation, is_deepminds, pre_activation_names, unseen
 from waterbed.models.normalisers import channel_values, find_normalisers
+from waterbed.models.pickled import left_out
 from waterbed.models.recipes import TIMM
 from waterbed.models.tensors import read_tensors
 from waterbed.models.wide import is_pre_activation
@@ -42,6 +43,9 @@ def load_foreign(
     """
     metadata = metadata or {}
     checkpoint = unwrap(read_tensors(path, trust), path)
+    if path.suffix != ".safetensors" and not trust and (others := left_out(path)):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        checkpoint.notes.append(f"only tensors were read; left out: {', '.join(others[:3])}{more}")
     _check_source(checkpoint, source, path)
     _check_not_doubled(checkpoint, model, mean, std, path)
     if model is not None:

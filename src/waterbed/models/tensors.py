@@ -34,7 +34,7 @@ def read_tensors(path: Path, trust: bool = False) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         content: Any = read_safetensors(path)
     else:
-        content = unpickle(path, trust)
+        content = unpickle(path, trust, _network)
     tensors = _network(content)
     if not tensors:
         raise UsageError(

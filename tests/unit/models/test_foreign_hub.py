@@ -131,16 +131,16 @@ def test_a_robust_network_of_other_classes_is_refused_by_file_and_tensor(hub, pu
         wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps1.ckpt", model=mine, download=True)
 
 
-def test_a_file_that_holds_more_than_weights_says_how_to_convert_it(hub):
-    hub.add(ROBUST, {"resnet18_l2_eps0.ckpt": packed({"model": madry(CifarNet()), "args": Settings()})})
+class Settings(dict):
+    """What training scripts leave beside the weights."""
+
+
+def test_a_file_that_cannot_be_read_without_more_than_weights_says_how_to_convert_it(hub):
+    hub.add(ROBUST, {"resnet18_l2_eps0.ckpt": packed({"model": madry(CifarNet()), "args": Settings(lr=1)})})
     with pytest.raises(
         wb.UsageError, match=r"holds more than weights.*`waterbed convert /.*resnet18_l2_eps0\.ckpt --out"
     ):
         wb.load_model(f"hf:{ROBUST}:resnet18_l2_eps0.ckpt", download=True)
-
-
-class Settings:
-    """What training scripts leave beside the weights."""
 
 
 def test_timms_networks_by_name(hub):
