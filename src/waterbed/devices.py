@@ -52,6 +52,32 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def as_device(device: torch.device | str | None, usual: torch.device) -> torch.device:
+    """A device that was asked for, or ``usual``.
+
+    Raises:
+        UsageError: torch does not know it, or it is not there.
+
+    >>> as_device("gpu", torch.device("cpu"))
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: device='gpu' is not there; write 'cpu', or leave it out
+    """
+    try:
+        return torch.empty(0, device=usual if device is None else device).device
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:  # which one depends on the build
+        raise UsageError(f"device={device!r} is not there; write {str(usual)!r}, or leave it out") from error
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a GPU; 0 for a device that computes in the host's memory, or whose memory is not known.
+
+    >>> free_bytes(torch.device("cpu"))
+    0
+    """
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed random numbers inside the block; the caller's generators are restored after it.

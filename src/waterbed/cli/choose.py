@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from waterbed.cli.options import Force, Root, Words
+from waterbed.cli.options import Force, Root, Words, Workers
 from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_text
 from waterbed.text import csv_text
 
@@ -23,6 +23,7 @@ class Choose:
     num_samples: int = 2000
     """Number of training images."""
     root: Root = None
+    workers: Workers = 0
     seed: int = 0
     """Seed of the choice of images and of their splits."""
     out: str | None = None
@@ -45,7 +46,8 @@ class Choose:
         runs = unique_runs(self.backbones)
         kept = Kept(CHOICES, None, self.force, runs, None)
         models = {name: run.model for name, run in runs.items()}
-        choice = choose(models, self.target, self.num_samples, seed=self.seed, root=self.root, progress=True)
+        more = {"root": self.root, "workers": self.workers, "progress": True}
+        choice = choose(models, self.target, self.num_samples, seed=self.seed, **more)
         frame = choice.to_frame()
         write_text(self.out, csv_text(frame))
         summary = {"num_samples": choice.num_samples, "reason": choice.reason, "rows": frame.to_dict("records")}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tyro.conf import Positional
 
-from waterbed.cli.options import Force, Root, Words
+from waterbed.cli.options import Force, Root, Words, Workers
 from waterbed.cli.output import is_first_process, print_rows, say_written, write_json
 from waterbed.errors import UsageError
 from waterbed.files import check_output, is_json_of
@@ -33,6 +33,7 @@ class Distance:
     gamma: float = 0.01
     """Of the similarity exp(-gamma distance), as in the paper; it means nothing across extractors."""
     root: Root = None
+    workers: Workers = 0
     seed: int = 0
     """Seed of the choice of images."""
     out: str | None = None
@@ -45,6 +46,7 @@ class Distance:
         from itertools import combinations
 
         from waterbed import dataset_distance, load_model
+        from waterbed.distributed import Engine
         from waterbed.plots import is_our_png, save_figure
         from waterbed.transfer_learning.distance import distances_figure
         from waterbed.transfer_learning.transfer import load_for
@@ -55,11 +57,12 @@ class Distance:
         if self.out is not None:
             out = check_output(self.out, is_json_of("extractor", "pairs"), self.force)
             picture = check_output(out.with_suffix(".png"), is_our_png, self.force)
-        model = load_model(self.extractor)
+        model = load_model(self.extractor).to(Engine().device)
         loaded = [load_for(model, name, self.root) for name in self.data]
         rows, results, distances = [], [], {}
+        how = {"seed": self.seed, "workers": self.workers, "progress": True}
         for a, b in combinations(loaded, 2):
-            d = dataset_distance(a, b, model, self.num_samples, self.min_source_count, seed=self.seed, progress=True)
+            d = dataset_distance(a, b, model, self.num_samples, self.min_source_count, **how)
             similarity = math.exp(-self.gamma * d.value)
             interval = f"[{d.low:.4g}, {d.high:.4g}]"
             numbers = [f"{d.value:.4g}", f"{d.corrected:.4g}", interval, f"{d.floor:.3g}", f"{similarity:.4g}"]

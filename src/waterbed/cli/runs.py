@@ -30,10 +30,12 @@ def load_with_source(
 
 
 def unique_runs(paths: Sequence[str]) -> dict[str, Run]:
-    """The runs by names that are all different."""
+    """The runs by names that are all different, on the device that they will be used on."""
     if not paths:
         raise UsageError("runs is empty; name one run folder or more")
-    runs = [Run.load(path) for path in paths]
+    runs, device = [Run.load(path) for path in paths], Engine().device
+    for run in runs:
+        run.model.to(device)
     return dict(zip(run_names(runs), runs, strict=True))
 
 

@@ -42,7 +42,7 @@ class _Tasks:
 # In --help the options of the last base come first.
 @dataclass(kw_only=True)
 class Transfer(
-    options_of(FINETUNING, only=SETTINGS, augment=str),
+    options_of(FINETUNING, only=(*SETTINGS, "workers"), augment=str),
     options_of(ObjectiveConfig("standard"), eps=Radius),
     _Tasks,
 ):
@@ -108,6 +108,7 @@ class Transfer(
             progress=True,
             protocol=self.protocol,
             **{n: v for n in SETTINGS if (v := getattr(self, n)) != getattr(FINETUNING, n)},
+            workers=self.workers,
             lr=self.lr or None,
             weight_decay=self.weight_decay or None,
             **({} if self.search_epochs is None else {"search_epochs": self.search_epochs}),

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from waterbed.data.images import OnDevice, TensorImages, check_images, check_labels, to_float
 from waterbed.data.map_style import map_style
 from waterbed.data.samples import collate
+from waterbed.devices import free_bytes
 from waterbed.errors import UsageError, UsageTypeError
 
 SHARE_OF_DEVICE = 0.25  # of a GPU's free memory, at most, for images
@@ -169,8 +170,7 @@ def _on_device(dataset: Any, device: torch.device) -> Any:
     """Images in memory as bytes on a GPU that has room for them: a batch then costs no transfer and no wait."""
     if device.type != "cuda" or type(dataset) is not TensorImages:
         return dataset
-    free, _ = torch.cuda.mem_get_info(device)
-    return OnDevice(dataset, device) if dataset.images.nbytes < free * SHARE_OF_DEVICE else dataset
+    return OnDevice(dataset, device) if dataset.images.nbytes < free_bytes(device) * SHARE_OF_DEVICE else dataset
 
 
 class _Requested(Dataset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from waterbed.data.loading import batches
-from waterbed.devices import device_of, seeded
+from waterbed.data.loading import SHARE_OF_DEVICE, Loader
+from waterbed.devices import device_of, free_bytes, seeded
 from waterbed.errors import UsageError
 from waterbed.models.states import frozen
 from waterbed.progress import Progress
 
+CPU = torch.device("cpu")
 MEMORY_BYTES = 2**30
 DISK_BYTES = 20 * 2**30
 BATCH_SIZE = 256
@@ -27,8 +29,8 @@ class Cache:
     """Activations of a data set of N images.
 
     Attributes:
-        values: for each of the network's outputs (views, N, ...), float32 in memory or bfloat16 in a file.
-        labels: (N,).
+        values: for each of the network's outputs (views, N, ...), float32 on a device or bfloat16 in a file.
+        labels: (N,), on the CPU.
     """
 
     values: tuple[Tensor, ...]
@@ -53,14 +55,14 @@ class CachePlan:
 
     Attributes:
         shapes: (views, N, ...) for each of the network's outputs.
-        in_memory: float32 in memory; else bfloat16 in a temporary file.
+        device: in whose memory the values are, as float32; None: as bfloat16 in a temporary file.
 
     >>> print(CachePlan.of([torch.zeros(1, 512)], views=1, total=1000))
     memory, float32, 1 view
     """
 
     shapes: tuple[tuple[int, ...], ...]
-    in_memory: bool
+    device: torch.device | None
 
     @classmethod
     def of(
@@ -70,8 +72,9 @@ class CachePlan:
         total: int,
         memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
+        device: torch.device = CPU,
     ) -> CachePlan:
-        """A plan within the budget.
+        """A plan within the budget: on ``device`` if it is a GPU with room enough, else in memory, else in a file.
 
         Args:
             outputs: the network's for some images, (B, ...) each.
@@ -79,27 +82,39 @@ class CachePlan:
             total: images of the data set.
             memory_bytes: a cache of up to that size is float32 in memory, a larger one bfloat16 in a temporary file.
             disk_bytes: a larger file is refused.
+            device: on which the network runs and its tail is trained.
 
         Raises:
             UsageError: the cache fits neither.
         """
         shapes = tuple((views, total, *output.shape[1:]) for output in outputs)
         numbers = sum(torch.Size(shape).numel() for shape in shapes)
+        if 4 * numbers <= SHARE_OF_DEVICE * free_bytes(device):
+            return cls(shapes, device)
         in_memory = 4 * numbers <= memory_bytes
         if not in_memory and 2 * numbers > disk_bytes:
             raise UsageError(
                 f"the cache would need {2 * numbers / 2**30:.1f} GiB and the budget is {disk_bytes / 2**30:.1f}; raise "
                 "disk_bytes, take fewer views or images, or pass cache='never'"
             )
-        return cls(shapes, in_memory)
+        return cls(shapes, CPU if in_memory else None)
 
     def __str__(self) -> str:
+        elsewhere = "" if self.device in (None, CPU) else f" of {self.device}"
+        return self.record.replace("memory", f"memory{elsewhere}")
+
+    @property
+    def record(self) -> str:
+        """What a run records: not whose memory it is, which is that of another device when the run is called again with
+        less room, and changes no number."""
         views = self.shapes[0][0]
-        return f"{'memory, float32' if self.in_memory else 'file, bfloat16'}, {views} view{'s' * (views > 1)}"
+        return f"{'file, bfloat16' if self.device is None else 'memory, float32'}, {views} view{'s' * (views > 1)}"
 
     def allocate(self) -> tuple[Tensor, ...]:
         """Uninitialised tensors of these shapes; a file, if any, disappears with its tensor."""
-        return tuple(torch.empty(shape) if self.in_memory else _mapped(shape) for shape in self.shapes)
+        if self.device is None:
+            return tuple(map(_mapped, self.shapes))
+        return tuple(torch.empty(shape, device=self.device) for shape in self.shapes)
 
 
 def _mapped(shape: tuple[int, ...]) -> Tensor:
@@ -123,6 +138,8 @@ def fill(
     augment: Callable[[Tensor], Tensor] = lambda x: x,
     seed: int = 0,
     progress: bool = False,
+    workers: int = 0,
+    device: torch.device | None = None,
 ) -> Cache:
     """Run ``network`` over ``dataset`` once for each view, in eval mode.
 
@@ -131,8 +148,11 @@ def fill(
         network: images (B, C, H, W) to a tuple of tensors (B, ...).
         dataset: map-style, ``(image, label)``, labels below ``num_classes``.
         augment: of the images, drawn anew for each view.
+        device: where a copy of the network runs, if it is not on this device itself.
+        workers: processes that load the images. What the loading of an image draws is then drawn by them.
     """
-    device = device_of(network)
+    device = device or device_of(network)
+    network = network if device_of(network) == device else copy.deepcopy(network).to(device)
     values, labels = plan.allocate(), torch.empty(len(dataset), dtype=torch.long)
     views = len(values[0])
     steps = views * -(-len(dataset) // BATCH_SIZE)
@@ -141,14 +161,15 @@ def fill(
         torch.no_grad(),
         seeded(seed, device),
         Progress("caching the trunk", steps, progress) as progress_bar,
+        Loader(dataset, num_classes=num_classes, workers=workers, device=device) as loader,
     ):
         for view in range(views):
             start = 0
-            for x, y in batches(dataset, BATCH_SIZE, num_classes=num_classes, device=device):
+            for x, y in loader.batches(BATCH_SIZE, seed=seed * 1_000_003 + view):
                 part = slice(start, start + len(x))
                 for store, output in zip(values, network(augment(x)), strict=True):
                     store[view, part] = output.to(store)
                 labels[part] = y
                 start += len(x)
-                progress_bar.advance()
+                progress_bar.advance(message=str(plan))
     return Cache(values, labels)

@@ -27,6 +27,8 @@ def choose(
     seed: int = 0,
     root: str | Path | None = None,
     progress: bool = False,
+    *,
+    workers: int = 0,
 ) -> Choice:
     """Rank backbones for a target task by scores of their features, and say how sure the order is.
 
@@ -42,6 +44,7 @@ def choose(
         num_samples: how many of them, drawn with ``seed``; all if there are fewer.
         seed: also of the splits. The same seed gives the same choice.
         root: the folder of named data sets.
+        workers: processes that decode images, for data too large for memory.
 
     Raises:
         UsageError: no backbones, a target that cannot be loaded or has too few images.
@@ -66,7 +69,7 @@ def choose(
             model = as_classifier(backbone, getattr(target, "shape", None))
             data = load(model, target) if isinstance(target, str | Path) else target
             order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:num_samples]
-            features, labels = extract_features(model, data, indices=order)
+            features, labels = extract_features(model, data, indices=order, workers=workers)
             own = cross_validate(features, labels, head_probabilities(model, features), seed=seed)
             scores[label] = {"combined": RULE.combined(own, labels.bincount().numpy()), **own}
             progress_bar.advance(message=f"{label}: {own['probe'].value:.2f} %")

@@ -137,6 +137,8 @@ def dataset_distance(
     num_resamples: int = 200,
     seed: int = 0,
     progress: bool = False,
+    *,
+    workers: int = 0,
 ) -> DatasetDistance:
     """Earth mover's distance between the class means of two data sets' training images (sec. 5).
 
@@ -149,6 +151,7 @@ def dataset_distance(
         num_samples: images of each, drawn with ``seed``; all training images by default.
         min_source_count: source classes with fewer images are left out.
         num_resamples: bootstrap resamples.
+        workers: processes that decode images, for data too large for memory.
 
     Raises:
         UsageError: fewer than 20 resamples, images that do not fit the extractor, no class left.
@@ -166,7 +169,7 @@ def dataset_distance(
         total, indices = len(data.train), None
         if num_samples is not None and num_samples < total:
             indices = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
-        features, labels = extract_features(network, data, progress=progress, indices=indices)
+        features, labels = extract_features(network, data, progress=progress, indices=indices, workers=workers)
         sets.append((features.double(), labels))
     generator = torch.Generator().manual_seed(seed)
     (_, ya), (_, yb) = sets

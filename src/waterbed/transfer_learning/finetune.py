@@ -9,10 +9,12 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from waterbed.data.images import check_data
 from waterbed.data.task import as_task
+from waterbed.devices import as_device
 from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.models.heads import with_linear_head
 from waterbed.training.callbacks import Callback, check_callbacks
@@ -44,6 +46,7 @@ def finetune(
     search_epochs: int | None = None,
     cache: str = "auto",
     trunk: FrozenTrunk | None = None,
+    device: torch.device | str | None = None,
     objective: Objective | None = None,
     callbacks: Sequence[Callback] = (),
     **settings: Any,
@@ -84,6 +87,8 @@ def finetune(
             a quarter (one at least) elsewhere.
         cache: "auto", or "never" to run the whole network at every step.
         trunk: a :class:`FrozenTrunk` of this model, task and mode, to use its cache again.
+        device: where the network is run for the cache and the rest is trained; by default that of
+            :func:`waterbed.fit`, a GPU if there is one. A cache that a GPU has no room for is in memory or in a file.
         objective: what is minimised, as for :func:`waterbed.fit`; cross-entropy by default. With
             ``AdversarialTraining(attack)`` the fine-tuning is robust, and of several candidates the one with the
             highest accuracy under the attack is taken. Every step then runs the whole network: modes 1 and 2, or
@@ -122,19 +127,22 @@ def finetune(
         _check_honoured("callbacks", callbacks, mode, cache, solver)
         options["callbacks"] = check_callbacks(callbacks)
     if trunk is not None:
-        trunk.check_made_for(model, data, mode, cache)
+        _check_made_for(trunk, model, data, mode, cache, device)
     else:
         filling = {**recipe.of_images(), "views": views, "seed": recipe.seed, "progress": recipe.progress}
+        filling |= {"device": device, "workers": recipe.workers}
         trunk = trunk_for(model, data, mode, cache, **filling)
         if trunk is None and asked["solver"] is None:
             solver = "sgd"  # a network that cannot be cut has no cache
-    network = trunk or WholeNetwork(model, data, mode, objective)
+    if trunk is None and device is not None:
+        raise UsageError(f"device={str(device)!r} is that of a cache, and fit chooses its own; leave device out")
+    network = trunk or WholeNetwork(model, data, mode, objective, recipe.workers)
     network.check(recipe, views)
     record = {
         "mode": str(mode),
         "source": fingerprint(model.backbone),
         "trained": ["everything" if name == "" else name for name in network.trained],
-        "cache": str(network),
+        "cache": network.record,
         "protocol": protocol,
         "solver": solver,
     }
@@ -187,7 +195,7 @@ def solver_of(mode: int | str, asked: Mapping[str, Any]) -> str:
     ('logistic', 'sgd', 'sgd')
     """
     solver, config = asked.get("solver"), asked.get("config")
-    elsewhere = ("protocol", "config", "solver", "cache", "validation", "trunk", "objective")
+    elsewhere = ("protocol", "config", "solver", "cache", "validation", "trunk", "objective", "device")
     given = {name: value for name, value in asked.items() if name not in elsewhere and (name, value) != ("views", 1)}
     if solver is None:
         cached = asked.get("cache", "auto") == "auto" and asked.get("objective") is None
@@ -219,6 +227,21 @@ def _check(data: Any, mode: Any, search_epochs: Any) -> None:
     check_data(data)
     if search_epochs is not None:
         check_count("search_epochs", search_epochs)
+
+
+def _check_made_for(
+    trunk: FrozenTrunk, model: nn.Module, data: Any, mode: int | str, cache: str, device: torch.device | str | None
+) -> None:
+    """Raise unless these arguments of :func:`finetune` are those that its ``trunk`` was made for."""
+    for name, value, own in (("model", model, trunk.model), ("data", data, trunk.data)):
+        if value is not own:
+            raise UsageError(f"trunk= was made for another {name}; pass the {name} that it was made for")
+    if mode != trunk.mode:
+        raise UsageError(f"mode={mode!r}, but trunk= was made for mode={trunk.mode!r}; pass the same to both")
+    if cache == "never":
+        raise UsageError("cache='never' contradicts trunk=; pass one of the two")
+    if as_device(device, trunk.device) != trunk.device:
+        raise UsageError(f"device={str(device)!r}, but trunk= is on {str(trunk.device)!r}; pass the same to both")
 
 
 def _check_honoured(name: str, value: Any, mode: int | str, cache: str, solver: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from waterbed.data.augment import augmentation
 from waterbed.data.images import check_data
 from waterbed.data.task import as_task
-from waterbed.devices import device_of, seeded
+from waterbed.devices import as_device, device_of, seeded
 from waterbed.distributed import Engine
 from waterbed.errors import UsageError, check_choice
 from waterbed.evaluation.accuracy import Score, score_of
@@ -53,10 +54,14 @@ class FrozenTrunk:
         seed: of the augmentation.
         memory_bytes: a cache of up to that size is float32 in memory, a larger one bfloat16 in a temporary file.
         disk_bytes: a larger file is refused.
+        device: where the trunk is run and the tail is trained, and a GPU with room for it has the cache; by default
+            that of :func:`waterbed.fit`.
+        workers: processes that decode images, for data too large for memory.
         progress: whether to show a progress bar while the trunk is run.
 
     Attributes:
         trained: names of the modules that are trained.
+        record: what a run records of the cache.
 
     ``str(trunk)`` says where the cache lies.
 
@@ -83,24 +88,28 @@ class FrozenTrunk:
         seed: int = FINETUNING.seed,
         memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
+        device: torch.device | str | None = None,
+        workers: int = FINETUNING.workers,
         progress: bool = FINETUNING.progress,
         **augmenting: Any,
     ) -> None:
         check_choice("mode", mode, CACHED_MODES)
         data = as_task(data)
         check_data(data)
-        self.recipe = augmenting_recipe(views, augmenting)
+        self.recipe = replace(augmenting_recipe(views, augmenting), workers=workers)
         self.model, self.data, self.mode = model, data, mode
         self.views, self.seed = views, seed
+        self.device = as_device(device, Engine("fp32").device)
         self.trained = trained_modules(model, mode, data.shape)
         self._trunk, self._tail = split(model, self.trained)
         self._progress = progress
         with frozen(self._trunk), torch.no_grad():
             outputs = self._trunk(torch.zeros(1, *data.shape, device=device_of(model)))
         self._plans = [
-            CachePlan.of(outputs, copies, len(images), memory_bytes, disk_bytes)
+            CachePlan.of(outputs, copies, len(images), memory_bytes, disk_bytes, self.device)
             for images, copies in ((data.train, views), (data.test, 1))
         ]
+        self.record = self._plans[0].record
 
     def __str__(self) -> str:
         return str(self._plans[0])
@@ -117,17 +126,8 @@ class FrozenTrunk:
         return self._fill(1, self.data.test)
 
     def _fill(self, plan: int, images: Any, change: Callable[[Tensor], Tensor] = lambda x: x) -> Cache:
-        return fill(self._plans[plan], self._trunk, images, self.data.num_classes, change, self.seed, self._progress)
-
-    def check_made_for(self, model: nn.Module, data: Any, mode: int | str, cache: str) -> None:
-        """Raise :class:`UsageError` unless these arguments of :func:`finetune` are those of this trunk."""
-        for name, value, own in (("model", model, self.model), ("data", data, self.data)):
-            if value is not own:
-                raise UsageError(f"trunk= was made for another {name}; pass the {name} that it was made for")
-        if mode != self.mode:
-            raise UsageError(f"mode={mode!r}, but trunk= was made for mode={self.mode!r}; pass the same to both")
-        if cache == "never":
-            raise UsageError("cache='never' contradicts trunk=; pass one of the two")
+        how = {"seed": self.seed, "progress": self._progress, "workers": self.recipe.workers, "device": self.device}
+        return fill(self._plans[plan], self._trunk, images, self.data.num_classes, change, **how)
 
     def check(self, config: TrainConfig, views: int = 1) -> None:
         """Raise :class:`UsageError` for settings that training on this cache cannot honour.
@@ -142,6 +142,8 @@ class FrozenTrunk:
                     f"{name}={getattr(config, name)!r}, but the trunk caches images of {name}={cached!r}; pass the "
                     "same to both"
                 )
+        if config.workers not in (0, self.recipe.workers):
+            raise UsageError(f"workers={config.workers}, but the trunk has {self.recipe.workers}; pass it to the trunk")
         if views not in (1, self.views):
             raise UsageError(f"views={views}, but the trunk caches {self.views}; pass the same to both")
 
@@ -157,7 +159,7 @@ class FrozenTrunk:
         One for each pair (learning rate, weight decay); in mode "linear" all heads are trained at once.
         """
         if self.mode == "linear" and can_train_heads(config):
-            start = with_new_head(self.model, self.data, self.trained, config.seed).head
+            start = with_new_head(self.model, self.data, self.trained, config.seed).head.to(self.device)
             return head_accuracies(self.train, start, pairs, config, train, held)
         return one_by_one(self, pairs, config, train, held)
 
@@ -231,7 +233,7 @@ class FrozenTrunk:
     ) -> Run:
         """The run of a copy with a new head, which ``train`` trains in place, returning the history."""
         engine = Engine("fp32")
-        tuned = with_new_head(self.model, self.data, self.trained, config.seed).to(engine.device)
+        tuned = with_new_head(self.model, self.data, self.trained, config.seed).to(self.device)
         record = {**run_config(tuned, self.data, Standard(), config, engine), **(notes or {})}
         with open_run(out, record, config.resume, keys=FINISHED) as (folder, saved):
             path = folder.path if folder else None
@@ -272,7 +274,7 @@ class FrozenTrunk:
         return job.history
 
     def _solve_head(self, tuned: FeatureClassifier, seed: int, validation: float) -> list[dict[str, Any]]:
-        features = self.train.values[0][0].float().flatten(1)
+        features = self.train.values[0][0].float().flatten(1).cpu()
         probe = fit_logistic(features, self.train.labels, self.data.num_classes, seed, validation)
         with torch.no_grad():
             tuned.head.weight.copy_(probe.weight)

@@ -15,7 +15,6 @@ OF_THE_WHOLE_NETWORK = (
     "validation",
     "ema",
     "precision",
-    "workers",
     "threads",
     "sync_batchnorm",
     "compile",
@@ -25,7 +24,7 @@ OF_THE_WHOLE_NETWORK = (
     "mixup",
     "cutmix",
 )
-OF_LOGISTIC_REGRESSION = (*OF_IMAGES, "watch", "seed", "resume", "progress", "precision")
+OF_LOGISTIC_REGRESSION = (*OF_IMAGES, "watch", "seed", "resume", "progress", "precision", "workers", "device")
 
 
 def check_cacheable(config: TrainConfig) -> None:

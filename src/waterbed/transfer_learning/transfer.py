@@ -102,8 +102,9 @@ def transfer(
     models = {name: as_classifier(model, shape) for name, model in models.items()}
     tasks = _load_targets(models, targets, root, num_train)
     table = TransferTable()
-    caching = {name: settings[name] for name in ("cache", "views") if name in settings}
-    caching |= {**recipe.of_images(), "seed": seeds[0]}
+    caching = {name: settings[name] for name in ("cache", "views", "device") if name in settings}
+    workers = recipe.workers
+    caching |= {**recipe.of_images(), "seed": seeds[0], "workers": workers}
     total = len(models) * len(targets) * len(seeds)
     with Progress("transfer", total, progress) as progress_bar:
         for target, task in tasks.items():
@@ -120,10 +121,10 @@ def transfer(
                     row = finished.find(asked)
                     if row is None:
                         run = finetune(model, data, mode, seed=seed, trunk=trunk(), progress=False, **chosen)
-                        row = {"model": name, "target": target, **row_of(run, mode, seed, data, trunk())}
+                        row = {"model": name, "target": target, **row_of(run, mode, seed, data, trunk(), workers)}
                         row["edge"] = row["edge"] or edge
-                        row |= _under_attack(run.model, data, attacks, num_attacked)
-                        row |= _bounds(run.model, data, num_bounded) | {"history": run.history}
+                        row |= _under_attack(run.model, data, attacks, num_attacked, workers)
+                        row |= _bounds(run.model, data, num_bounded, workers) | {"history": run.history}
                         finished.add(asked, row)
                     if row["solver"] == "sgd" and protocol == "tuned":
                         chosen |= {"lr": row["lr"], "weight_decay": row["weight_decay"]}
@@ -153,9 +154,11 @@ def _load_targets(
     return dict(zip(short, tasks, strict=True))
 
 
-def row_of(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | None) -> dict[str, Any]:
+def row_of(
+    run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk | None, workers: int = FINETUNING.workers
+) -> dict[str, Any]:
     """A row of the table but for model and target: accuracy on the test set, and how it was trained."""
-    score = evaluate(run.model, data.test) if trunk is None else trunk.score(run.model)
+    score = evaluate(run.model, data.test, workers=workers) if trunk is None else trunk.score(run.model)
     how = run.config["finetune"]
     steps = how["solver"] == "sgd"
     return {
@@ -176,19 +179,21 @@ def row_of(run: Run, mode: int | str, seed: int, data: Any, trunk: FrozenTrunk |
     }
 
 
-def _under_attack(model: nn.Module, data: Any, attacks: Sequence[Attack], num_samples: int) -> dict[str, float]:
+def _under_attack(
+    model: nn.Module, data: Any, attacks: Sequence[Attack], num_samples: int, workers: int
+) -> dict[str, float]:
     """Robust accuracy under each attack, by its name."""
     if not attacks:
         return {}
-    score = evaluate(model, data.test, attacks, num_samples=num_samples)
+    score = evaluate(model, data.test, attacks, num_samples=num_samples, workers=workers)
     return {"num_attacked": score.n} | {name: float(accuracy) for name, accuracy in score.robust.items()}
 
 
-def _bounds(model: FeatureClassifier, data: Any, num_samples: int) -> dict[str, float]:
+def _bounds(model: FeatureClassifier, data: Any, num_samples: int, workers: int) -> dict[str, float]:
     """Both sides of Lemma 5.1's two true forms, in nats/pixel^2, each with its standard error."""
     if num_samples == 0:
         return {}
-    bounds = fisher_bounds(model, stack(data.test, num_samples)[0])
+    bounds = fisher_bounds(model, stack(data.test, num_samples, workers=workers)[0])
     sides = {"labels": bounds.labels, "labels_bound": bounds.labels_bound}
     sides |= {"noisy_logits": bounds.noisy_logits, "features": bounds.features}
     return {f"fisher_{k}{part}": v for k, e in sides.items() for part, v in (("", e.value), ("_stderr", e.stderr))}

@@ -21,6 +21,7 @@ from waterbed.training.objectives import Standard
 from waterbed.training.run_folder import Run
 from waterbed.transfer_learning.modes import submodules, trained_modules, with_new_head
 from waterbed.transfer_learning.search import Pair, one_by_one
+from waterbed.transfer_learning.settings import FINETUNING
 
 
 class WholeNetwork:
@@ -31,13 +32,17 @@ class WholeNetwork:
     """
 
     def __init__(
-        self, model: FeatureClassifier, data: Any, mode: int | str, objective: Objective | None = None
+        self,
+        model: FeatureClassifier,
+        data: Any,
+        mode: int | str,
+        objective: Objective | None = None,
+        workers: int = FINETUNING.workers,
     ) -> None:
-        self.model, self.data, self.objective = model, data, objective or Standard()
+        self.model, self.data, self.objective, self.workers = model, data, objective or Standard(), workers
         self.trained = trained_modules(model, mode, data.shape)
 
-    def __str__(self) -> str:
-        return "none"
+    record = "none"  # of a cache
 
     def check(self, config: TrainConfig, views: int = 1) -> None:
         """Raise :class:`UsageError` for settings that have no meaning without a cache."""
@@ -81,12 +86,13 @@ class WholeNetwork:
         """Percent of the training images ``indices`` that a fine-tuned model gets right, under the objective's attack
         if it has one."""
         attack = getattr(self.objective, "attack", None)
-        score = evaluate(model, Subset(self.data.train, indices.tolist()), [] if attack is None else [attack])
+        held = Subset(self.data.train, indices.tolist())
+        score = evaluate(model, held, [] if attack is None else [attack], workers=self.workers)
         return float(score.clean if attack is None else score.robust[attack.name])
 
     def score(self, model: nn.Module) -> Score:
         """:func:`waterbed.evaluate` of a fine-tuned model on the test images."""
-        return evaluate(model, self.data.test)
+        return evaluate(model, self.data.test, workers=self.workers)
 
     def _with_training_images(self, indices: Tensor) -> SimpleNamespace:
         """The data with only these training images."""

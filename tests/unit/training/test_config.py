@@ -24,7 +24,7 @@ OTHER_MEANINGS = {
     "precision": "arithmetic of an inversion, or of one engine",
     "validation": "fraction of the images that chooses a rate, a strength or a backbone",
     "weight_decay": "of the training that influence speaks of, or candidates of a fine-tuning",
-    "workers": "of a loader, an evaluation or a measure",
+    "workers": "of a loader, an evaluation, a measure or a comparison",
     "augment": "of the images in a cache, none by default",
     "epochs": "by mode of fine-tuning",
     "momentum": "of the running statistics of a batch norm",
@@ -40,6 +40,8 @@ DECLARED = {
     "waterbed/models/features.py": {"batch_size", "workers"},
     "waterbed/training/callbacks.py": {"workers"},
     "waterbed/models/normalisers.py": {"batch_size"},
+    "waterbed/cli/choose.py": {"workers"},
+    "waterbed/cli/distance.py": {"workers"},
     "waterbed/cli/evaluate.py": {"workers"},
     "waterbed/cli/measure.py": {"workers"},
     "waterbed/cli/invert.py": {"lr", "optimizer", "precision"},
@@ -49,11 +51,15 @@ DECLARED = {
     "waterbed/inversion/study.py": {"lr", "optimizer"},
     "waterbed/cli/transfer.py": {"lr", "weight_decay"},
     "waterbed/transfer_learning/finetune.py": {"lr", "validation", "weight_decay"},
-    "waterbed/transfer_learning/frozen_trunk.py": {"validation"},
+    "waterbed/transfer_learning/choose.py": {"workers"},
+    "waterbed/transfer_learning/distance.py": {"workers"},
+    "waterbed/transfer_learning/frozen_trunk.py": {"validation", "workers"},  # the latter read from FINETUNING
+    "waterbed/transfer_learning/transfer.py": {"workers"},  # likewise
+    "waterbed/transfer_learning/whole_network.py": {"workers"},  # likewise
     "waterbed/transfer_learning/logistic.py": {"validation"},
     "waterbed/transfer_learning/probes.py": {"lr", "validation", "weight_decay"},
     "waterbed/transfer_learning/search.py": {"lr", "weight_decay"},
-    "waterbed/transfer_learning/activation_cache.py": {"augment"},
+    "waterbed/transfer_learning/activation_cache.py": {"augment", "workers"},
     "waterbed/reporting/demo.py": {"epochs", "lr"},  # what the demo trains with, not a default
     "waterbed/reporting/results.py": {"measures"},
     "waterbed/training/joint_batch_norm.py": {"momentum"},

@@ -15,6 +15,7 @@ from waterbed.transfer_learning.splitting import UntraceableError, same_cut, spl
 
 SHORT = {"epochs": 2, "batch_size": 64, "lr": 0.1}
 frozen_trunk = importlib.import_module("waterbed.transfer_learning.frozen_trunk")
+activation_cache = importlib.import_module("waterbed.transfer_learning.activation_cache")
 
 
 class Branching(nn.Module):
@@ -117,7 +118,6 @@ class Tracker:
     [
         ("ema", 0.9),
         ("precision", "bf16"),
-        ("workers", 1),
         ("threads", 1),
         ("compile", True),
         ("sync_batchnorm", True),
@@ -303,3 +303,40 @@ def test_a_trunk_by_itself(source, digits, tmp_path):
     assert trunk.fit_logistic().history[0]["strength"] > 0
     with pytest.raises(wb.UsageError, match="mode='linear', not 0"):
         FrozenTrunk(source, digits, 0).fit_logistic()
+
+
+def test_the_cache_is_on_a_device_that_has_room(source, digits, monkeypatch):
+    outputs, gpu = [torch.zeros(1, 256)], torch.device("cuda", 1)  # 1 KiB an image
+    free = {}
+    monkeypatch.setattr(activation_cache, "free_bytes", lambda device: free.get(device, 0))
+    for room, memory, place in (
+        (4 * 2**20, 0, "memory of cuda:1, float32, 1 view"),
+        (4 * 2**20 - 1, 2**20, "memory, float32, 1 view"),
+        (4 * 2**20 - 1, 2**20 - 1, "file, bfloat16, 1 view"),
+    ):
+        free[gpu] = room
+        plan = CachePlan.of(outputs, 1, 1024, memory, device=gpu)
+        assert str(plan) == place
+        assert plan.record == place.replace(" of cuda:1", ""), "another day the same device may have no room"
+    monkeypatch.undo()
+    assert FrozenTrunk(source, digits, "linear", device="cpu").device == torch.device("cpu")
+
+
+def test_a_trunk_runs_as_a_copy_where_it_is_asked_to(source, digits):
+    here, before = FrozenTrunk(source, digits, "linear"), list(source.parameters())
+    there = fill(here._plans[0], here._trunk, digits.train, 10, device=torch.device("cpu", 0))
+    assert torch.equal(there.values[0], here.train.values[0])
+    assert all(p is q for p, q in zip(source.parameters(), before, strict=True))
+
+
+def test_devices_that_are_not_there_or_not_the_trunks_are_refused(source, digits):
+    run = wb.finetune(source, digits, "linear", device="cpu")
+    assert run.config["finetune"]["cache"] == "memory, float32, 1 view"
+    assert run.config["finetune"]["solver"] == "logistic", "a device speaks of no steps"
+    with pytest.raises(wb.UsageError, match="device='gpu' is not there; write 'cpu', or leave it out"):
+        wb.finetune(source, digits, "linear", device="gpu")
+    with pytest.raises(wb.UsageError, match="device='cpu' is that of a cache"):
+        wb.finetune(source, digits, 2, device="cpu", **SHORT)
+    trunk = FrozenTrunk(source, digits, "linear")
+    with pytest.raises(wb.UsageError, match="device='meta', but trunk= is on 'cpu'"):
+        wb.finetune(source, digits, "linear", trunk=trunk, device="meta")
