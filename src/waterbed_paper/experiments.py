@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from waterbed.attacks.losses import cross_entropy
 from waterbed.attacks.pgd import PGD
 from waterbed.data.images import ImageData
 from waterbed.data.load import load_dataset
@@ -214,6 +215,28 @@ def theory(place: Place, config: dict[str, Any]) -> dict[str, Any]:
         "lemma_labels": mean_of(torch.tensor([b.labels_bound.value - b.labels.value for b in bounds])),
         "images": len(x),
     }
+
+
+@experiment(version=1)
+def longest(place: Place, config: dict[str, Any]) -> dict[str, Any]:
+    """Footnote 1: on how many images the largest loss within eps is above the largest within 0.99 eps."""
+    model, data = opened(place, config).double(), load_data(place, config)
+    x, y = stack(data.test, min(config["images"], len(data.test)))
+    with seeded(0, x.device):
+        whole = longer_is_worse(model, x.double(), y, config["attack_eps"])
+    return {"hits": int(whole.sum()), "n": len(whole), "eps": config["attack_eps"]}
+
+
+def longer_is_worse(model: FeatureClassifier, x: Tensor, y: Tensor, eps: float, within: float = 0.99) -> Tensor:
+    """(N,) whether the largest loss that is found within eps is above the largest within a smaller ball, from where the
+    search in the larger one starts, so that it misses no maximum inside."""
+    short = within * eps
+    inner = PGD(short, steps=20, step_size=eps / 5, restarts=2)(model, x, y)
+    inner = PGD(short, steps=20, step_size=eps / 100).run_from(model, x, y, inner - x)
+    outer = PGD(eps, steps=20, step_size=eps / 100).run_from(model, x, y, inner - x)
+    with torch.no_grad():
+        worse = cross_entropy(model(outer), y) > cross_entropy(model(inner), y)
+    return worse & ((outer - x).flatten(1).norm(dim=1) > short)
 
 
 def mean_of(values: Tensor) -> dict[str, Any]:

@@ -13,8 +13,18 @@ from waterbed.data.loading import stack
 from waterbed.files import make_folder
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
+from waterbed.inversion.defaults import OPTIMIZER
 from waterbed.inversion.invert import invert, invert_modes
-from waterbed.inversion.study import THRESHOLDS, Curves, convergence, convergence_record
+from waterbed.inversion.study import (
+    THRESHOLDS,
+    Curves,
+    arms,
+    converge,
+    convergence,
+    convergence_record,
+    tuned_rate,
+    usual_rate,
+)
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.plots import image_grid, save_figure
 from waterbed_paper.experiments import load_data, opened
@@ -72,6 +82,18 @@ def noise_sizes(place: Place, config: dict[str, Any]) -> dict[str, Any]:
 
 
 @experiment(version=1)
+def noise_on_target(place: Place, config: dict[str, Any]) -> dict[str, Any]:
+    """Eq. 10 as printed, with the noise on the representation that is inverted instead of on the network."""
+    model, data = opened(place, config), load_data(place, config)
+    noise = WeightNoise(_fisher(model, data, config), config["beta"], config["prior_variance"])
+    images, _ = stack(data.test, min(config["images"], len(data.test)))
+    settings = {key: config[key] for key in INVERTING}
+    results = invert_modes(model, images, noise, noise_side="target", **settings)
+    similar = {mode: {"ssim": result.similarity()["ssim"].tolist()} for mode, result in results.items()}
+    return {"noise_size": noise.relative_size(), **similar}
+
+
+@experiment(version=1)
 def inversions_by_eps(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     """Fig. 9 as the paper draws it: the same test images inverted by the networks of every eps, a row each."""
     data = load_data(place, config)
@@ -110,18 +132,49 @@ def convergence_study(place: Place, config: dict[str, Any]) -> dict[str, Any]:
     return {"arms": record, "thresholds": list(THRESHOLDS)}
 
 
+@experiment(version=1)
+def long_convergence(place: Place, config: dict[str, Any]) -> dict[str, Any]:
+    """Fig. 2 to as many steps as the paper's, on few images: plain and with noise drawn once, each arm with the step
+    size that suits it ("tuned"), or all with the one that plain inversion finds by itself ("common")."""
+    model, data = opened(place, config), load_data(place, config)
+    held, steps, settings = 4, config["steps"], {"precision": config["precision"]}
+    both, _ = stack(data.test, config["images"] + held)
+    images, held_out = both[held:], both[:held]
+    chosen = arms(_fisher(model, data, config), config["betas"], config["prior_variance"])[: 1 + len(config["betas"])]
+    if config["step_size"] == "tuned":
+        rates = [tuned_rate(model, arm, held_out, steps // 10, OPTIMIZER, settings) for arm in chosen]
+    else:
+        rates = [usual_rate(model, held_out, OPTIMIZER, settings)] * len(chosen)
+    curves = [
+        converge(model, arm, images, range(config["seeds"]), steps, rate, **settings)
+        for arm, rate in zip(chosen, rates, strict=True)
+    ]
+    record = convergence_record(curves)
+    for row, curve in zip(record, curves, strict=True):
+        row |= against_plain(curves[0], curve) | {"last_tenth": last_tenth(curve)}
+    return {"arms": record}
+
+
+def last_tenth(curve: Curves) -> list[float]:
+    """By seed: log of the clean loss a tenth of the steps before the end, over the last; geometric mean over images."""
+    total = curve.clean_losses.shape[1] - 1
+    return (curve.clean_losses[:, total - total // 10] / curve.clean_losses[:, -1]).log().mean(1).tolist()
+
+
 def against_plain(plain: Curves, curve: Curves) -> dict[str, list[float]]:
     """By seed, in geometric means over images: how much lower an arm ends than the plain one (log ratio of the last
-    losses), and how much earlier it is at 1.05 times the clean loss at which the plain one ends (ratio of the steps).
+    losses), and how much earlier it is at 1.05 times the loss at which the plain one ends (ratio of the steps); on
+    the clean network, and on the one being inverted ("objective").
     """
-    gains = {}
-    for kind, name in (("clean_losses", "clean"), ("losses", "objective")):
-        ends = (getattr(plain, kind)[:, -1] / getattr(curve, kind)[:, -1]).log().mean(1)
-        gains[f"gain_{name}"] = ends.tolist()
-    target = plain.clean_losses[:, -1:] * 1.05
     total = curve.clean_losses.shape[1] - 1
-    steps = [_first(c.clean_losses, target, total) for c in (plain, curve)]
-    return gains | {"speed_up": (steps[0].log() - steps[1].log()).mean(1).exp().tolist()}
+    compared: dict[str, list[float]] = {}
+    for kind, ending in (("clean_losses", "clean"), ("losses", "objective")):
+        of_plain, of_arm = getattr(plain, kind), getattr(curve, kind)
+        compared[f"gain_{ending}"] = (of_plain[:, -1] / of_arm[:, -1]).log().mean(1).tolist()
+        target = of_plain[:, -1:] * 1.05
+        ratio = _first(of_plain, target, total).log() - _first(of_arm, target, total).log()
+        compared["speed_up" if ending == "clean" else f"speed_up_{ending}"] = ratio.mean(1).exp().tolist()
+    return compared
 
 
 def _first(losses: Tensor, target: Tensor, total: int) -> Tensor:

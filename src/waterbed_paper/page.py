@@ -143,11 +143,12 @@ def _scale(results: Results, note: Path) -> Section:
     columns = ["source", "how it is trained", "eps (number of seeds)", "modes (seeds)", "images measured"]
     t, i = scale.transfers, scale.inversions
     targets = ", ".join(t.targets) or "none"
+    long = f", and on {i.long_images} images {i.long_steps:,} steps" if i.long_eps else ""
     text = [
         f"{CITATION} Scale {scale.name}: {scale.about}",
         f"Targets: {targets}. Inversions of {i.images} images, {i.steps} steps of {i.optimizer}; their convergence on "
         f"{i.convergence_images} images from {i.convergence_seeds} starts, {i.convergence_steps} steps of gradient "
-        "descent.",
+        f"descent{long}.",
         *([note.read_text(encoding="utf-8").strip()] if note.is_file() else []),
     ]
     return Section("What this scale runs", text, [Table("Sources", columns, rows, wrap=True)], id="scale")

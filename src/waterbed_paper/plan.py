@@ -16,6 +16,7 @@ from waterbed_paper.graph import Node
 from waterbed_paper.scale import Network, Scale, Source, recipe
 
 EVALUATED = 2000
+STEP_SIZES = ("tuned", "common")  # of the long study of convergence
 WEIGHTS_ABOUT_DATA = {"linear": 0, "one-hidden-layer": 4}
 
 
@@ -79,6 +80,8 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
     compared = {float(eps): seeds for eps, seeds in source.gaussian_noise.items()}.get(network.eps, 0)
     if network.seed < max(1, compared):
         yield then("theory", experiments.theory, {"images": 50, "attacked": 300, **eps}, source.minutes / 2)
+    if network == source.network(network.eps) and network.eps in (0.0, source.robust):
+        yield then("longest", experiments.longest, {"images": 200, "attack_eps": 0.05}, source.minutes / 2)
     if network.objective in ("standard", "adversarial"):
         yield then("features", experiments.features, {"num_samples": 1000}, 0.3)
         if source.inverted:
@@ -87,12 +90,21 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
             yield then("inversions", experiments_inversion.inversions, more, i.minutes)
             if network.eps in (0.0, source.robust):
                 more = {key: value for key, value in more.items() if key not in ("shown", "elsewhere", "beta")}
+                target = {**more, "beta": i.beta, "precision": "fp32"}
+                yield then("noise-target", experiments_inversion.noise_on_target, target, i.minutes)
                 more["other_betas"] = i.other_betas
                 yield then("noise-sizes", experiments_inversion.noise_sizes, more, i.minutes * len(i.other_betas) / 6)
             if network.seed == 0 and network.eps in i.convergence_eps:
                 more = {key: getattr(i, f"convergence_{key}") for key in ("images", "steps", "seeds", "betas")}
                 more |= {"num_samples": i.num_samples, "prior_variance": i.prior_variance, "precision": i.precision}
                 yield then("convergence", experiments_inversion.convergence_study, more, 2 * i.minutes)
+            if network.seed == 0 and network.eps in i.long_eps:
+                more = {key: getattr(i, f"long_{key}") for key in ("images", "steps", "seeds", "betas")}
+                # In fp32: a descent in bf16 ends at the loss that its rounding leaves.
+                more |= {"num_samples": i.num_samples, "prior_variance": i.prior_variance, "precision": "fp32"}
+                for step_size in STEP_SIZES:
+                    kind, one = f"convergence-{step_size}", {**more, "step_size": step_size}
+                    yield then(kind, experiments_inversion.long_convergence, one, 30 * i.minutes)
         yield from _fine_tunings(scale, network, trained)
         yield from _both_protocols(scale, network, trained)
 

@@ -148,6 +148,8 @@ class Inversions:
         beta, prior_variance: of the noise in all modes and in the effective information.
         other_betas: noise of these sizes is drawn once as well, for Fig. 1.
         elsewhere: a task whose images are inverted too.
+        convergence_*: of the study of Fig. 2 in which every arm has a part; long_*: of that to as many steps as the
+            paper's, on few images; without long_eps it is not run.
     """
 
     images: int = 16
@@ -165,6 +167,11 @@ class Inversions:
     convergence_seeds: int = 2
     convergence_betas: tuple[float, ...] = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
     convergence_eps: tuple[float, ...] = (0.0, 1.0)
+    long_images: int = 4
+    long_steps: int = 10_000
+    long_seeds: int = 3
+    long_betas: tuple[float, ...] = (1e-10, 1e-9)
+    long_eps: tuple[float, ...] = ()
     minutes: float = 1.0
 
 

@@ -140,24 +140,40 @@ def convergence(
     curves = []
     for arm in arms(fisher, betas, prior_variance):
         rate = lr or tuned_rate(model, arm, held_out, tuning_steps, optimizer, settings)
-        results = []
-        for seed in seeds:
-            announce(f"{arm.name}, seed {seed}, lr {rate:.3g}", progress)
-            results.append(
-                invert(model, images, arm.mode, arm.noise, steps, rate, optimizer, seed, progress=progress, **settings)
-            )
-        curves.append(
-            Curves(
-                name=arm.name,
-                lr=rate,
-                noise_size=results[0].noise_size,
-                losses=torch.stack([torch.cat([r.losses, r.final_losses[None]]) / r.scale for r in results]),
-                clean_losses=torch.stack(
-                    [torch.cat([r.clean_losses, r.final_clean_losses[None]]) / r.scale for r in results]
-                ),
-            )
-        )
+        curves.append(converge(model, arm, images, seeds, steps, rate, optimizer, progress, **settings))
     return curves
+
+
+def converge(
+    model: nn.Module,
+    arm: Arm,
+    images: Tensor,
+    seeds: Sequence[int],
+    steps: int,
+    lr: float,
+    optimizer: str = OPTIMIZER,
+    progress: bool = False,
+    **settings: Any,
+) -> Curves:
+    """Invert ``images`` with one arm at one step size, from every seed; arguments as for :func:`convergence`."""
+    results = []
+    for seed in seeds:
+        announce(f"{arm.name}, seed {seed}, lr {lr:.3g}", progress)
+        results.append(
+            invert(model, images, arm.mode, arm.noise, steps, lr, optimizer, seed, progress=progress, **settings)
+        )
+    return Curves(
+        name=arm.name,
+        lr=lr,
+        noise_size=results[0].noise_size,
+        losses=torch.stack([torch.cat([r.losses, r.final_losses[None]]) / r.scale for r in results]),
+        clean_losses=torch.stack([torch.cat([r.clean_losses, r.final_clean_losses[None]]) / r.scale for r in results]),
+    )
+
+
+def usual_rate(model: nn.Module, images: Tensor, optimizer: str, settings: dict[str, Any]) -> float:
+    """The step size that plain inversion finds by itself, median over ``images``."""
+    return float(invert(model, images, steps=1, optimizer=optimizer, seed=1000, **settings).lr.median())
 
 
 def tuned_rate(
@@ -165,7 +181,7 @@ def tuned_rate(
 ) -> float:
     """The step size of the grid with the lowest mean log loss on the held-out images after ``steps``."""
     # All arms choose from the same multiples of the step size that plain inversion finds.
-    centre = float(invert(model, held_out, steps=1, optimizer=optimizer, seed=1000, **settings).lr.median())
+    centre = usual_rate(model, held_out, optimizer, settings)
     rates = centre * torch.tensor(RATES, dtype=held_out.dtype, device=held_out.device)
     result = invert(
         model,

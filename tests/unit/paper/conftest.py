@@ -16,7 +16,7 @@ from waterbed_paper.page import write_paper_page
 from waterbed_paper.plan import plan_nodes
 from waterbed_paper.register import CLAIMS
 from waterbed_paper.results import Results
-from waterbed_paper.scale import Scale, Source, Transfers, read_scale
+from waterbed_paper.scale import Inversions, Scale, Source, Transfers, read_scale
 from waterbed_paper.verdicts import judge_claims
 
 TWO_SOURCES = Scale(
@@ -32,6 +32,7 @@ TWO_SOURCES = Scale(
         modes={"linear": 3, "0": 3, "1": 1},
         epochs={"linear": 1, "0": 1, "1": 1},
     ),
+    inversions=Inversions(long_eps=(1.0,)),
 )
 
 
@@ -177,10 +178,14 @@ def result_of(id, config, place, rng):
         save_figure(curves({"y": [1, 2]}, "x", "y"), place.out / "pictures" / f"{config['name']}-by-eps.png")
         rows = {name: {"ssim": rng.random(4).tolist()} for name in config["files"]}
         return {"picture": f"{config['name']}-by-eps.png", "rows": rows}
-    if kind == "convergence":
+    if kind == "noise-target":
+        return {"noise_size": 0.05} | {
+            m: {"ssim": rng.random(4).tolist()} for m in ("plain", "variational", "effective")
+        }
+    if kind.startswith("convergence"):
         steps = [0, 1, 3, 10, 30, 100]
         falling = [[0.8 / (1 + s), 1 / (1 + s), 1.2 / (1 + s)] for s in steps]
-        gains = {key: [1.0, 1.1, 0.9] for key in ("gain_clean", "gain_objective", "speed_up")}
+        gains = {key: [1.0, 1.1, 0.9] for key in ("gain_clean", "gain_objective", "speed_up", "last_tenth")}
         arm = {"steps": steps, "quartiles": {"losses": falling, "clean_losses": falling}, **gains}
         names = ("plain", "variational, beta 1e-08", "effective, beta 1e-08")
         return {"arms": [{"arm": name, "lr": 1.0, **arm} for name in names], "thresholds": list(THRESHOLDS)}

@@ -109,7 +109,9 @@ def ratio_of_training(w):
 
 def whole_eps(w):
     hits = 299 if w.sign > 0 else 200
-    w.put("theory", lambda n, by: {"whole_eps": {"hits": hits, "n": 300, "eps": 0.05}})
+    other = {"hits": 300 - hits, "n": 300, "eps": 0.05}  # of the attack, which does not decide
+    w.put("theory", lambda n, by: {"whole_eps": other})
+    w.put("longest", lambda n, by: {"hits": hits, "n": 300, "eps": 0.05})
 
 
 def gaussian_training(w):
@@ -310,7 +312,6 @@ CASES = {
 
 
 NODES = plan_nodes(EVERYTHING)
-UNDECIDED = {"footnote-1"}  # what is measured is of the attack, and stands beside
 
 
 def test_every_claim_has_a_world_where_it_is_true():
@@ -323,7 +324,6 @@ def test_a_claim_holds_in_its_world_and_not_in_the_mirror(claim, sign, expected)
     """Every piece of evidence that decides says so, not only enough of them."""
     graph = InMemory(NODES)
     CASES[claim](World(graph, sign))
-    expected = "undecided" if claim in UNDECIDED else expected
     judged = Judged(CLAIMS[claim], [*CLAIMS[claim].evidence(Results(EVERYTHING, graph))])
     decides = zip(judged.evidence, judged.verdicts, judged.counted, strict=True)
     deciding = {v for e, v, counts in decides if counts and not (e.weak and sign < 0)} or {"undecided"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from waterbed.inversion.study import Curves
-from waterbed_paper.experiments_inversion import against_plain
+from waterbed_paper.experiments_inversion import against_plain, last_tenth
 
 
 def curves(decay, steps=40, clean_factor=1.0, floor=0.01):
@@ -37,3 +37,16 @@ def test_an_arm_that_never_gets_there_counts_as_having_taken_all_steps():
     plain, never = curves(0.5, 40), curves(1.0, 40)
     assert against_plain(plain, never)["speed_up"] == pytest.approx([7 / 40])
     assert against_plain(plain, plain)["speed_up"] == pytest.approx([1.0])
+
+
+def test_the_speed_up_is_told_of_both_networks():
+    """The arm is as fast as plain on the network being inverted, and never there on the clean one."""
+    plain, arm = curves(0.5, 40), curves(0.5, 40, clean_factor=3.0)
+    compared = against_plain(plain, arm)
+    assert compared["speed_up_objective"] == pytest.approx([1.0])
+    assert compared["speed_up"] == pytest.approx([7 / 40])
+
+
+def test_the_last_tenth_tells_whether_a_loss_still_falls():
+    assert last_tenth(curves(0.5, 40)) == pytest.approx([0.0])
+    assert last_tenth(curves(0.9, 40, floor=0.0)) == pytest.approx([-4 * math.log(0.9)])

@@ -22,6 +22,20 @@ def test_the_robust_network_s_inversions_decide(made_up):
     assert similarity.beside, "a grey square has more of it than an image that is recognised"
 
 
+def test_noise_on_the_target_stands_beside_with_its_own_signs(made_up):
+    for seed in range(3):
+        for kind, keeps in (("standard", 0.0), ("eps-1", 0.1)):
+            modes = {"plain": 0.5, "variational": 0.4, "effective": 0.3 - keeps + 0.01 * seed}
+            result = {m: {"ssim": [s]} for m, s in modes.items()}
+            made_up.put(f"noise-target/cifar10/{kind}/seed-{seed}", {**result, "noise_size": 0.3})
+            own = {f"own/{m}": {"ssim": [0.5 + 0.01 * seed]} for m in modes}
+            made_up.put(f"inversions/cifar10/{kind}/seed-{seed}", {**own, "noise_size": 0.3})
+    target = [e for e in made_up.evidence("fig-1-effective") if "eq. 10" in e.label]
+    assert [e.value for e in target] == pytest.approx([0.29, 0.19, 0.19, 0.09])
+    assert all(e.beside for e in target)
+    assert ["robust" in e.label for e in target] == [True, True, False, False]
+
+
 def test_the_best_size_of_noise_decides_and_each_stands_beside(made_up):
     sizes = {1e-10: 0.575, 1e-9: 0.7}
     for seed in range(3):
