@@ -10,6 +10,7 @@ from waterbed_paper import (
     experiments_inversion,
     experiments_probe,
     experiments_protocols,
+    experiments_shift,
     small_models,
 )
 from waterbed_paper.graph import Node
@@ -84,6 +85,8 @@ def _of_network(scale: Scale, source: Source, network: Network) -> Iterator[Node
         yield then("longest", experiments.longest, {"images": 200, "attack_eps": 0.05}, source.minutes / 2)
     if network.objective in ("standard", "adversarial"):
         yield then("features", experiments.features, {"num_samples": 1000}, 0.3)
+        if network.eps in (0.0, source.robust):
+            yield then("shift", experiments_shift.shift, {"images": 1000}, 0.5)
         if source.inverted:
             more = {key: getattr(i, key) for key in ("images", "shown", "steps", "optimizer", "num_samples")}
             more |= {"precision": i.precision, "elsewhere": i.elsewhere, "seed": network.seed, **noise}

@@ -24,6 +24,7 @@ from waterbed_paper.topics import (
     perturbations,
     representation,
     robustness,
+    shift,
     transfer,
     transfer_distance,
     transfer_sizes,
@@ -86,6 +87,7 @@ GROUPS = {
     ),
     "Fine-tuning more than the head": (*fine_tuning.CLAIMS, *fine_tuning_curves.CLAIMS),
     "Robustness of what is built on a robust backbone": robustness.CLAIMS,
+    "Shifts of the distribution": shift.CLAIMS,
 }
 CLAIMS = register_claims(GROUPS)
 
@@ -104,12 +106,13 @@ FIGURES = register_parts(
         *transfer_distance.FIGURES,
         *fine_tuning.FIGURES,
         *fine_tuning_curves.FIGURES,
+        *shift.FIGURES,
     ),
     name=lambda figure: figure.name,
     order=(
         *("fig-1", "fig-1-elsewhere", "fig-2", "fig-3", "fig-4", "fig-5", "fig-6", "fig-7", "fig-8", "fig-9"),
         *("fig-10", "fig-11", "fig-12", "fig-14", "transfer-by-eps", "other-distances", "other-curves"),
-        *("prop-3.2", "eq-8", "gaussian-noise", "accuracy", "trades"),
+        *("prop-3.2", "eq-8", "gaussian-noise", "accuracy", "trades", "shift"),
     ),
     claims=CLAIMS,
 )

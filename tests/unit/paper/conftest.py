@@ -179,9 +179,13 @@ def result_of(id, config, place, rng):
         rows = {name: {"ssim": rng.random(4).tolist()} for name in config["files"]}
         return {"picture": f"{config['name']}-by-eps.png", "rows": rows}
     if kind == "noise-target":
-        return {"noise_size": 0.05} | {
-            m: {"ssim": rng.random(4).tolist()} for m in ("plain", "variational", "effective")
-        }
+        similar = {mode: {"ssim": rng.random(4).tolist()} for mode in ("plain", "variational", "effective")}
+        return {"noise_size": 0.05, **similar}
+    if kind == "longest":
+        return {"hits": 99, "n": 100, "eps": 0.05}
+    if kind == "shift":
+        grades = {name: [70 - 5 * eps - grade for grade in range(3)] for name in ("blur", "jpeg")}
+        return {"clean": 90 - 8 * eps, "corrupted": grades, "n": 100}
     if kind.startswith("convergence"):
         steps = [0, 1, 3, 10, 30, 100]
         falling = [[0.8 / (1 + s), 1 / (1 + s), 1.2 / (1 + s)] for s in steps]

@@ -260,6 +260,14 @@ def robust_heads(w):
         w.put("transfer", lambda n, by: {"pgd-20 l2 eps=0.5": 30 + w.sign * n.eps + by}, target, "mode-linear")
 
 
+def corrupted(w):
+    def result(n, by):
+        keeps = 0.7 + 0.1 * w.sign * n.eps + by
+        return {"clean": 80.0 - 20 * n.eps, "corrupted": {"blur": [(80.0 - 20 * n.eps) * keeps]}, "n": 1000}
+
+    w.put("shift", result)
+
+
 CASES = {
     "prop-3.2": ratios,
     "prop-3.2-training": ratio_of_training,
@@ -308,6 +316,7 @@ CASES = {
     "fig-13": curves,
     "lemma-5.1": theory("lemma", "lemma_unit_noise", "lemma_labels"),
     "robust-features": robust_heads,
+    "shift": corrupted,
 }
 
 

@@ -118,7 +118,7 @@ def test_what_is_counted_apart_is_said(written):
     sure = [j.claim.id for j in judged if j.claim.identity and j.verdict == "holds"]
     assert "example-3.3" not in sure, "it was not run"
     assert f"{len(sure)} follow from the definitions, or nearly so, and test the code: {', '.join(sure)}." in short
-    assert "6 are our own reading" in short
+    assert "7 are our own reading" in short
 
 
 def test_what_is_said_of_the_data_is_on_the_page(tmp_path):
