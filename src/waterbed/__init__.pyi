@@ -11,6 +11,7 @@ from .data.task import as_task as as_task
 from .errors import DivergenceError as DivergenceError
 from .errors import StoppedError as StoppedError
 from .errors import UsageError as UsageError
+from .errors import UsageTypeError as UsageTypeError
 from .evaluation.accuracy import Score as Score
 from .evaluation.accuracy import evaluate as evaluate
 from .evaluation.standard import RobustnessReport as RobustnessReport

@@ -16,7 +16,7 @@ from waterbed.attacks.radius import parse_eps
 from waterbed.attacks.steps import SteepestAscent, StepRuleFactory, describe
 from waterbed.data.images import check_images, check_labels
 from waterbed.errors import UsageError, UsageTypeError, check_count, check_number
-from waterbed.models.states import frozen, probe
+from waterbed.models.states import check_module, frozen, probe
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,6 +132,7 @@ class PGD:
         """Adversarial images for ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,); if targeted, the classes
         wanted. With the cross-entropy, ``y`` may also be probabilities (N, K)."""
         if not batch_is_checked():
+            check_module(model)
             check_images(x, "x")
             self._check_labels(y, torch.iinfo(torch.int64).max)
         try:

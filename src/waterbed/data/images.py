@@ -209,12 +209,14 @@ def check_images(images: Any, argument: str) -> None:
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise UsageTypeError(f"{argument} must be a float tensor (N, C, H, W) in [0, 1], not {got}")
+        advice = "; divide it by 255" if got is torch.uint8 else ""
+        raise UsageTypeError(f"{argument} must be a float tensor (N, C, H, W) in [0, 1], not {got}{advice}")
     if images.ndim != 4 or images.numel() == 0:
         raise UsageError(f"{argument} has shape {tuple(images.shape)}; pass a non-empty (N, C, H, W)")
     low, high = (float(v) for v in images.aminmax())
     if not (low >= 0 and high <= 1):  # also false for NaN
-        advice = "remove the NaN" if low != low or high != high else "divide 8-bit values by 255"
+        advice = "divide 8-bit values by 255" if low >= 0 else "leave normalisation to the model (mean= and std=)"
+        advice = "remove the NaN" if low != low or high != high else advice
         raise UsageError(f"{argument} has values from {low:.4g} to {high:.4g}; pixels lie in [0, 1]: {advice}")
 
 

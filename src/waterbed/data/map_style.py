@@ -38,8 +38,10 @@ def map_style(dataset: Any, argument: str = "dataset", shape: Sequence[int] | No
         dataset = as_images(dataset, argument)
         if hasattr(dataset, "take_shape") and len(dataset):
             dataset.take_shape(shape)
+    if isinstance(dataset, str):
+        raise UsageTypeError(f"{argument}={dataset!r} is a name; take train or test of load_dataset({dataset!r})")
     by_index = hasattr(dataset, "__len__") and (hasattr(dataset, "__getitem__") or hasattr(dataset, "batch"))
-    if isinstance(dataset, IterableDataset | dict | str) or not by_index:
+    if isinstance(dataset, IterableDataset | dict) or not by_index:
         raise UsageTypeError(
             f"{argument}={type(dataset).__name__} must be a map-style data set, with a length and examples by index, "
             "such as data.test or TensorDataset(images, labels); WebDataset shards are named to load_dataset"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ def as_task(
         data: a pair (train, test) of map-style data sets of (float (C, H, W) in [0, 1], int), such as a
             ``TensorDataset`` or torchvision's ``ImageFolder`` with a transform; of ``DataLoader``, whose data sets
             are read; or of Hugging Face ``Dataset`` with a column of images and one of labels, also as a
-            ``DatasetDict``. Images of such a table that have several sizes become one size, and a warning says so.
+            ``DatasetDict``. Images of such a table that have several sizes become one size, and a warning says so. A
+            dict with "train" and "test" is as good as a pair.
         classes: their names; by default ``train.classes``, else the numbers from 0 to the largest label.
         name: by default that of the class of ``train``.
         one_for_both: whether a single data set stands for train and test.
@@ -59,10 +61,14 @@ def as_task(
     if isinstance(data, Mapping) and all(map(is_table, data.values())):
         chosen = choose_splits(data, "data")
         data, named = [data[split] for split in chosen], [f"data[{split!r}]" for split in chosen]
+    elif isinstance(data, Mapping) and {"train", "test"} <= data.keys():
+        data, named = [data["train"], data["test"]], ["data['train']", "data['test']"]
     elif isinstance(data, tuple | list) and len(data) == 2:
         named = ["data[0]", "data[1]"]
     elif one_for_both:
         data, named = [data], ["data"]
+    elif isinstance(data, str | Path):
+        raise UsageTypeError(f"data={str(data)!r} is a name; write load_dataset({str(data)!r})")
     else:
         kind = type(data).__name__
         single = isinstance(data, DataLoader) or (hasattr(data, "__len__") and hasattr(data, "__getitem__"))

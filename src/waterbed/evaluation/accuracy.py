@@ -19,7 +19,7 @@ from waterbed.devices import device_of, seeded
 from waterbed.distributed import share, summed
 from waterbed.errors import UsageError, UsageTypeError, UsageWarning, check_count
 from waterbed.evaluation.radii import CLEAN, by_radius
-from waterbed.models.states import probe, unchanged
+from waterbed.models.states import check_module, probe, unchanged
 from waterbed.plots import curves_with_intervals, intervals
 from waterbed.progress import Progress
 from waterbed.tables import html_table
@@ -259,6 +259,7 @@ def _checked_list(attacks: Any) -> list[Attack]:
 def check_dataset(dataset: Any, model: nn.Module) -> Any:
     """The data set, of a DataLoader the one it reads, of a Hugging Face ``Dataset`` its images in the model's shape;
     raise unless it is map-style and has images."""
+    check_module(model)
     if hasattr(dataset, "test"):
         raise UsageTypeError(f"dataset={type(dataset).__name__} must be a map-style data set, such as data.test")
     dataset = map_style(dataset, shape=getattr(model, "input_shape", None))

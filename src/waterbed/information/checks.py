@@ -14,7 +14,7 @@ from waterbed.data.loading import stack
 from waterbed.devices import device_of
 from waterbed.distributed import summed
 from waterbed.errors import UsageError, UsageTypeError, check_choice
-from waterbed.models.states import probe
+from waterbed.models.states import check_module, probe
 
 CHUNK_BYTES = 2**29
 
@@ -22,8 +22,7 @@ CHUNK_BYTES = 2**29
 def check_inputs(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
     """Raise unless ``inputs`` is a finite float tensor (N, ...) the model takes; returns it on the model's device, and
     the logits of the first."""
-    if not isinstance(model, nn.Module):
-        raise UsageTypeError(f"model={type(model).__name__} must be an nn.Module")
+    check_module(model)
     if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
         got = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
         raise UsageTypeError(f"inputs must be a float tensor (N, ...), not {got}")

@@ -27,7 +27,7 @@ from waterbed.information.spectrum import effective_dimension
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.models.features import BATCH_SIZE
 from waterbed.models.heads import with_features
-from waterbed.models.states import evaluating
+from waterbed.models.states import check_module, evaluating
 from waterbed.plots import intervals
 from waterbed.tables import html_table
 
@@ -295,6 +295,7 @@ def measure(
         check_choice("quantities", name, QUANTITIES)
     if not quantities:
         raise UsageError(f"quantities is empty; name one or more of {', '.join(QUANTITIES)}")
+    check_module(model)
     data = as_task(data, one_for_both=True)
     network = _Network(model, data, Settings(num_samples, seed, damping, **settings), progress, workers)
     return Measures({name: QUANTITIES[name][1](network) for name in quantities})

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from waterbed.errors import UsageError, check_choice
+from waterbed.errors import UsageError, UsageTypeError, check_choice
 from waterbed.files import check_output, digest, expanded, is_json_of, write_atomic
 from waterbed.models.adapting import build
 from waterbed.models.architectures import image_channels
@@ -21,6 +21,7 @@ from waterbed.models.foreign import FOREIGN, load_foreign
 from waterbed.models.hub import PREFIX, find_weights, is_repository
 from waterbed.models.normalisers import channel_values
 from waterbed.models.recipes import is_own_code
+from waterbed.models.states import check_module
 from waterbed.models.tensors import check_values, parse_safetensors
 
 SCHEMA = 1
@@ -39,6 +40,7 @@ def save_model(
     The card holds how to build the network (``architecture``, None for a user's own module), its class, the input
     shape, the SHA-256 of the weights file, and whatever ``extra`` adds. ``force`` replaces files that are not ours.
     """
+    check_module(model)
     write_model(model, check_weights_output(path, force, "path"), extra or {})
 
 
@@ -120,6 +122,9 @@ def load_model(
             that need an instance, mean and std given for a network that normalises already.
     """
     check_choice("source", source, SOURCES)
+    if not isinstance(path_or_name, str | Path):
+        kind = type(path_or_name).__name__
+        raise UsageTypeError(f"path_or_name={kind} must be a name or a path: of a run folder, a file or a repository")
     path = Path(path_or_name).expanduser()
     metadata: dict[str, Any] = {}
     named = str(path_or_name).startswith(PREFIX)

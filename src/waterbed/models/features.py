@@ -16,7 +16,7 @@ from waterbed.distributed import slices, summed
 from waterbed.errors import check_choice, check_count
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.heads import with_features
-from waterbed.models.states import evaluating
+from waterbed.models.states import evaluating, probe
 from waterbed.progress import track
 
 BATCH_SIZE = 256
@@ -68,6 +68,8 @@ def extract_features(
             dataset, batch_size, order=indices[mine], num_classes=num_classes, workers=workers, device=device
         )
         for x, y in track(drawn, "features", -(-len(mine) // batch_size), progress):
+            if not features:
+                probe(model, x, "data images", model.features)
             features.append(model.features(x))
             labels.append(y.to(device))
     return tuple(_from_all_processes(torch.cat(part), mine, len(indices)).cpu() for part in (features, labels))

@@ -13,7 +13,7 @@ from waterbed.devices import device_of, seeded
 from waterbed.errors import UsageError, UsageTypeError, check_choice
 from waterbed.models.architectures import HEADS, image_channels
 from waterbed.models.classifier import FeatureClassifier
-from waterbed.models.states import check_weights, unchanged
+from waterbed.models.states import check_module, check_weights, unchanged
 
 # Sides of the images on which a network is tried if nothing says which it takes.
 SIDES = (32, 64, 224)
@@ -55,8 +55,7 @@ def wrap(
     >>> model.head, torch.equal(model(x), network(x))
     (Linear(in_features=16, out_features=3, bias=True), True)
     """
-    if not isinstance(model, nn.Module):
-        raise UsageTypeError(f"model={type(model).__name__} must be an nn.Module: images (N, C, H, W) to logits (N, K)")
+    check_module(model)
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps: a compiled graph runs no hooks
     values = _normalisation(model, mean, std)
     if isinstance(model, FeatureClassifier) and head is None:

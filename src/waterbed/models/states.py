@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, UsageTypeError
 
 
 @contextmanager
@@ -43,8 +45,29 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def probe(model: nn.Module, x: Tensor, argument: str = "images") -> Tensor:
-    """The output (1, K) of the model, in eval mode, for the first of ``x`` (N, ...).
+def check_module(model: Any) -> None:
+    """Raise :class:`UsageTypeError` unless ``model`` is a network.
+
+    >>> check_module("resnet18")
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageTypeError: model='resnet18' is a name; write create_model('resnet18', num_classes) or \
+load_model('resnet18')
+    """
+    if isinstance(model, nn.Module):
+        return
+    if isinstance(model, type):
+        raise UsageTypeError(f"model={model.__name__} is a class; write {model.__name__}(...)")
+    if isinstance(model, str | Path):
+        name = repr(str(model))
+        raise UsageTypeError(f"model={name} is a name; write create_model({name}, num_classes) or load_model({name})")
+    raise UsageTypeError(f"model={type(model).__name__} must be an nn.Module: images (N, C, H, W) to logits (N, K)")
+
+
+def probe(
+    model: nn.Module, x: Tensor, argument: str = "images", function: Callable[[Tensor], Any] | None = None
+) -> Any:
+    """The output (1, K) of the model, or of a ``function`` of it, in eval mode, for the first of ``x`` (N, ...).
 
     Raises:
         UsageError: the model does not take this shape or type, or a weight or buffer is not finite.
@@ -55,7 +78,7 @@ def probe(model: nn.Module, x: Tensor, argument: str = "images") -> Tensor:
         check_channels(x, argument)
     try:
         with evaluating(model), torch.no_grad():
-            out = model(x[:1])
+            out = (function or model)(x[:1])
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:

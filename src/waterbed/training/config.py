@@ -288,6 +288,8 @@ def _check_named_or_own(name: str, value: Any, valid: Mapping[str, Any]) -> None
     """One of the choices, or the user's own: a function, or its name where that is one of them."""
     if OWN_CODE in valid["choices"] and names_own_code(value):
         check_name(name, value)
+    elif not isinstance(value, str) and not callable(value):
+        raise UsageTypeError(f"{name} is of type {type(value).__name__}; pass a function, or one of {valid['choices']}")
     elif not callable(value):
         check_choice(name, value, valid["choices"])
 

@@ -24,7 +24,7 @@ from waterbed.errors import UsageError
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
-from waterbed.models.states import probe
+from waterbed.models.states import check_module, probe
 from waterbed.progress import Progress, announce
 from waterbed.threads import check_threads, free_cores, limited, threads_beside
 from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
@@ -98,6 +98,7 @@ def fit(
         check_compiles(objective)
     if hasattr(objective, "begin_batch"):
         check_followed(c)
+    check_module(model)
     data = as_task(data)
     check_data(data)
     engine = Engine(c.precision)

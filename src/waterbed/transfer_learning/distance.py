@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from waterbed.data.task import as_task
 from waterbed.errors import UsageError, check_count
 from waterbed.models.features import extract_features
 from waterbed.models.heads import with_features
@@ -146,7 +147,8 @@ def dataset_distance(
     not say which it used).
 
     Args:
-        data_a, data_b: what ``load_dataset`` returns, in the extractor's image shape; a is the source.
+        data_a, data_b: what ``load_dataset`` returns, in the extractor's image shape, or what :func:`waterbed.as_task`
+            takes; a is the source.
         extractor: a network with ``features(x)``, or any classifier that :func:`waterbed.wrap` takes.
         num_samples: images of each, drawn with ``seed``; all training images by default.
         min_source_count: source classes with fewer images are left out.
@@ -164,6 +166,7 @@ def dataset_distance(
     ((60, 60), True)
     """
     check_count("num_resamples", num_resamples, at_least=20)
+    data_a, data_b = as_task(data_a), as_task(data_b)
     network, sets = with_features(extractor, getattr(data_a, "shape", None)), []
     for data in (data_a, data_b):
         total, indices = len(data.train), None

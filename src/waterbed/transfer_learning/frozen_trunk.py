@@ -21,7 +21,7 @@ from waterbed.distributed import Engine
 from waterbed.errors import UsageError, check_choice
 from waterbed.evaluation.accuracy import Score, score_of
 from waterbed.models.classifier import FeatureClassifier
-from waterbed.models.states import evaluating, frozen
+from waterbed.models.states import evaluating, probe
 from waterbed.progress import Progress
 from waterbed.training.checkpointing import diverged
 from waterbed.training.config import OF_IMAGES, TrainConfig
@@ -103,8 +103,8 @@ class FrozenTrunk:
         self.trained = trained_modules(model, mode, data.shape)
         self._trunk, self._tail = split(model, self.trained)
         self._progress = progress
-        with frozen(self._trunk), torch.no_grad():
-            outputs = self._trunk(torch.zeros(1, *data.shape, device=device_of(model)))
+        blank = torch.zeros(1, *data.shape, device=device_of(model))
+        outputs = probe(self._trunk, blank, f"data {data.name!r} images")
         self._plans = [
             CachePlan.of(outputs, copies, len(images), memory_bytes, disk_bytes, self.device)
             for images, copies in ((data.train, views), (data.test, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ def transfer(
             "models must be a dict of name -> model, and targets a list; write {'robust': model}, ['digits']"
         )
     settings = {"protocol": protocol, **settings}
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise UsageTypeError(f"seeds={seeds!r} must be a list; write seeds=[{seeds!r}]")
     seeds = [int(seed) for seed in seeds]
     check_choice("mode", mode, MODES)
     if not models or not targets or not seeds:
@@ -208,14 +210,14 @@ def target_loader(root: str | Path | None = None) -> Callable[[nn.Module, str | 
     """:func:`load_for` that reads a data set once for all networks of one image shape."""
 
     @cache
-    def load(name_or_folder: str | Path, shape: tuple[int, int, int] | None) -> Any:
-        size = {} if shape is None else {"size": shape[1], "channels": shape[0]}
-        return load_dataset(name_or_folder, root, **size)
+    def load(name_or_folder: str | Path, size: int | None, channels: int | None) -> Any:
+        return load_dataset(name_or_folder, root, size=size, channels=channels)
 
     def load_in_its_shape(model: nn.Module, name_or_folder: str | Path) -> Any:
         shape = getattr(model, "input_shape", None)
         if shape is not None and shape[1] != shape[2]:
             raise UsageError(f"model.input_shape={shape} is not square; load the target yourself and pass it as data")
-        return load(name_or_folder, shape)
+        built_for = (getattr(model, "architecture", None) or {}).get("in_channels")
+        return load(name_or_folder, *((None, built_for) if shape is None else (shape[1], shape[0])))
 
     return load_in_its_shape

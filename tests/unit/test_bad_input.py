@@ -1,0 +1,99 @@
+"""Bad input at every door of the library: one line that names what was given, and what to write instead."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import waterbed as wb
+
+X, Y = torch.rand(12, 3, 8, 8), torch.arange(12) % 3
+TASK = (TensorDataset(X, Y), TensorDataset(X, Y))
+PGD = wb.PGD(0.1, steps=1)
+FIT = {"epochs": 1, "watch": 0, "progress": False}
+
+DOORS = {
+    "fit": lambda model: wb.fit(model, TASK, **FIT),
+    "evaluate": lambda model: wb.evaluate(model, TASK[1]),
+    "evaluate_standard": lambda model: wb.evaluate_standard(model, TASK[1], 0.1),
+    "wrap": wb.wrap,
+    "measure": lambda model: wb.measure(model, TASK),
+    "InputFisher": lambda model: wb.InputFisher(model, X),
+    "WeightFisher": lambda model: wb.WeightFisher(model, X),
+    "invert": lambda model: wb.invert(model, X, steps=1),
+    "finetune": lambda model: wb.finetune(model, TASK),
+    "transfer": lambda model: wb.transfer({"a": model}, [TASK]),
+    "choose": lambda model: wb.choose({"a": model}, TASK),
+    "dataset_distance": lambda model: wb.dataset_distance(TASK, TASK, model),
+    "extract_features": lambda model: wb.extract_features(model, TASK),
+    "PGD": lambda model: PGD(model, X, Y),
+    "save_model": lambda model: wb.save_model(model, "model.safetensors"),
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("resnet10", r"model='resnet10' is a name; write create_model\('resnet10', num_classes\) or load_model"),
+        (nn.Linear, r"model=Linear is a class; write Linear\(\.\.\.\)"),
+        (None, "model=NoneType must be an nn.Module"),
+    ],
+)
+@pytest.mark.parametrize("door", DOORS)
+def test_what_is_no_network(door, model, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(wb.UsageTypeError, match=message):
+        DOORS[door](model)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if door not in ("wrap", "save_model")])
+def test_images_of_another_number_of_channels(door):
+    grey = wb.create_model("resnet10", 3, width=2, in_channels=1)
+    with pytest.raises(wb.UsageError, match=r"images|x|inputs") as caught:
+        DOORS[door](grey)
+    assert "to have 1 channels, but got 3 channels" in str(caught.value)
+    assert "pass images of the shape and type it was built for" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+NETWORK = wb.create_model("resnet10", 3, width=2)
+OTHERS = {
+    "normalised": (
+        lambda: wb.fit(NETWORK, (TensorDataset(X - 0.5, Y), TASK[1]), **FIT),
+        r"values from -0\.\d+ to 0\.\d+; pixels lie in \[0, 1\]: leave normalisation to the model",
+    ),
+    "bytes": (
+        lambda: wb.fit(NETWORK, (TensorDataset((255 * X).byte(), Y), TASK[1]), **FIT),
+        r"not torch\.uint8; divide it by 255",
+    ),
+    "name for a task": (lambda: wb.finetune(NETWORK, "digits"), r"data='digits' is a name; write load_dataset"),
+    "name for a set": (lambda: wb.evaluate(NETWORK, "digits"), r"dataset='digits' is a name; take train or test of"),
+    "names of sets": (lambda: wb.dataset_distance("digits", "digits", NETWORK), "data='digits' is a name"),
+    "one seed": (lambda: wb.transfer({"a": NETWORK}, [TASK], seeds=0), r"seeds=0 must be a list; write seeds=\[0\]"),
+    "number to load": (lambda: wb.load_model(3), "path_or_name=int must be a name or a path"),
+    "made optimizer": (
+        lambda: wb.fit(NETWORK, TASK, optimizer=torch.optim.SGD(NETWORK.parameters(), 0.1), **FIT),
+        r"optimizer is of type SGD; pass a function, or one of \('sgd', 'adamw'\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_one_line_says_what_to_write(case):
+    call, message = OTHERS[case]
+    with pytest.raises((wb.UsageError, wb.UsageTypeError), match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dict_is_as_good_as_a_pair():
+    task = wb.as_task({"test": TASK[1], "train": TASK[0]})
+    assert (task.train, task.test) == TASK
+
+
+def test_named_targets_come_in_the_channels_that_a_network_was_built_for():
+    """Also to one that has not been trained, and so has no image shape yet."""
+    table = wb.transfer({"a": NETWORK}, ["digits"], "linear", seeds=[0])
+    assert table.rows[0]["n"] == 360
+    assert wb.choose({"a": NETWORK}, "digits", num_samples=60).best == "a"
