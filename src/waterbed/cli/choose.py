@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from waterbed.cli.options import Force, Root, Words, Workers
+from waterbed.cli.options import Fetch, Force, Root, Words, Workers
 from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_text
 from waterbed.text import csv_text
 
@@ -23,6 +23,7 @@ class Choose:
     num_samples: int = 2000
     """Number of training images."""
     root: Root = None
+    download: Fetch = False
     workers: Workers = 0
     seed: int = 0
     """Seed of the choice of images and of their splits."""
@@ -43,7 +44,7 @@ class Choose:
         if self.out is not None:
             picture = check_output(self.out, starts_with(b"backbone,leader_better,"), self.force).with_suffix(".png")
             check_output(picture, is_our_png, self.force)
-        runs = unique_runs(self.backbones)
+        runs = unique_runs(self.backbones, self.download)
         kept = Kept(CHOICES, None, self.force, runs, None)
         models = {name: run.model for name, run in runs.items()}
         more = {"root": self.root, "workers": self.workers, "progress": True}

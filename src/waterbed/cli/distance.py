@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tyro.conf import Positional
 
-from waterbed.cli.options import Force, Root, Words, Workers
+from waterbed.cli.options import Fetch, Force, Root, Words, Workers
 from waterbed.cli.output import is_first_process, print_rows, say_written, write_json
 from waterbed.errors import UsageError
 from waterbed.files import check_output, is_json_of
@@ -33,6 +33,7 @@ class Distance:
     gamma: float = 0.01
     """Of the similarity exp(-gamma distance), as in the paper; it means nothing across extractors."""
     root: Root = None
+    download: Fetch = False
     workers: Workers = 0
     seed: int = 0
     """Seed of the choice of images."""
@@ -57,7 +58,7 @@ class Distance:
         if self.out is not None:
             out = check_output(self.out, is_json_of("extractor", "pairs"), self.force)
             picture = check_output(out.with_suffix(".png"), is_our_png, self.force)
-        model = load_model(self.extractor).to(Engine().device)
+        model = load_model(self.extractor, download=self.download).to(Engine().device)
         loaded = [load_for(model, name, self.root) for name in self.data]
         rows, results, distances = [], [], {}
         how = {"seed": self.seed, "workers": self.workers, "progress": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from waterbed.cli.options import Force, Radii, Root, RunData, Runs, Workers
+from waterbed.cli.options import Fetch, Force, Radii, Root, RunData, Runs, Workers
 from waterbed.cli.output import print_rows, say, say_written
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Evaluate:
     """With --attacks standard: auto (if it is installed), always or never."""
     data: RunData = None
     root: Root = None
+    download: Fetch = False
     workers: Workers = 0
     num_samples: int | None = None
     """Number of test images; all by default."""
@@ -59,7 +60,7 @@ class Evaluate:
         if self.attacks == "standard":
             return self._standard()
         attacks = [PGD(eps, self.norm, self.steps, restarts=self.restarts) for eps in self.eps]
-        runs, scores = unique_runs(self.runs), {}
+        runs, scores = unique_runs(self.runs, self.download), {}
         kept = Kept(EVALUATION, self.out, self.force, runs, self.data)
         for name, run, data in open_runs(runs, self.data, self.root):
             scores[name] = evaluate(
@@ -92,7 +93,7 @@ class Evaluate:
         from waterbed.evaluation.standard import RobustnessReport, evaluate_standard
         from waterbed.training.model_card import EVALUATION
 
-        runs = unique_runs(self.runs)
+        runs = unique_runs(self.runs, self.download)
         kept = Kept(EVALUATION, self.out, self.force, runs, self.data)
         reports: dict[str, list[RobustnessReport]] = {}
         for name, run, data in open_runs(runs, self.data, self.root):

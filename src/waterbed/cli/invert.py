@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from waterbed.cli.options import Force, Root, RunData, Runs
+from waterbed.cli.options import Fetch, Force, Root, RunData, Runs
 from waterbed.cli.output import print_rows, say
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.inversion.defaults import (
@@ -64,6 +64,7 @@ class Invert:
     """Training images behind the weights' Fisher information."""
     data: RunData = None
     root: Root = None
+    download: Fetch = False
     seed: int = 0
     """Seed of the start, of the noise and of the choice of images."""
 
@@ -78,8 +79,8 @@ class Invert:
 
         arguments = vars(self).copy()
         check_used(arguments, spell=lambda name, value: f"--{name.replace('_', '-')} {value}")
-        data, root, runs = (arguments.pop(name) for name in ("data", "root", "runs"))
-        opened = unique_runs(runs)
+        data, root, runs, download = (arguments.pop(name) for name in ("data", "root", "runs", "download"))
+        opened = unique_runs(runs, download)
         kind = "classes" if self.mode == "class" else "" if self.study == "none" else self.study
         pattern = file_pattern(self.mode, self.study)
         kept = KeptPictures(opened, self.out, pattern, f"inversions-{kind}" if kind else "inversions", self.force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from waterbed.cli.options import Force, Radius, Root, RunData, Runs, Workers
+from waterbed.cli.options import Fetch, Force, Radius, Root, RunData, Runs, Workers
 from waterbed.cli.output import print_rows, say_written
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 
@@ -31,6 +31,7 @@ class Measure:
     """Variance of the perturbation of the input, for effective_information."""
     data: RunData = None
     root: Root = None
+    download: Fetch = False
     workers: Workers = 0
     seed: int = 0
     """Seed of the choice of images and of random probes."""
@@ -45,7 +46,7 @@ class Measure:
         from waterbed.models.classifier import weight_norm
         from waterbed.training.model_card import MEASURES
 
-        runs = unique_runs(self.runs)
+        runs = unique_runs(self.runs, self.download)
         kept = Kept(MEASURES, self.out, self.force, runs, self.data)
         results, norms, plain = {}, {}, {}
         for name, run, data in open_runs(runs, self.data, self.root):

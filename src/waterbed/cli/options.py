@@ -25,6 +25,7 @@ Root = Annotated[
     str | None, arg(help="Folder of named data sets; by default $WATERBED_DATA, else ~/.cache/waterbed/data.")
 ]
 Download = Annotated[bool, arg(help="Download a named data set that is missing.")]
+Fetch = Annotated[bool, arg(help="Download networks of the Hugging Face Hub (hf:owner/name:file) that are missing.")]
 Force = Annotated[bool, arg(help="Replace files that this command did not write.")]
 Size = Annotated[int | None, arg(help="Side of the square images.")]
 Workers = Annotated[int, arg(help="Processes that decode images, for data too large for memory.")]

@@ -12,6 +12,7 @@ from waterbed.data.images import ImageData
 from waterbed.data.load import absolute, load_dataset
 from waterbed.distributed import Engine
 from waterbed.errors import UsageError
+from waterbed.models.hub import PREFIX
 from waterbed.models.states import probe
 from waterbed.reporting.runs import run_names
 from waterbed.training.run_folder import Run
@@ -29,11 +30,16 @@ def load_with_source(
     return data, source
 
 
-def unique_runs(paths: Sequence[str]) -> dict[str, Run]:
+def unique_runs(paths: Sequence[str], download: bool = False) -> dict[str, Run]:
     """The runs by names that are all different, on the device that they will be used on."""
     if not paths:
         raise UsageError("runs is empty; name one run folder or more")
-    runs, device = [Run.load(path) for path in paths], Engine().device
+    fetched = [download and path.startswith(PREFIX) for path in paths]
+    runs = [
+        Run.from_pretrained(path, download=True) if fetch else Run.load(path)
+        for path, fetch in zip(paths, fetched, strict=True)
+    ]
+    device = Engine().device
     for run in runs:
         run.model.to(device)
     return dict(zip(run_names(runs), runs, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from waterbed.cli.options import Force, Radii, Radius, Root, Runs, options_of, values_of
+from waterbed.cli.options import Fetch, Force, Radii, Radius, Root, Runs, options_of, values_of
 from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_json, write_text
 from waterbed.errors import check_choice
 from waterbed.files import check_output, is_json_of, starts_with
@@ -74,6 +74,7 @@ class Transfer(
     distances: str | None = None
     """JSON of `waterbed distance SOURCE TARGET...`, to compare gaps to the first run with the distance from SOURCE."""
     root: Root = None
+    download: Fetch = False
     out: str | None = None
     """A CSV file with one row per fine-tuning. NAME.rows.jsonl beside it saves each row with its epochs as soon as it
     is done, so that the same command continues where it stopped. With --distances, NAME.png and NAME.tradeoff.json."""
@@ -97,7 +98,7 @@ class Transfer(
         self._check_outputs()
         objective = ObjectiveConfig(**values_of(ObjectiveConfig, self))
         distances = None if self.distances is None else read_distances(self.distances, self.targets)
-        runs = unique_runs(self.runs)
+        runs = unique_runs(self.runs, self.download)
         kept = Kept(TRANSFERS, None, self.force, runs, None)
         table = transfer(
             {name: run.model for name, run in runs.items()},

@@ -75,7 +75,7 @@ def _splits(name: str, config: str | None, root: str | Path | None, download: bo
         elif download:
             advice = "check the name and the network"
         else:
-            advice = "pass download=True to fetch it (--download)"
+            advice = "pass download=True to fetch it"
         place = "" if cache is None else f" in root={cache!r}"
         raise UsageError(f"name_or_folder='{PREFIX}{name}' is not to be read{place} ({reason}); {advice}") from error
 

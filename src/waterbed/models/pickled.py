@@ -56,15 +56,17 @@ def unpickle(path: Path, trust: bool = False, wanted: Callable[[Any], Any] = lam
             warnings.simplefilter("ignore")  # on how torch reads old or sparse tensors
             content = torch.load(path, map_location="cpu", **settings)
     except Exception as error:  # a torn or foreign file can fail in any way
+        if not trust and names and "Unsupported operand" in str(error):
+            raise _refusal(path, "was saved with a pickle protocol above 2, which") from error
         culprit = None if trust else _culprit(error, names)
         if culprit is None:
             raise UsageError(
                 f"the file {str(path)!r} cannot be read ({_first_line(error)}); copy or download it again"
             ) from error
-        raise _refusal(path, culprit, dilled) from error
+        raise _refusal(path, _more(culprit, dilled)) from error
     others = [] if trust else _beside_weights(names)
     if others and not wanted(content):
-        raise _refusal(path, others[0], dilled)
+        raise _refusal(path, _more(others[0], dilled))
     return content
 
 
@@ -93,13 +95,18 @@ def global_names(path: Path) -> list[str]:
     try:
         with open(path, "rb") as file:
             for stream in _pickles(file):
-                strings: list[str] = []
+                strings: list[Any] = []  # what is on the stack where a name is taken from it, at the end
+                memo: list[Any] = []
                 for opcode, argument, _ in pickletools.genops(stream):
                     if opcode.name == "GLOBAL":
                         names.append(_today(*argument.split(" ", 1)))
                     elif opcode.name == "STACK_GLOBAL":
-                        names.append(".".join(strings[-2:]))
-                    elif isinstance(argument, str):
+                        names.append(".".join(map(str, strings[-2:])))
+                    elif opcode.name == "MEMOIZE":
+                        memo.append(strings[-1] if strings else None)
+                    elif opcode.name in ("BINGET", "LONG_BINGET"):
+                        strings.append(memo[argument] if argument < len(memo) else None)
+                    elif opcode.name != "PROTO":
                         strings.append(argument)
     except Exception:  # the file is damaged in some way: torch.load then says how
         pass
@@ -159,11 +166,14 @@ def _culprit(error: Exception, names: list[str]) -> str | None:
     return named[1] if named else next(iter(_beside_weights(names)), None)
 
 
-def _refusal(path: Path, culprit: str, dilled: bool) -> UsageError:
-    saved_with = " (saved with dill)" if dilled else ""
+def _more(culprit: str, dilled: bool) -> str:
+    return f"holds more than weights: {culprit!r}{' (saved with dill)' * dilled}"
+
+
+def _refusal(path: Path, what: str) -> UsageError:
     return UsageError(
-        f"the file {str(path)!r} holds more than weights: {culprit!r}{saved_with} is restored only by unpickling, "
-        "which can run code of the file; if you trust its origin, "
+        f"the file {str(path)!r} {what} is restored only by unpickling, which can run code of the file; if you trust "
+        "its origin, "
         f"`waterbed convert {shlex.quote(str(path))} --out NAME.safetensors --trust` unpickles it once and saves "
         "the weights safely"
     )

@@ -34,26 +34,30 @@ def build_recipe(name: str, num_classes: int, in_channels: int, image_size: int 
     """The untrained network of a name with a colon; arguments as those of ``create_model``."""
     image_shape = None if image_size is None else (in_channels, image_size, image_size)
     if name.startswith(TIMM):
-        network = timm_network(name.removeprefix(TIMM), num_classes, in_channels, image_size)
+        shown = f"name={name!r}"
+        network = timm_network(name.removeprefix(TIMM), num_classes, in_channels, image_size, shown)
         return as_classifier(network, image_shape)
     network = _called(name, {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size})
     return as_classifier(network, image_shape)
 
 
-def timm_network(name: str, num_classes: int, in_channels: int, image_size: int | None = None) -> nn.Module:
-    """timm's untrained network ``name``, without a head if ``num_classes`` is 0.
+def timm_network(
+    name: str, num_classes: int, in_channels: int, image_size: int | None = None, shown: str | None = None
+) -> nn.Module:
+    """timm's untrained network ``name``, without a head if ``num_classes`` is 0; ``shown`` is how messages call it.
 
     Raises:
         UsageError: timm is not installed or does not know the name.
     """
+    shown = shown or f"architecture={name!r}"
     try:
         import timm
     except ImportError as error:
-        raise UsageError(f"architecture={name!r} needs timm; pip install timm") from error
+        raise UsageError(f"{shown} needs timm; pip install timm") from error
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         advice = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists them"
-        raise UsageError(f"architecture={name!r} is unknown to timm; {advice}")
+        raise UsageError(f"{shown} is unknown to timm; {advice}")
     fixed = image_size is not None and timm.get_pretrained_cfg(name).fixed_input_size
     size = {"img_size": image_size} if fixed else {}
     try:

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tests.hub_server import Hub, use
 from tests.unit.models.test_foreign import MEAN, STD, CifarNet, agree, madry, trained
 
 import waterbed as wb
+from waterbed.__main__ import main
 from waterbed.models.architectures import infer_architecture
 from waterbed.models.hub import find_weights
 
@@ -166,3 +168,23 @@ def test_repositories_that_cannot_be_had(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(wb.UsageError, match="pip install huggingface_hub"):
         wb.load_model("owner/name", "huggingface")
+
+
+def test_commands_fetch_a_network_when_asked(hub, tmp_path, capsys):
+    hub.add(ROBUST, {"net.ckpt": packed({"model": madry(CifarNet()), "args": Namespace(eps=1.0)})})
+    name, out = f"hf:{ROBUST}:net.ckpt", tmp_path / "found.json"
+    words = f"evaluate {name} --data digits --num-samples 8 --steps 1 --out {out}".split()
+    assert main(words) == 2
+    assert "is not in the local Hugging Face cache; pass --download" in capsys.readouterr().err
+    assert not hub.requests
+    assert main([*words, "--download"]) == 0
+    hub.requests.clear()
+    for words in (
+        f"measure {name} --data digits --num-samples 2 --quantities input_fisher_trace",
+        f"choose --target digits --backbones {name} --num-samples 40",
+        f"distance digits digits --extractor {name} --num-samples 20",
+        f"invert {name} --data digits --steps 1 --num-images 1 --mode plain --out {tmp_path / 'inverted'}",
+        f"transfer {name} --targets digits --mode linear --seeds 0 --num-train 40",
+    ):
+        assert main(words.split()) == 0, words
+    assert not hub.requests, "the cache answers without a connection"

@@ -15,7 +15,7 @@ import torch
 from tests.unit.models.test_foreign import madry, trained
 
 import waterbed as wb
-from waterbed.models.pickled import INERT, unpickle
+from waterbed.models.pickled import INERT, global_names, unpickle
 
 WEIGHTS = {"fc.weight": torch.ones(2, 3)}
 
@@ -214,3 +214,19 @@ def test_robust_imagenet_networks_as_they_were_saved(tmp_path, harmful, zipped, 
     assert (loaded.architecture["name"], loaded.loading["source"]) == ("resnet18", "robustness")
     assert any("left out: dill._dill._create_function" in note for note in loaded.loading["notes"])
     assert not harmful.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_newer_protocol_is_refused_by_its_name(tmp_path, zipped):
+    path = tmp_path / "net.pt"
+    content = {**WEIGHTS, "x": pathlib.PurePosixPath("a"), "y": pathlib.PurePosixPath("b")}
+    torch.save(content, path, pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    assert {name for name in global_names(path) if "torch" not in name} <= {
+        "pathlib.PurePosixPath",
+        "collections.OrderedDict",
+    }, "each name whole, also where its parts are taken from the memo"
+    with pytest.raises(
+        wb.UsageError, match=r"saved with a pickle protocol above 2, which is restored only by.*--trust"
+    ):
+        unpickle(path)
+    assert torch.equal(unpickle(path, trust=True)["fc.weight"], WEIGHTS["fc.weight"])
