@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 _QUOTED = r"""(?<!\w)'(?:\\.|[^'\\])*'|(?<!\w)"(?:\\.|[^"\\])*\""""
 _IN_BRACKETS = r"\((?:[^()]|\([^()]*\))*\)"
-_VALUE = rf"{_QUOTED}|{_IN_BRACKETS}|\[[^\]]*\]|[^\s,;:)]*"
+_VALUE = rf"{_QUOTED}|\w[\w.]*{_IN_BRACKETS}|{_IN_BRACKETS}|\[[^\]]*\]|[^\s,;:)]*"
 # Quoted text and calls, such as PGD(eps=0.5), stay as they are.
 _PARTS = re.compile(rf"(?:{_QUOTED}|\w[\w.]*{_IN_BRACKETS})|(?<![\w.(\[-])(?P<name>[a-z]\w*)=(?!=)(?P<value>{_VALUE})")
 

@@ -121,7 +121,7 @@ def finetune(
     model = with_linear_head(model, data.shape)
     if objective is not None:
         check_objective(objective)
-        _check_honoured("objective", objective, mode, cache, solver)
+        _check_honoured("objective", objective.config()["name"], mode, cache, solver)
     options = {}
     if callbacks:
         _check_honoured("callbacks", callbacks, mode, cache, solver)

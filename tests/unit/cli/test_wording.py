@@ -35,6 +35,11 @@ TRAIN = Train(data="digit", out="o", model="resnet19", attack_steps=0, size=9)
             Invert(("r",)),
             "--fake-relu finds no ReLU; pass --no-fake-relu",
         ),
+        (
+            "objective=TRADES(attack=PGD(eps=0.1, steps=0)) needs steps=0",
+            TRAIN,
+            "--objective TRADES(attack=PGD(eps=0.1, steps=0)) needs --attack-steps 0",
+        ),
         # Not known, or no argument of the message's own: left as it is.
         ("k=0 must be >= 1", TRAIN, "k=0 must be >= 1"),
         ("count=0 must be >= 1", Invert(("r",), seed=0), "count=0 must be >= 1"),
