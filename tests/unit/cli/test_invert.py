@@ -57,6 +57,6 @@ def test_invert_studies_classes_and_animations(runs, tmp_path, capsys):
 def test_the_options_are_those_of_the_gallery():
     of_gallery = {p.name: p.default for p in inspect.signature(draw_gallery).parameters.values()}
     of_command = {f.name: f.default for f in fields(Invert)}
-    for name in ("runs", "data", "root"):
+    for name in ("runs", "data", "root", "download"):
         del of_command[name]
     assert of_command == {k: v for k, v in of_gallery.items() if k not in ("models", "load_data", "progress")}
