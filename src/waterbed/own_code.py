@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import Parameter, signature
 from typing import Any
 
 from waterbed.errors import UsageError
@@ -57,6 +58,27 @@ def import_function(argument: str, name: str) -> Callable[..., Any]:
     if not callable(found):
         raise UsageError(f"{argument}={name!r} is {type(found).__name__}, not a function; name one")
     return found
+
+
+def call_function(argument: str, name: str, needed: Mapping[str, Any], offered: Mapping[str, Any] | None = None) -> Any:
+    """What the function of this name returns for the arguments ``needed``, and for those ``offered`` that it takes.
+
+    Raises:
+        UsageError: as :func:`import_function`, or a function that takes other arguments.
+    """
+    function, offered = import_function(argument, name), offered or {}
+    try:
+        parameters = signature(function).parameters
+        takes_all = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+        chosen = {**needed, **{k: v for k, v in offered.items() if takes_all or k in parameters}}
+        signature(function).bind(**chosen)
+    except (TypeError, ValueError) as error:
+        names, more = (" and ".join(map(repr, arguments)) for arguments in (needed, offered))
+        raise UsageError(
+            f"{argument}={name!r} cannot be called with {names} ({error}); name a function that takes {names}"
+            f"{f', and {more} if it likes' if more else ''}"
+        ) from error
+    return function(**chosen)
 
 
 @contextmanager

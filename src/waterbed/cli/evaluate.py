@@ -23,7 +23,9 @@ class Evaluate:
     eps: Radii = (0.5,)
     """Radii of the attacks, one or more, such as 0.5 or 8/255."""
     attacks: str = "pgd"
-    """pgd (with --steps and --restarts), or standard: PGD-20, PGD-100 x5, AutoAttack, a check of gradient masking."""
+    """pgd (with --steps and --restarts), standard: PGD-20, PGD-100 x5, AutoAttack, a check of gradient masking; or
+    package.module:function, your own, which returns an attack for eps=, and for norm=, steps= and restarts= if it takes
+    them."""
     norm: str = "l2"
     """l1 (pgd alone), l2 or linf."""
     steps: int = 20
@@ -54,12 +56,18 @@ class Evaluate:
         from waterbed.cli.results import Kept
         from waterbed.cli.runs import open_runs, unique_runs
         from waterbed.errors import check_choice
+        from waterbed.own_code import OWN_CODE, call_function, names_own_code
         from waterbed.training.model_card import EVALUATION
 
-        check_choice("attacks", self.attacks, ("pgd", "standard"))
+        if not names_own_code(self.attacks):
+            check_choice("attacks", self.attacks, ("pgd", "standard", OWN_CODE))
         if self.attacks == "standard":
             return self._standard()
-        attacks = [PGD(eps, self.norm, self.steps, restarts=self.restarts) for eps in self.eps]
+        more = {"norm": self.norm, "steps": self.steps, "restarts": self.restarts}
+        if self.attacks == "pgd":
+            attacks = [PGD(eps, **more) for eps in self.eps]
+        else:
+            attacks = [call_function("attacks", self.attacks, {"eps": eps}, more) for eps in self.eps]
         runs, scores = unique_runs(self.runs, self.download), {}
         kept = Kept(EVALUATION, self.out, self.force, runs, self.data)
         for name, run, data in open_runs(runs, self.data, self.root):
@@ -82,7 +90,7 @@ class Evaluate:
     def _settings(self, run: Run, data: ImageData, eps: float | None = None) -> dict[str, Any]:
         """What was evaluated how, by which results in a run's folder are told apart."""
         radii = list(self.eps) if eps is None else [eps]
-        pgd = {"steps": self.steps, "restarts": self.restarts} if self.attacks == "pgd" else {}
+        pgd = {"steps": self.steps, "restarts": self.restarts} if self.attacks != "standard" else {}
         more = {"num_samples": self.num_samples, "seed": self.seed, "epoch": run.record.get("epoch")}
         return {"data": data.name, "attacks": self.attacks, "norm": self.norm, "eps": radii, **pgd, **more}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from inspect import Parameter, signature
 from typing import Any
 
 from torch import nn
@@ -11,7 +10,7 @@ from torch import nn
 from waterbed.errors import UsageError
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.heads import as_classifier
-from waterbed.own_code import import_function, names_own_code
+from waterbed.own_code import call_function, names_own_code
 
 TIMM = "timm:"
 
@@ -37,7 +36,10 @@ def build_recipe(name: str, num_classes: int, in_channels: int, image_size: int 
         shown = f"name={name!r}"
         network = timm_network(name.removeprefix(TIMM), num_classes, in_channels, image_size, shown)
         return as_classifier(network, image_shape)
-    network = _called(name, {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size})
+    offered = {"in_channels": in_channels, "image_size": image_size}
+    network = call_function("name", name, {"num_classes": num_classes}, offered)
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"name={name!r} returns {type(network).__name__}; it must return an nn.Module")
     return as_classifier(network, image_shape)
 
 
@@ -67,22 +69,3 @@ def timm_network(
         raise UsageError(
             f"timm cannot build {name!r} for {in_channels} channels and image_size={image_size} ({reason}); pass others"
         ) from error
-
-
-def _called(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """What the function ``package.module:function`` returns for those of the arguments that it takes."""
-    function = import_function("name", name)
-    try:
-        parameters = signature(function).parameters
-        takes_all = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
-        chosen = {k: v for k, v in arguments.items() if takes_all or k in parameters or k == "num_classes"}
-        signature(function).bind(**chosen)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"name={name!r} cannot be called with num_classes={arguments['num_classes']} ({error}); name a function "
-            "that takes num_classes=, and in_channels= and image_size= if it likes"
-        ) from error
-    network = function(**chosen)
-    if not isinstance(network, nn.Module):
-        raise UsageError(f"name={name!r} returns {type(network).__name__}; it must return an nn.Module")
-    return network

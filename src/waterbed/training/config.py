@@ -103,7 +103,10 @@ class TrainConfig:
         below=1,
     )
     optimizer: Any = _setting(  # noqa: RUF009 - a string or a function is not changed
-        "sgd", "sgd or adamw (in Python also parameters -> torch.optim.Optimizer)", choices=tuple(OPTIMIZERS)
+        "sgd",
+        "sgd, adamw, or package.module:function, your own of a list of parameters, which returns a "
+        "torch.optim.Optimizer (in Python also the function itself)",
+        choices=(*OPTIMIZERS, OWN_CODE),
     )
     decay_norms: bool = _setting(True, "weight decay also on normalisation layers and biases")
     clip_norm: float = _setting(
@@ -164,15 +167,20 @@ class TrainConfig:
 
     def _check_factory(self) -> None:
         """A factory takes no rate, momentum or decay from here."""
-        if isinstance(self.optimizer, str):
+        if not self.own_optimizer:
             return
         defaults = {setting.name: setting.default for setting in fields(self)}
         for name in (*OF_NAMED_OPTIMIZERS, "decay_norms"):
             if getattr(self, name) != defaults[name]:
                 raise UsageError(
-                    f"{name}={getattr(self, name)!r} does not reach optimizer={qualified_name(self.optimizer)}, which "
+                    f"{name}={getattr(self, name)!r} does not reach optimizer={shown(self.optimizer)}, which "
                     "sets its own; leave it out, or pass optimizer='sgd'"
                 )
+
+    @property
+    def own_optimizer(self) -> bool:
+        """Whether the optimiser is the user's, with settings of its own."""
+        return not (isinstance(self.optimizer, str) and self.optimizer in OPTIMIZERS)
 
     @property
     def learning_rate(self) -> float | None:
@@ -180,7 +188,7 @@ class TrainConfig:
 
         ``lr`` itself stays None, so that ``replace(config, optimizer="adamw")`` also changes the default.
         """
-        return OPTIMIZERS[self.optimizer] if self.lr is None and isinstance(self.optimizer, str) else self.lr
+        return OPTIMIZERS[self.optimizer] if self.lr is None and not self.own_optimizer else self.lr
 
     def of_images(self) -> dict[str, Any]:
         """The settings that change each image, which a cache of augmented images is made with."""
@@ -215,7 +223,7 @@ class TrainConfig:
             "tuple[int, ...]": list,
             "Any": lambda value: value if isinstance(value, str) else _description(value),
         }
-        unused = () if isinstance(self.optimizer, str) else (*OF_NAMED_OPTIMIZERS, "decay_norms")
+        unused = () if not self.own_optimizer else (*OF_NAMED_OPTIMIZERS, "decay_norms")
         in_force = {setting.name: getattr(self, setting.name) for setting in fields(self)} | {"lr": self.learning_rate}
         return {
             setting.name: plain.get(setting.type, lambda value: value)(in_force[setting.name])
@@ -254,6 +262,11 @@ def qualified_name(function: Callable[..., Any]) -> str:
     """
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def shown(function: Callable[..., Any] | str) -> str:
+    """How a message calls a user's function: as it was named, else where it is defined."""
+    return repr(function) if isinstance(function, str) else qualified_name(function)
 
 
 def _description(function: Callable[..., Any]) -> str:

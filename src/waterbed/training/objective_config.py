@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waterbed.attacks.radius import NORMS
+from waterbed.own_code import OWN_CODE
 
 OBJECTIVES = (
     "standard",
@@ -38,8 +39,9 @@ class ObjectiveConfig:
         "adversarial",
         "standard, adversarial (eq. 1), trades (eq. 2), mart, awp and trades-awp (which also perturb the weights), "
         "feature (robust features of a pretrained network, without labels), n-fgsm, atta and free (cheaper adversarial "
-        "training, watched under PGD-10) or gaussian-noise",
-        choices=OBJECTIVES,
+        "training, watched under PGD-10), gaussian-noise, or package.module:function, your own, which returns an "
+        "objective for attack=, and for beta= and gamma= if it takes them",
+        choices=(*OBJECTIVES, OWN_CODE),
     )
     eps: float | str = _setting(0.5, "radius of the ball, in pixel units [0, 1], such as 0.5 or 8/255")
     norm: str = _setting("l2", f"norm of the ball: {', '.join(NORMS[:-1])} or {NORMS[-1]}")

@@ -16,9 +16,10 @@ from waterbed.attacks.pgd import PGD
 from waterbed.attacks.radius import parse_eps
 from waterbed.errors import check_choice, check_number
 from waterbed.models.states import evaluating
+from waterbed.own_code import OWN_CODE, call_function, names_own_code
 from waterbed.training.fast_objectives import NFGSM, FreeTraining
 from waterbed.training.feature_matching import FARE
-from waterbed.training.objective import Forward, Objective, check_ascends, label_loss, with_attack
+from waterbed.training.objective import Forward, Objective, check_ascends, check_objective, label_loss, with_attack
 from waterbed.training.objective_config import OBJECTIVES, ObjectiveConfig
 from waterbed.training.warm_start import ATTA
 from waterbed.training.weight_perturbation import AWP
@@ -197,15 +198,26 @@ class GaussianNoise:
 def make_objective(config: ObjectiveConfig) -> Objective:
     """The objective that a recipe names; of the config, each takes what it has a use for.
 
+    Raises:
+        UsageError: an unknown name, or a function of one's own that cannot be imported or called.
+        UsageTypeError: one that returns no objective.
+
     >>> make_objective(ObjectiveConfig("gaussian-noise", eps=1.0))
     GaussianNoise(eps=1.0, attack=None)
     """
-    check_choice("objective", config.objective, OBJECTIVES)
+    own = names_own_code(config.objective)
+    if not own:
+        check_choice("objective", config.objective, (*OBJECTIVES, OWN_CODE))
     if config.objective == "standard":
         return Standard()
     if config.objective == "gaussian-noise":
         return GaussianNoise(config.eps)
     attack, watched = (PGD(config.eps, config.norm, steps) for steps in (config.attack_steps, WATCHED_STEPS))
+    if own:
+        offered = {"beta": config.beta, "gamma": config.gamma}
+        objective = call_function("objective", config.objective, {"attack": attack}, offered)
+        check_objective(objective)
+        return objective
     made: dict[str, Callable[[], Objective]] = {
         "adversarial": lambda: AdversarialTraining(attack),
         "trades": lambda: TRADES(attack, config.beta),

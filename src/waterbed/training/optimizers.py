@@ -9,23 +9,27 @@ import torch
 from torch import nn
 
 from waterbed.errors import UsageTypeError
-from waterbed.training.config import TrainConfig, qualified_name
+from waterbed.own_code import import_function
+from waterbed.training.config import TrainConfig, shown
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     """SGD or AdamW, or what the caller's factory makes of the parameters.
 
     Raises:
+        UsageError: the factory is named, and cannot be imported.
         UsageTypeError: the factory returns something else than an optimiser.
 
     >>> make_optimizer([nn.Parameter(torch.zeros(2))], TrainConfig(optimizer="adamw")).defaults["lr"]
     0.001
     """
-    if not isinstance(config.optimizer, str):
-        optimizer = config.optimizer(list(parameters))
+    if config.own_optimizer:
+        make = config.optimizer
+        make = import_function("optimizer", make) if isinstance(make, str) else make
+        optimizer = make(list(parameters))
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise UsageTypeError(
-                f"optimizer={qualified_name(config.optimizer)} returned {type(optimizer).__name__}; it must return a "
+                f"optimizer={shown(config.optimizer)} returned {type(optimizer).__name__}; it must return a "
                 "torch.optim.Optimizer over the parameters it is given"
             )
         return optimizer

@@ -212,7 +212,7 @@ def solver_of(mode: int | str, asked: Mapping[str, Any]) -> str:
 
 def _default_grid(asked: Mapping[str, Any], recipe: TrainConfig, trunk: FrozenTrunk | None) -> Grid | None:
     """What is searched where neither rate nor decay is given; None: those of the recipe are taken."""
-    if asked["protocol"] != "tuned" or asked["config"] is not None or not isinstance(recipe.optimizer, str):
+    if asked["protocol"] != "tuned" or asked["config"] is not None or recipe.own_optimizer:
         return None
     return (WHOLE_NETWORK_GRIDS if trunk is None else GRIDS)[recipe.optimizer]
 

@@ -96,3 +96,88 @@ def test_what_is_no_augmentation_is_refused_in_one_line(name, own_images, capsys
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(REFUSED[name], line), line
     assert not (own_images / "run/weights.safetensors").exists()
+
+
+PARTS = """
+import torch
+import waterbed as wb
+
+class Smoothed(wb.AdversarialTraining):
+    def __init__(self, attack, beta):
+        super().__init__(attack)
+        object.__setattr__(self, "beta", beta)
+
+    def config(self):
+        return {**super().config(), "name": "smoothed", "beta": self.beta}
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, 1e-3)
+
+def darkened(eps, norm):
+    def attack(model, x, y):
+        return (x - eps).clamp(0, 1)
+
+    return wb.as_attack(attack, name=f"darkened {norm} {eps:g}", eps=eps, norm=norm)
+
+def nothing(**settings):
+    return None
+
+def no_attack():
+    return None
+"""
+
+
+@pytest.fixture
+def own_parts(tmp_path, monkeypatch):
+    """Objective, optimiser and attack of one's own."""
+    (tmp_path / "own_parts.py").write_text(PARTS)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own_parts", None)
+
+
+SHORT = "train digits --model resnet10 --width 2 --epochs 1 --batch-size 512 --watch 0 --out run"
+
+
+def test_objective_optimizer_and_attack_by_name(own_parts):
+    words = f"{SHORT} --objective own_parts:Smoothed --beta 2 --eps 0.25 --attack-steps 1 --optimizer own_parts:adam"
+    assert main(words.split()) == 0
+    config = Run.load("run").config
+    assert {k: config["objective"][k] for k in ("name", "beta", "eps")} == {
+        "name": "smoothed",
+        "beta": 2.0,
+        "eps": 0.25,
+    }
+    assert config["optimizer"] == "own_parts:adam"
+    assert "lr" not in config, "the optimiser has its own"
+    assert main(words.split()) == 0, "a finished run is the same run"
+    words = "evaluate run --attacks own_parts:darkened --eps 0.1 0.2 --norm linf --num-samples 20 --out found.json"
+    assert main(words.split()) == 0
+    assert '"darkened linf 0.1"' in (own_parts / "found.json").read_text()
+    words = "transfer run --targets digits --mode 2 --objective own_parts:Smoothed --attack-steps 1 --epochs 1 --lr 0.1"
+    assert main(f"{words} --seeds 0 --num-train 50".split()) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (f"{SHORT} --objective own_parts:nowhere", "--objective 'own_parts:nowhere' cannot be imported"),
+        (
+            f"{SHORT} --objective own_parts:no_attack",
+            "cannot be called with 'attack' .*, and 'beta' and 'gamma' if",
+        ),
+        (f"{SHORT} --objective own_parts:nothing", "lacks __call__, config; it must be an objective"),
+        (f"{SHORT} --objective mine", "choose one of .*'gaussian-noise', 'package.module:function'"),
+        (f"{SHORT} --optimizer own_parts:nowhere", "--optimizer 'own_parts:nowhere' cannot be imported"),
+        (
+            f"{SHORT} --optimizer own_parts:no_attack --lr 0.1",
+            "--lr 0.1 does not reach --optimizer 'own_parts:no_attack'",
+        ),
+        ("evaluate digits.safetensors --attacks own_parts:no_attack", "cannot be called with 'eps'"),
+        ("evaluate digits.safetensors --attacks mine", "choose one of 'pgd', 'standard', 'package.module:function'"),
+    ],
+)
+def test_what_is_none_of_them_is_refused_in_one_line(words, message, own_parts, capsys):
+    assert main(words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line), line

@@ -92,7 +92,7 @@ REFUSED = {
     "timm:vit_tiny_patch16_22": "did you mean .*'vit_tiny_patch16_224'",
     "own_networks:nowhere": "cannot be imported .*write package.module:function",
     "no_such_module:make": "No module named 'no_such_module'",
-    "own_networks:nothing": "cannot be called with num_classes=3",
+    "own_networks:nothing": "cannot be called with 'num_classes' .*, and 'in_channels' and 'image_size' if it likes",
     "own_networks:no_network": "returns int; it must return an nn.Module",
     "own_networks:number": "is int, not a function",
     "own networks:make": "is no name of a function",
