@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import waterbed as wb
+from waterbed.training.fit import _check_fits
 
 X, Y = torch.rand(12, 3, 8, 8), torch.arange(12) % 3
 TASK = (TensorDataset(X, Y), TensorDataset(X, Y))
@@ -74,7 +75,7 @@ OTHERS = {
     "number to load": (lambda: wb.load_model(3), "path_or_name=int must be a name or a path"),
     "made optimizer": (
         lambda: wb.fit(NETWORK, TASK, optimizer=torch.optim.SGD(NETWORK.parameters(), 0.1), **FIT),
-        r"optimizer is of type SGD; pass a function, or one of \('sgd', 'adamw'\)",
+        r"optimizer is of type SGD; pass a function, or one of \('sgd', 'adamw', ",
     ),
 }
 
@@ -97,3 +98,77 @@ def test_named_targets_come_in_the_channels_that_a_network_was_built_for():
     table = wb.transfer({"a": NETWORK}, ["digits"], "linear", seeds=[0])
     assert table.rows[0]["n"] == 360
     assert wb.choose({"a": NETWORK}, "digits", num_samples=60).best == "a"
+
+
+class Pair(nn.Module):
+    """Logits and what led to them; in train mode alone, if asked."""
+
+    def __init__(self, in_train_mode_alone):
+        super().__init__()
+        self.net, self.alone = nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), in_train_mode_alone
+
+    def forward(self, x):
+        logits = self.net(x)
+        return logits if self.alone and not self.training else (logits, x)
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if door not in ("save_model", "PGD")])
+def test_outputs_that_are_no_logits(door):
+    with pytest.raises(wb.UsageTypeError, match=r"model=Pair gives tuple.*logits \(.*, K\)"):
+        DOORS[door](Pair(False))
+
+
+def test_auxiliary_outputs_in_train_mode():
+    assert wb.evaluate(Pair(True), TASK[1]).n == 12
+    model = Pair(True)
+    with pytest.raises(
+        wb.UsageTypeError, match="model=Pair gives tuple in train mode, not one tensor; build it without"
+    ):
+        wb.fit(model, TASK, **FIT)
+    backbone = wb.FeatureClassifier(nn.Sequential(Pair(True)), nn.Linear(3, 3))
+    with pytest.raises(wb.UsageTypeError, match="model=Sequential gives tuple in train mode"):
+        wb.fit(backbone, TASK, **FIT)
+    assert model.training
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_layers_without_a_size(door):
+    with pytest.raises(wb.UsageError, match="model has layers without a size yet; run it once"):
+        DOORS[door](nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_torchscript():
+    with pytest.raises(wb.UsageTypeError, match="model is a TorchScript module, which is closed"):
+        wb.evaluate(torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(192, 3))), TASK[1])
+
+
+def test_the_check_of_train_mode_changes_nothing():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Dropout(), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    state, drawn = {k: v.clone() for k, v in model.state_dict().items()}, torch.random.get_rng_state()
+    _check_fits(model, wb.as_task(TASK))
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert model.training
+
+
+def test_unused_weights_have_no_fisher_information():
+    """As those of auxiliary heads, which eval mode does not run."""
+    model = Pair(True).eval()
+    f = wb.WeightFisher(model, X)
+    model.net.append(nn.Identity())
+    model.unused = nn.Linear(2, 2)
+    g = wb.WeightFisher(model, X)
+    assert float(g.trace()) == pytest.approx(float(f.trace()), rel=1e-5)
+    assert float(g.diagonal()[-6:].abs().max()) == 0
+
+
+def test_a_head_without_bias_is_trained_by_steps():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, 3, bias=False))
+    run = wb.finetune(model, TASK, "linear")
+    assert run.config["finetune"]["solver"] == "sgd"
+    assert run.model.head.bias is None
+    assert wb.transfer({"a": model}, [TASK], "linear", seeds=[0], epochs=1, lr=0.1).rows[0]["solver"] == "sgd"
+    with pytest.raises(wb.UsageError, match="solver='logistic' has an intercept, and the head has no bias"):
+        wb.finetune(model, TASK, "linear", solver="logistic")

@@ -132,7 +132,7 @@ class WeightRows:
         """
         if self.method == "vmap":
             for name, rows in self._by_vmap(x, directions):
-                yield name, rows.square_().sum(1)
+                yield name, rows.square().sum(1)  # not in place: those of an unused weight are one zero, expanded
             return
         for module, own, calls in self.taped(x, directions):
             row = sum(self.parameters[name].numel() for name in own.values()) * x.element_size()

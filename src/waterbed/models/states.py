@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from waterbed.errors import UsageError, UsageTypeError
 
@@ -46,7 +47,8 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def check_module(model: Any) -> None:
-    """Raise :class:`UsageTypeError` unless ``model`` is a network.
+    """Raise :class:`UsageTypeError` unless ``model`` is a network whose weights can be frozen, and
+    :class:`UsageError` if it does not have all of them yet.
 
     >>> check_module("resnet18")
     Traceback (most recent call last):
@@ -54,7 +56,11 @@ def check_module(model: Any) -> None:
     waterbed.errors.UsageTypeError: model='resnet18' is a name; write create_model('resnet18', num_classes) or \
 load_model('resnet18')
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UsageTypeError("model is a TorchScript module, which is closed; pass the network that it was made of")
     if isinstance(model, nn.Module):
+        if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+            raise UsageError("model has layers without a size yet; run it once: model(torch.zeros(2, C, H, W))")
         return
     if isinstance(model, type):
         raise UsageTypeError(f"model={model.__name__} is a class; write {model.__name__}(...)")
@@ -79,6 +85,10 @@ def probe(
     try:
         with evaluating(model), torch.no_grad():
             out = (function or model)(x[:1])
+        if function is None and not isinstance(out, Tensor):
+            raise UsageTypeError(
+                f"model={type(model).__name__} gives {type(out).__name__}, not logits (N, K); pass a module that does"
+            )
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:

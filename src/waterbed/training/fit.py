@@ -20,11 +20,11 @@ from waterbed.data.task import as_task
 from waterbed.devices import channels_last, device_of, seeded
 from waterbed.distributed import Engine
 from waterbed.environment import recorded_threads
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, UsageTypeError
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
-from waterbed.models.states import check_module, probe
+from waterbed.models.states import check_module, probe, unchanged
 from waterbed.progress import Progress, announce
 from waterbed.threads import check_threads, free_cores, limited, threads_beside
 from waterbed.training.callbacks import Callback, MeasuresOverTraining, call_back, check_callbacks
@@ -306,11 +306,20 @@ def _channel_statistics(loader: Loader, train: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_fits(model: nn.Module, data: Any) -> None:
-    """One image through the model: shapes and the number of classes agree."""
+    """Images through the model: shapes and the number of classes agree, and it returns logits in train mode, too."""
     device = device_of(model)
-    logits = probe(model, torch.zeros(1, *data.shape, device=device), f"data {data.name!r} images")
+    blank = torch.zeros(2, *data.shape, device=device)
+    logits = probe(model, blank, f"data {data.name!r} images")
     if logits.ndim != 2 or logits.shape[1] != data.num_classes:
         raise UsageError(
             f"model gives outputs {tuple(logits.shape)} for one image, but data {data.name!r} has "
             f"{data.num_classes} classes; build the model with num_classes={data.num_classes}"
+        )
+    network = model.backbone if isinstance(model, FeatureClassifier) else model
+    with unchanged(model), seeded(0, device), torch.no_grad():
+        outputs = network.train()(blank)
+    if not isinstance(outputs, Tensor):
+        raise UsageTypeError(
+            f"model={type(network).__name__} gives {type(outputs).__name__} in train mode, not one tensor; build it "
+            "without auxiliary outputs (torchvision: aux_logits=False)"
         )

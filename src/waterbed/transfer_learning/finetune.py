@@ -132,8 +132,8 @@ def finetune(
         filling = {**recipe.of_images(), "views": views, "seed": recipe.seed, "progress": recipe.progress}
         filling |= {"device": device, "workers": recipe.workers}
         trunk = trunk_for(model, data, mode, cache, **filling)
-        if trunk is None and asked["solver"] is None:
-            solver = "sgd"  # a network that cannot be cut has no cache
+    if asked["solver"] is None and (trunk is None or model.head.bias is None):
+        solver = "sgd"  # a network that cannot be cut has no cache, and a head without bias no intercept
     if trunk is None and device is not None:
         raise UsageError(f"device={str(device)!r} is that of a cache, and fit chooses its own; leave device out")
     network = trunk or WholeNetwork(model, data, mode, objective, recipe.workers)

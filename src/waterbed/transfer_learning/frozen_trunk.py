@@ -104,7 +104,7 @@ class FrozenTrunk:
         self._trunk, self._tail = split(model, self.trained)
         self._progress = progress
         blank = torch.zeros(1, *data.shape, device=device_of(model))
-        outputs = probe(self._trunk, blank, f"data {data.name!r} images")
+        outputs = probe(model, blank, f"data {data.name!r} images", self._trunk)
         self._plans = [
             CachePlan.of(outputs, copies, len(images), memory_bytes, disk_bytes, self.device)
             for images, copies in ((data.train, views), (data.test, 1))
@@ -206,6 +206,8 @@ class FrozenTrunk:
         """
         if self.mode != "linear":
             raise UsageError(f"logistic regression fits the head alone; pass mode='linear', not {self.mode!r}")
+        if self.model.head.bias is None:
+            raise UsageError("solver='logistic' has an intercept, and the head has no bias; pass solver='sgd'")
         config = self._defaults() if config is None else config
         return self._run(config, out, notes, lambda tuned: self._solve_head(tuned, config.seed, validation))
 
