@@ -7,6 +7,7 @@ from torch.utils.data import TensorDataset
 
 import waterbed as wb
 from waterbed.training.fit import _check_fits
+from waterbed.training.run_folder import Run
 
 X, Y = torch.rand(12, 3, 8, 8), torch.arange(12) % 3
 TASK = (TensorDataset(X, Y), TensorDataset(X, Y))
@@ -38,6 +39,7 @@ DOORS = {
         ("resnet10", r"model='resnet10' is a name; write create_model\('resnet10', num_classes\) or load_model"),
         (nn.Linear, r"model=Linear is a class; write Linear\(\.\.\.\)"),
         (None, "model=NoneType must be an nn.Module"),
+        (Run(nn.Linear(2, 2)), r"model=Run must be an nn.Module.*; pass its \.model"),
     ],
 )
 @pytest.mark.parametrize("door", DOORS)
@@ -172,3 +174,10 @@ def test_a_head_without_bias_is_trained_by_steps():
     assert wb.transfer({"a": model}, [TASK], "linear", seeds=[0], epochs=1, lr=0.1).rows[0]["solver"] == "sgd"
     with pytest.raises(wb.UsageError, match="solver='logistic' has an intercept, and the head has no bias"):
         wb.finetune(model, TASK, "linear", solver="logistic")
+
+
+def test_operations_that_torch_batches_slowly_warn_nobody():
+    convnext = pytest.importorskip("torchvision.models.convnext")
+    stages = [convnext.CNBlockConfig(4, 8, 1), convnext.CNBlockConfig(8, None, 1)]
+    model = convnext.ConvNeXt(stages, num_classes=3).eval()
+    assert float(wb.WeightFisher(model, X).trace()) > 0

@@ -109,7 +109,7 @@ def choose_parameters(model: nn.Module, params: str | Callable[[str], bool]) -> 
     else:
         chosen = {name: p for name, p in named.items() if params(name)}
     if not chosen:
-        raise UsageError(f"params={params!r} chooses no parameter; the model has {', '.join(names[:4])}, ...")
+        raise UsageError(f"params={params!r} chooses no parameter; the model has {', '.join(names[:4]) or 'none'}, ...")
     return chosen
 
 

@@ -189,7 +189,11 @@ class WeightRows:
             _, pull = vjp(lambda w: outputs({f"module.{n}": t for n, t in w.items()}, one), chosen)
             return vmap(lambda column: pull(column)[0], in_dims=1)(v_one)
 
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attentions have no rule for a batch of graphs
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            warnings.catch_warnings(),
+        ):  # fused attentions have no rule for batched graphs
+            warnings.filterwarnings("ignore", "There is a performance drop")  # of other operations without a rule
             by_name = vmap(rows)(x, v)
         yield from by_name.items()
 

@@ -67,7 +67,9 @@ load_model('resnet18')
     if isinstance(model, str | Path):
         name = repr(str(model))
         raise UsageTypeError(f"model={name} is a name; write create_model({name}, num_classes) or load_model({name})")
-    raise UsageTypeError(f"model={type(model).__name__} must be an nn.Module: images (N, C, H, W) to logits (N, K)")
+    advice = "; pass its .model" if isinstance(getattr(model, "model", None), nn.Module) else ""  # of a Run
+    kind = type(model).__name__
+    raise UsageTypeError(f"model={kind} must be an nn.Module: images (N, C, H, W) to logits (N, K){advice}")
 
 
 def probe(
