@@ -30,7 +30,7 @@ def map_style(dataset: Any, argument: str = "dataset", shape: Sequence[int] | No
         if lost:
             warnings.warn(
                 f"{argument}: of a DataLoader its dataset is read, all of it and in an order of ours; its "
-                f"{' and '.join(lost)} have no effect here",
+                f"{' and '.join(lost)} {'has' if len(lost) == 1 else 'have'} no effect here",
                 stacklevel=3,
             )
         dataset = dataset.dataset

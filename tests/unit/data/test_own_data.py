@@ -120,7 +120,7 @@ def test_what_a_loader_does_beside_batches_is_said_to_be_lost():
         ({"batch_size": 4, "collate_fn": list}, "collate_fn"),
         ({"batch_sampler": [[0, 1], [2]]}, r"batch_sampler \(list\)"),
     ):
-        with pytest.warns(UserWarning, match=f"its {lost} have no effect here"):
+        with pytest.warns(UserWarning, match=f"its {lost} ha(s|ve) no effect here"):
             assert map_style(DataLoader(data, **options)) is data
     for options in ({"shuffle": True}, {"drop_last": True}, {"batch_size": None}, {"num_workers": 2}):
         assert map_style(DataLoader(data, **options)) is data  # no warning: it would be an error here
