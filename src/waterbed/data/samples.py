@@ -41,8 +41,8 @@ def _check_pair(sample: Any) -> None:
     if not isinstance(sample, tuple | list) or len(sample) != 2:
         what = f"{type(sample).__name__} of length {len(sample)}" if hasattr(sample, "__len__") else repr(sample)
         raise UsageTypeError(
-            f"data must give pairs (image, label), not {what}; write TensorDataset(images, labels), or wrap the data set "
-            "in one that does"
+            f"data must give pairs (image, label), not {what}; write TensorDataset(images, labels), or wrap the data "
+            "set in one that does"
         )
     image, label = sample
     if not isinstance(image, Tensor | np.ndarray):
