@@ -123,8 +123,7 @@ def _accuracies(reports: Sequence[Mapping[str, Any]], record: Mapping[str, Any])
         return {name: {"value": record[key]} for key, name in WATCHED.items() if key in record}
     accuracies = {"clean": reports[0]["clean"]}
     for report in reports:
-        where = f", {report['norm']} eps={report['eps']:g}" if "eps" in report else ""
-        accuracies |= {name + where: row for name, row in report["robust"].items() if row is not None}
+        accuracies |= {name: row for name, row in report["robust"].items() if row is not None}
     return accuracies
 
 

@@ -87,6 +87,17 @@ def test_the_card_has_the_measured_numbers(hub, trained):
     assert "| torch | " in read.text
 
 
+def test_standard_attacks_are_named_once(hub, trained):
+    run, data = trained
+    report = wb.evaluate_standard(run.model, data.test, 0.5, num_samples=2, autoattack="never")
+    run.push_to_hub("me/robust", evaluation=report, token=TOKEN)
+    assert [r.metric_name for r in card(hub).data.eval_results] == [
+        "clean",
+        "pgd-20 l2 eps=0.5",
+        "pgd-100 x5 l2 eps=0.5",
+    ]
+
+
 def test_results_of_the_commands_are_found_in_the_folder(hub, trained):
     from waterbed.__main__ import main
 
