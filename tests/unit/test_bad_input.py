@@ -95,6 +95,20 @@ def test_a_dict_is_as_good_as_a_pair():
     assert (task.train, task.test) == TASK
 
 
+def test_arrays_are_data():
+    arrays = (X.numpy(), Y.numpy())
+    runs = [
+        wb.fit(wb.create_model("resnet10", 3, width=2, seed=0), data, **FIT)
+        for data in (TASK, (arrays, (X, Y.tolist())))
+    ]
+    assert runs[0].record["loss"] == runs[1].record["loss"]
+    assert wb.evaluate(runs[0].model, arrays).to_dict() == wb.evaluate(runs[0].model, TASK[1]).to_dict()
+    with pytest.raises(wb.UsageError, match="dataset has 12 images and 11 labels"):
+        wb.evaluate(runs[0].model, (X, Y[1:]))
+    with pytest.raises(wb.UsageTypeError, match=r"write TensorDataset\(images, labels\)"):
+        wb.fit(NETWORK, (X, Y), **FIT)
+
+
 def test_named_targets_come_in_the_channels_that_a_network_was_built_for():
     """Also to one that has not been trained, and so has no image shape yet."""
     table = wb.transfer({"a": NETWORK}, ["digits"], "linear", seeds=[0])

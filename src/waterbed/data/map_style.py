@@ -6,21 +6,33 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, Subset, default_collate
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
 
 from waterbed.data.columns import as_images, is_table
-from waterbed.errors import UsageTypeError
+from waterbed.errors import UsageError, UsageTypeError
 
 
 def map_style(dataset: Any, argument: str = "dataset", shape: Sequence[int] | None = None) -> Any:
-    """A data set that is read by index; of a ``DataLoader`` the one it draws from, and of a Hugging Face ``Dataset``
-    its columns of images and labels, decoded to the shape (C, H, W), else to one that suits them.
+    """A data set that is read by index; of a ``DataLoader`` the one it draws from, of a Hugging Face ``Dataset``
+    its columns of images and labels, decoded to the shape (C, H, W), else to one that suits them, and of a pair of
+    tensors or arrays (images (N, C, H, W), labels (N,)) the data set that they are.
 
     Warns where the loader draws other examples, or other batches of them, than its data set has.
 
     Raises:
         UsageTypeError: there is no length or no access by index.
-        UsageError: a table in which columns cannot be told.
+        UsageError: a table in which columns cannot be told; more images than labels.
 
     >>> map_style(DataLoader([(0, 1), (2, 3)], shuffle=True))
     [(0, 1), (2, 3)]
@@ -40,6 +52,11 @@ def map_style(dataset: Any, argument: str = "dataset", shape: Sequence[int] | No
             dataset.take_shape(shape)
     if isinstance(dataset, str):
         raise UsageTypeError(f"{argument}={dataset!r} is a name; take train or test of load_dataset({dataset!r})")
+    if isinstance(dataset, tuple | list) and len(dataset) == 2 and isinstance(dataset[0], Tensor | np.ndarray):
+        images, labels = map(torch.as_tensor, dataset)
+        if len(images) != len(labels):
+            raise UsageError(f"{argument} has {len(images)} images and {len(labels)} labels; pass as many of both")
+        dataset = TensorDataset(images, labels)
     by_index = hasattr(dataset, "__len__") and (hasattr(dataset, "__getitem__") or hasattr(dataset, "batch"))
     if isinstance(dataset, IterableDataset | dict) or not by_index:
         raise UsageTypeError(

@@ -40,8 +40,8 @@ def as_task(
         data: a pair (train, test) of map-style data sets of (float (C, H, W) in [0, 1], int), such as a
             ``TensorDataset`` or torchvision's ``ImageFolder`` with a transform; of ``DataLoader``, whose data sets
             are read; or of Hugging Face ``Dataset`` with a column of images and one of labels, also as a
-            ``DatasetDict``. Images of such a table that have several sizes become one size, and a warning says so. A
-            dict with "train" and "test" is as good as a pair.
+            ``DatasetDict``, which get one size where the images have several, and a warning says so; or of pairs
+            (images, labels) of tensors or arrays. A dict with "train" and "test" is as good as a pair.
         classes: their names; by default ``train.classes``, else the numbers from 0 to the largest label.
         name: by default that of the class of ``train``.
         one_for_both: whether a single data set stands for train and test.
