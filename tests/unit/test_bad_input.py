@@ -74,6 +74,11 @@ OTHERS = {
     "name for a set": (lambda: wb.evaluate(NETWORK, "digits"), r"dataset='digits' is a name; take train or test of"),
     "names of sets": (lambda: wb.dataset_distance("digits", "digits", NETWORK), "data='digits' is a name"),
     "one seed": (lambda: wb.transfer({"a": NETWORK}, [TASK], seeds=0), r"seeds=0 must be a list; write seeds=\[0\]"),
+    "negative seed": (lambda: wb.transfer({"a": NETWORK}, [TASK], seeds=[-1]), "seeds=-1 must be a whole number >= 0"),
+    "no images": (
+        lambda: wb.dataset_distance(TASK, TASK, NETWORK, num_samples=0),
+        "num_samples=0 must be a whole number >= 1",
+    ),
     "number to load": (lambda: wb.load_model(3), "path_or_name=int must be a name or a path"),
     "made optimizer": (
         lambda: wb.fit(NETWORK, TASK, optimizer=torch.optim.SGD(NETWORK.parameters(), 0.1), **FIT),

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from waterbed.cli.options import Fetch, Force, Root, Words, Workers
 from waterbed.cli.output import is_first_process, print_rows, say_written, write_json
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, check_number
 from waterbed.files import check_output, is_json_of
 
 
@@ -52,6 +52,7 @@ class Distance:
         from waterbed.transfer_learning.distance import distances_figure
         from waterbed.transfer_learning.transfer import load_for
 
+        check_number("gamma", self.gamma, at_least=0)
         if len(self.data) < 2:
             raise UsageError(f"data={self.data!r} names {len(self.data)} set(s); a distance is between two or more")
         picture = None

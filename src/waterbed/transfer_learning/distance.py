@@ -166,6 +166,8 @@ def dataset_distance(
     ((60, 60), True)
     """
     check_count("num_resamples", num_resamples, at_least=20)
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
     data_a, data_b = as_task(data_a), as_task(data_b)
     network, sets = with_features(extractor, getattr(data_a, "shape", None)), []
     for data in (data_a, data_b):

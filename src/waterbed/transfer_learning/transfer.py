@@ -82,6 +82,8 @@ def transfer(
     settings = {"protocol": protocol, **settings}
     if isinstance(seeds, str) or not isinstance(seeds, Iterable):
         raise UsageTypeError(f"seeds={seeds!r} must be a list; write seeds=[{seeds!r}]")
+    for seed in seeds:
+        check_count("seeds", seed, at_least=0)
     seeds = [int(seed) for seed in seeds]
     check_choice("mode", mode, MODES)
     if not models or not targets or not seeds:
