@@ -315,7 +315,7 @@ def _check_fits(model: nn.Module, data: Any) -> None:
             f"model gives outputs {tuple(logits.shape)} for one image, but data {data.name!r} has "
             f"{data.num_classes} classes; build the model with num_classes={data.num_classes}"
         )
-    network = model.backbone if isinstance(model, FeatureClassifier) else model
+    network = model.backbone if isinstance(model, FeatureClassifier) else getattr(model, "_orig_mod", model)
     with unchanged(model), seeded(0, device), torch.no_grad():
         outputs = network.train()(blank)
     if not isinstance(outputs, Tensor):
