@@ -14,6 +14,7 @@ from torch import nn
 import waterbed as wb
 from waterbed.information import operators, spectrum
 from waterbed.information.draws import sample
+from waterbed.information.weight_information import information
 
 try:
     with warnings.catch_warnings():
@@ -91,7 +92,7 @@ def test_information_and_samples_of_any_operator():
     model, x = make_mlp().eval(), torch.randn(7, 4, dtype=torch.float64)
     f = wb.WeightFisher(model, x)
     norm = sum(float(p.detach().square().sum()) for p in model.parameters())
-    got = spectrum.information(Wrapped(f.matrix()), norm, 0.02, 0.3)
+    got = information(Wrapped(f.matrix()), norm, 0.02, 0.3)
     assert got.value == pytest.approx(f.information(0.02, 0.3).value, rel=1e-9)
     draws = sample(Wrapped(f.matrix()), 0.02, 0.3, 40_000)
     covariance = 0.02 * torch.linalg.inv(f.matrix() + 0.02 / 0.3 * torch.eye(f.size, dtype=torch.float64))

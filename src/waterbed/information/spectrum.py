@@ -109,7 +109,7 @@ def lanczos_eigenpairs(operator: Operator, count: int) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class _SpectralSum:
+class SpectralSum:
     """A sum over the spectrum, its standard errors over examples and over probes, and how it was computed."""
 
     value: float
@@ -118,7 +118,7 @@ class _SpectralSum:
     method: str
 
 
-def _spectral_sum(
+def spectral_sum(
     operator: Operator,
     function: Callable[[Tensor], Tensor],
     terms: LogAndRatio,
@@ -126,7 +126,7 @@ def _spectral_sum(
     num_probes: int = 10,
     steps: int = 60,
     seed: int = 0,
-) -> _SpectralSum:
+) -> SpectralSum:
     """sum_i f(lambda_i) for an f with f(0) = 0, which ``terms`` give again for the jackknife.
 
     The error over examples is the jackknife's, from the Gram matrix: that of the linearised sum is too small by half
@@ -134,14 +134,10 @@ def _spectral_sum(
     """
     chosen = choose(operator, method)
     if chosen == "gram":
-        values, vectors = torch.linalg.eigh(operator.gram())
-        values = values.clamp_min(0)
-        value = float(function(values).sum())
-        left_out = terms.sums_left_out(values, vectors, operator.num_examples)
-        return _SpectralSum(value, _standard_error(pseudo_values(value, left_out)), 0.0, "Gram dual, exact")
+        return gram_sum(function, terms, *gram_eigenpairs(operator), operator.num_examples)
     if chosen == "dense":
         values = not_negative(torch.linalg.eigvalsh(dense(operator)))
-        return _SpectralSum(float(function(values).sum()), math.nan, 0.0, "dense, exact")
+        return SpectralSum(float(function(values).sum()), math.nan, 0.0, "dense, exact")
     check_count("num_probes", num_probes, at_least=2)
     check_count("steps", steps)
     value, error = trace_of_function(
@@ -153,7 +149,22 @@ def _spectral_sum(
         seed=seed,
         device=device_of_operator(operator),
     )
-    return _SpectralSum(value, math.nan, error, f"stochastic Lanczos, {num_probes} probes, {steps} steps")
+    return SpectralSum(value, math.nan, error, f"stochastic Lanczos, {num_probes} probes, {steps} steps")
+
+
+def gram_eigenpairs(operator: GramOperator) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (N m,), ascending and not negative, and eigenvectors (N m, N m) of U U^T."""
+    values, vectors = torch.linalg.eigh(operator.gram())
+    return values.clamp_min(0), vectors
+
+
+def gram_sum(
+    function: Callable[[Tensor], Tensor], terms: LogAndRatio, values: Tensor, vectors: Tensor, n: int
+) -> SpectralSum:
+    """:func:`spectral_sum` from :func:`gram_eigenpairs`, of n examples."""
+    value = float(function(values).sum())
+    left_out = terms.sums_left_out(values, vectors, n)
+    return SpectralSum(value, _standard_error(pseudo_values(value, left_out)), 0.0, "Gram dual, exact")
 
 
 def logdet(
@@ -192,9 +203,9 @@ def logdet(
     check_choice("method", method, (*METHODS, "diagonal"))
     base = check_operator(operator) * math.log(damping)
     if method == "diagonal":
-        result = _diagonal_logdet(operator, damping)
+        result = diagonal_sum(operator, lambda v: torch.log1p(v / damping), "diagonal, an upper bound")
     else:
-        result = _spectral_sum(
+        result = spectral_sum(
             operator,
             lambda s: torch.log1p(s / damping),
             LogAndRatio(damping, log=1.0),
@@ -203,46 +214,17 @@ def logdet(
             steps,
             seed,
         )
-    return _estimate(operator, base + result.value, result, f"{result.method}, damping {damping:g}", seed)
+    return estimate_of(operator, base + result.value, result, f"{result.method}, damping {damping:g}", seed)
 
 
-def _diagonal_logdet(operator: Operator, damping: float) -> _SpectralSum:
-    diagonal = diagonal_of(operator)
-    value = float(torch.log1p(diagonal / damping).sum())
+def diagonal_sum(operator: Operator, function: Callable[[Tensor], Tensor], method: str) -> SpectralSum:
+    """sum_i f(A_ii), with the jackknife's error where the operator has its diagonal without each example."""
+    value = float(function(diagonal_of(operator)).sum())
     sums_left_out = getattr(operator, "diagonal_sums_left_out", None)
     error = math.nan
     if sums_left_out is not None and operator.num_examples > 1:
-        error = _standard_error(pseudo_values(value, sums_left_out(lambda v: torch.log1p(v / damping))))
-    return _SpectralSum(value, error, 0.0, "diagonal, an upper bound")
-
-
-def information(
-    operator: Operator,
-    squared_norm: float,
-    beta: float,
-    prior_variance: float,
-    convention: str = "exact",
-    method: str = "auto",
-    seed: int = 0,
-) -> Estimate:
-    """KL(Q* || P) in nats, with the operator for the Hessian; see :meth:`WeightFisher.information`.
-
-    Args:
-        operator: (k, k), anything with shape and ``@``.
-        squared_norm: |w|^2 of the weights it belongs to.
-    """
-    check_number("beta", beta, above=0)
-    check_number("prior_variance", prior_variance, above=0)
-    check_choice("convention", convention, ("exact", "paper"))
-    scale = prior_variance / (beta if convention == "exact" else beta / 2)
-
-    def kl(values: Tensor) -> Tensor:
-        s = scale * values
-        return 0.5 * (torch.log1p(s) - s / (1 + s))
-
-    result = _spectral_sum(operator, kl, LogAndRatio(1 / scale, log=0.5, ratio=-0.5), method, seed=seed)
-    total = result.value + squared_norm / (2 * prior_variance)
-    return _estimate(operator, total, result, f"KL, {convention} convention, {result.method}", seed)
+        error = _standard_error(pseudo_values(value, sums_left_out(function)))
+    return SpectralSum(value, error, 0.0, method)
 
 
 def effective_dimension(
@@ -263,7 +245,7 @@ def effective_dimension(
     1.25
     """
     check_number("damping", damping, above=0)
-    result = _spectral_sum(
+    result = spectral_sum(
         operator,
         lambda s: s / (s + damping),
         LogAndRatio(damping, ratio=1.0),
@@ -272,7 +254,7 @@ def effective_dimension(
         steps,
         seed,
     )
-    e = _estimate(operator, result.value, result, f"{result.method}, damping {damping:g}", seed)
+    e = estimate_of(operator, result.value, result, f"{result.method}, damping {damping:g}", seed)
     return replace(e, unit="dimensions")
 
 
@@ -297,7 +279,7 @@ def _standard_error(samples: Tensor) -> float:
     return float(samples.std()) / math.sqrt(len(samples)) if len(samples) > 1 else math.nan
 
 
-def _estimate(operator: Operator, value: float, result: _SpectralSum, method: str, seed: int) -> Estimate:
+def estimate_of(operator: Operator, value: float, result: SpectralSum, method: str, seed: int) -> Estimate:
     """An Estimate in nats, which a Fisher of the package makes itself: it names its labels."""
     make = getattr(operator, "estimate", None)
     if make is not None:

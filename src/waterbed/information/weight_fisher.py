@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,12 +13,14 @@ from torch.nn.functional import cross_entropy
 
 from waterbed.distributed import summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
-from waterbed.information import draws, spectrum
+from waterbed.information import draws, spectrum, weight_information
 from waterbed.information.checks import check_inputs, check_targets, choose_parameters, gather_batches, per_example
+from waterbed.information.defaults import PRIOR_VARIANCE
 from waterbed.information.estimate import POPULATION, SAMPLE_SIZE, Estimate, mean_estimate, pseudo_values
 from waterbed.information.fisher_operator import FisherOperator
 from waterbed.information.likelihood import label_scores, sample_labels, softmax_root
 from waterbed.information.operators import LARGEST_MATRIX
+from waterbed.information.weight_information import InformationCurve
 from waterbed.models.states import frozen
 
 LABELS = ("exact", "sampled", "empirical")
@@ -192,10 +194,33 @@ class WeightFisher(FisherOperator):
 
         ``convention="paper"`` is the KL at the paper's Sigma* = (beta / 2) (F + beta / (2 lambda^2) I)^-1: the exact
         form at beta / 2. Eq. 12 as printed has -k for -k/2 and is never used. The loss is a mean over examples, so
-        beta = 1 / N is the Bayes posterior.
+        beta = 1 / N is the Bayes posterior. ``method="diagonal"`` is the KL of the best Q with independent weights,
+        with F_ii for the eigenvalues.
         """
-        norm = sum(float(p.detach().double().square().sum()) for p in self.parameters.values())
-        return spectrum.information(self, norm, beta, prior_variance, convention, method)
+        return weight_information.information(self, self._squared_norm(), beta, prior_variance, convention, method)
+
+    def information_curve(
+        self,
+        betas: Sequence[float],
+        prior_variances: Sequence[float] = (PRIOR_VARIANCE,),
+        convention: str = "exact",
+        method: str = "auto",
+    ) -> InformationCurve:
+        """:meth:`information` at every beta and prior variance, (beta, prior variance) -> nats, from one spectrum.
+
+        One point says little: the order of two networks may change along the curve. It prints as a table and has
+        ``.plot()``.
+
+        >>> F = WeightFisher(nn.Linear(3, 2), torch.randn(20, 3))
+        >>> F.information_curve([1e-3, 1e-2])[1e-3, 1e-3].unit
+        'nats'
+        """
+        return weight_information.information_curve(
+            self, self._squared_norm(), betas, prior_variances, convention, method
+        )
+
+    def _squared_norm(self) -> float:
+        return sum(float(p.detach().double().square().sum()) for p in self.parameters.values())
 
     def sample(
         self, beta: float, prior_variance: float, num_samples: int = 1, seed: int = 0, method: str = "exact"
