@@ -63,7 +63,18 @@ def _run(args: list[str]) -> int:
         return _fail(f"interrupted; {_kept(command, WRITTEN[before:])}", 130)
     except Terminated:
         return _fail(f"asked to stop; {_kept(command, WRITTEN[before:])}", 143)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        first = next(iter(str(error).splitlines()), "no size known")
+        return _fail(f"out of memory ({first}); take smaller images, batches or samples", 2)
     return 0
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: in Python, or in torch, which has an exception of its own for GPUs alone."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 class Terminated(BaseException):

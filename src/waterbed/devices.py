@@ -9,7 +9,9 @@ import torch
 import torch.distributed
 from torch import nn
 
-from waterbed.errors import UsageError
+from waterbed.errors import UsageError, check_seed
+
+DERIVED_SEEDS = 2**63  # what torch takes: seeds of parts of a job, made of the user's and a number, are large
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:
@@ -83,7 +85,8 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed random numbers inside the block; the caller's generators are restored after it.
 
     Raises:
-        UsageError: ``seed`` is not a whole number >= 0.
+        UsageError: ``seed`` is negative, or 2^63 or more.
+        UsageTypeError: it is not a whole number.
 
     >>> with seeded(0):
     ...     a = torch.rand(1)
@@ -92,10 +95,23 @@ def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     >>> bool(a == b)
     True
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UsageError(f"seed={seed!r} must be a whole number >= 0")
+    check_seed("seed", seed, DERIVED_SEEDS)
     device = torch.device(device)
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+        torch.manual_seed(int(seed))
         yield
+
+
+def seeded_generator(seed: int) -> torch.Generator:
+    """A generator of random numbers on the CPU.
+
+    Raises:
+        UsageError: ``seed`` is negative, or 2^63 or more.
+        UsageTypeError: it is not a whole number.
+
+    >>> int(torch.randint(10**6, (1,), generator=seeded_generator(0)))
+    136044
+    """
+    check_seed("seed", seed, DERIVED_SEEDS)
+    return torch.Generator().manual_seed(int(seed))

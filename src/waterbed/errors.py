@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+SEEDS = 2**32  # numpy's legacy generator, which scikit-learn uses, takes no larger seed
+
 
 class UsageError(ValueError):
     """A wrong argument, file or folder. The message names it, shows the value received and says what to do.
@@ -94,3 +96,22 @@ def check_count(argument: str, value: Any, at_least: int = 1) -> None:
         raise UsageTypeError(f"{argument}={value!r} must be a whole number >= {at_least}")
     if value < at_least:
         raise UsageError(f"{argument}={value!r} must be a whole number >= {at_least}")
+
+
+def check_seed(argument: str, value: Any, below: int = SEEDS) -> None:
+    """Raise unless ``value`` is a whole number from 0 to ``below - 1``.
+
+    Raises:
+        UsageError: the value lies outside.
+        UsageTypeError: it is not a whole number.
+
+    >>> check_seed("seed", 2**32)
+    Traceback (most recent call last):
+        ...
+    waterbed.errors.UsageError: seed=4294967296 must be a whole number >= 0 and below 4294967296
+    """
+    wanted = f"{argument}={value!r} must be a whole number >= 0 and below {below}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageTypeError(wanted)
+    if not 0 <= value < below:
+        raise UsageError(wanted)

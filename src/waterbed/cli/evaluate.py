@@ -56,9 +56,11 @@ class Evaluate:
         from waterbed.cli.results import Kept
         from waterbed.cli.runs import open_runs, unique_runs
         from waterbed.errors import check_choice
+        from waterbed.evaluation.standard import AUTOATTACK
         from waterbed.own_code import OWN_CODE, call_function, names_own_code
         from waterbed.training.model_card import EVALUATION
 
+        check_choice("autoattack", self.autoattack, AUTOATTACK)
         if not names_own_code(self.attacks):
             check_choice("attacks", self.attacks, ("pgd", "standard", OWN_CODE))
         if self.attacks == "standard":

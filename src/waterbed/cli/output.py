@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from waterbed.files import locked, to_json, write_atomic
+from waterbed.files import expanded, locked, to_json, write_atomic
 from waterbed.progress import is_silent
 from waterbed.text import printable
 
@@ -67,7 +67,7 @@ def print_rows(columns: Any, rows: Any, title: str) -> None:
 def write_text(path: str | Path | None, content: str) -> None:
     """Write a text file as a whole; nothing if there is no path. What was written is said by :func:`say_written`."""
     if path is not None and is_first_process():
-        write_atomic(Path(path).expanduser(), content.encode())
+        write_atomic(expanded(path), content.encode())
 
 
 def write_json(path: str | Path | None, content: Any) -> None:
@@ -87,7 +87,7 @@ def add_to_json(path: str | Path, content: dict[str, Any], merge: Callable[[Any,
     ``merge(old, new)``, by default the new one, and a line says so."""
     if not is_first_process():
         return
-    path = Path(path).expanduser()
+    path = expanded(path)
     with locked(path.with_name(f".{path.name}.lock")):
         try:
             before = json.loads(path.read_text()) if path.is_file() and path.stat().st_size else {}

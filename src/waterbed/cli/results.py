@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from waterbed.cli.output import add_to_json, is_first_process, note
-from waterbed.files import check_output, is_json_of, write_atomic
+from waterbed.files import check_output, expanded, is_json_of, write_atomic
 from waterbed.plots import is_our_png
 from waterbed.reporting.results import CHOICES, TRANSFERS
 from waterbed.training.model_card import EVALUATION, MEASURES
@@ -65,7 +65,7 @@ class Kept:
     def file(self, run: Run) -> Path | None:
         """Where the results of a run go; None without a folder of its own to write to."""
         if self.out is not None:
-            return Path(self.out).expanduser()
+            return expanded(self.out)
         if run.path is None or run.path.is_file() or not os.access(run.path, os.W_OK):
             return None
         other = "" if self.data is None else f"-{Path(self.data).name}"
@@ -132,7 +132,7 @@ class KeptPictures:
                 continue
             for suffix, is_ours in ((".png", is_our_png), (".json", is_json_of("settings"))):
                 target = check_output(run.path / f"{kind}{suffix}", is_ours, force)
-                self.files[target] = Path(out).expanduser() / f"{pattern.format(name)}{suffix}"
+                self.files[target] = expanded(out) / f"{pattern.format(name)}{suffix}"
 
     def copy(self) -> Iterable[Path]:
         """Copy them once they are drawn; returns the copies."""

@@ -69,10 +69,13 @@ def _load_for_run(name: str, run: Run, data: str | None, root: str | None) -> Im
     size = height if height == width else None
     try:
         loaded = load_dataset(
-            data or source["name_or_folder"], root or source.get("root"), size=size, channels=channels
+            source["name_or_folder"] if data is None else data,
+            source.get("root") if root is None else root,
+            size=size,
+            channels=channels,
         )
     except UsageError as error:
-        hint = "" if data else f"; or name the data of run {name!r} with --data"
+        hint = "" if data is not None else f"; or name the data of run {name!r} with --data"
         raise UsageError(f"{error}{hint}") from error
     named = tuple(map(str, loaded.classes))
     if loaded.shape != shape or named != classes:

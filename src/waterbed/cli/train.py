@@ -11,7 +11,7 @@ from waterbed.cli.options import Channels, Download, Radius, Root, Size, options
 from waterbed.cli.output import print_rows, say
 from waterbed.errors import UsageError
 from waterbed.training.config import TrainConfig
-from waterbed.training.objective_config import ObjectiveConfig
+from waterbed.training.objective_config import ObjectiveConfig, check_used
 
 if TYPE_CHECKING:
     from waterbed.data.images import ImageData
@@ -83,7 +83,9 @@ class Train(
                 f"--objective feature needs a pretrained network, and --model {self.model} begins untrained; fine-tune "
                 "a run (waterbed transfer RUN --mode 2 --objective feature), or name a function that loads your own"
             )
-        return ObjectiveConfig(**values_of(ObjectiveConfig, self))
+        config = ObjectiveConfig(**values_of(ObjectiveConfig, self))
+        check_used(config)
+        return config
 
     def config(self) -> TrainConfig:
         """The settings of the training."""

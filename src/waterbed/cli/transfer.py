@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from waterbed.cli.options import Fetch, Force, Radii, Radius, Root, Runs, options_of, values_of
 from waterbed.cli.output import is_first_process, print_rows, say, say_written, write_json, write_text
 from waterbed.errors import check_choice
-from waterbed.files import check_output, is_json_of, starts_with
+from waterbed.files import check_output, expanded, is_json_of, starts_with
 from waterbed.text import csv_text
 from waterbed.training.config import OF_IMAGES, OF_LABELS
-from waterbed.training.objective_config import ObjectiveConfig
+from waterbed.training.objective_config import ObjectiveConfig, check_used
 from waterbed.transfer_learning.settings import FINETUNING
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ class Transfer(
         return self.out is not None
 
     def __call__(self) -> Any:
-        from pathlib import Path
 
         from waterbed.attacks.pgd import PGD
         from waterbed.cli.distance import read_distances
@@ -97,6 +96,7 @@ class Transfer(
 
         self._check_outputs()
         objective = ObjectiveConfig(**values_of(ObjectiveConfig, self))
+        check_used(objective)
         distances = None if self.distances is None else read_distances(self.distances, self.targets)
         runs = unique_runs(self.runs, self.download)
         kept = Kept(TRANSFERS, None, self.force, runs, None)
@@ -119,7 +119,7 @@ class Transfer(
             num_train=self.num_train,
             attacks=[PGD(eps, steps=20) for eps in self.attack_eps],
             num_bounded=self.bounds,
-            keep=None if self.out is None else Path(self.out).expanduser().with_suffix(".rows.jsonl"),
+            keep=None if self.out is None else expanded(self.out).with_suffix(".rows.jsonl"),
         )
         # Written before it is printed: whoever reads the output may have gone.
         for name, run in runs.items():
@@ -183,14 +183,13 @@ class Transfer(
 
     def _write_trade_off(self, table: TransferTable, distances: dict[str, float]) -> TradeOff:
         """Compare the gaps to the first run with the distance; beside ``out`` picture and JSON."""
-        from pathlib import Path
 
         from waterbed.plots import save_figure
         from waterbed.transfer_learning.tradeoff import trade_off
 
         result = trade_off(table, distances, table.rows[0]["model"])
         if self.out is not None and is_first_process():
-            out = Path(self.out).expanduser()
+            out = expanded(self.out)
             save_figure(result.plot(), out.with_suffix(".png"))
             write_json(out.with_suffix(".tradeoff.json"), result.to_dict())
         return result

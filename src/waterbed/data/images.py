@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from waterbed.data.decoding import read_image
 from waterbed.data.samples import collate
+from waterbed.devices import seeded_generator
 from waterbed.errors import UsageError, UsageTypeError, check_count
 
 LARGEST_PICTURE = 2**27  # pixels, of a resized one before it is cropped
@@ -59,7 +60,7 @@ class ImageData:
         def part(dataset: Dataset, count: int) -> Dataset:
             if count >= len(dataset):
                 return dataset
-            indices = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count].sort().values
+            indices = torch.randperm(len(dataset), generator=seeded_generator(seed))[:count].sort().values
             if isinstance(dataset, TensorImages):
                 return TensorImages(dataset.images[indices], dataset.labels[indices], dataset.classes)
             return Subset(dataset, indices.tolist())

@@ -17,6 +17,7 @@ from waterbed.data.images import ImageData
 from waterbed.data.named import data_root, load_named
 from waterbed.data.shards import are_shards, load_shards
 from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
+from waterbed.files import expanded
 from waterbed.text import printable
 
 SMALLEST_SIDE, LARGEST_SIDE = 4, 4096
@@ -91,7 +92,7 @@ def _load(
         return from_arrays(name, _EMBEDDED[name](), size, channels, CATALOG[name].flip, CATALOG[name].metric)
     if name in CATALOG:
         return load_named(CATALOG[name], data_root(root), download, size, channels)
-    folder = Path(name_or_folder).expanduser()
+    folder = expanded(name_or_folder, "name_or_folder")
     if folder.is_dir():
         task = read_folder(folder)
         read = from_arrays if isinstance(task, Arrays) else from_files
@@ -125,7 +126,7 @@ def absolute(name_or_folder: str) -> str:
         name, mark, query = name_or_folder.removeprefix(PREFIX).partition("?")
         folder = Path(name).expanduser()
         return f"{PREFIX}{folder.resolve() if folder.is_dir() else name}{mark}{query}"
-    return "::".join(str(Path(part).expanduser().resolve()) for part in name_or_folder.split("::"))
+    return "::".join(str(expanded(part, "name_or_folder").resolve()) for part in name_or_folder.split("::"))
 
 
 def _fashion_mini() -> Arrays:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from waterbed.data.images import OnDevice, TensorImages, check_images, check_labels, to_float
 from waterbed.data.map_style import map_style
 from waterbed.data.samples import collate
-from waterbed.devices import free_bytes
+from waterbed.devices import free_bytes, seeded_generator
 from waterbed.errors import UsageError, UsageTypeError
 
 SHARE_OF_DEVICE = 0.25  # of a GPU's free memory, at most, for images
@@ -161,7 +161,7 @@ def stack(
         raise UsageError(f"num_samples={num_samples} must lie between 1 and {total}, the size of the data set")
     order = torch.arange(total)
     if num_samples is not None and num_samples < total:
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
+        order = torch.randperm(total, generator=seeded_generator(seed))[:num_samples]
     parts = list(batches(dataset, 64, order=order, num_classes=num_classes, workers=workers))
     return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 

@@ -15,6 +15,7 @@ from waterbed.data.idx import find_idx
 from waterbed.data.images import ImageData
 from waterbed.data.readers import READERS
 from waterbed.errors import UsageError
+from waterbed.files import expanded
 
 # Arguments with which torchvision's classes download both splits; classes not listed take ``train``.
 _TRAIN_OR_NOT: list[dict[str, Any]] = [{"train": True}, {"train": False}]
@@ -39,9 +40,10 @@ def data_root(root: str | Path | None = None) -> Path:
     """
     if root is None:
         return Path(os.environ.get("WATERBED_DATA", Path.home() / ".cache" / "waterbed" / "data"))
-    if not Path(root).expanduser().is_dir():
+    folder = expanded(root, "root")
+    if not folder.is_dir():
         raise UsageError(f"root={str(root)!r} is not a folder; create it, or pass the one with the data")
-    return Path(root).expanduser()
+    return folder
 
 
 def locate(source: Source, root: Path) -> Path | None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from waterbed.attacks.attack import Attack, CheckedAttack, ball_of, check_attack
 from waterbed.data.loading import batches
 from waterbed.data.map_style import map_style, names_of
-from waterbed.devices import device_of, seeded
+from waterbed.devices import device_of, seeded, seeded_generator
 from waterbed.distributed import share, summed
-from waterbed.errors import UsageError, UsageTypeError, UsageWarning, check_count
+from waterbed.errors import UsageError, UsageTypeError, UsageWarning, check_count, check_seed
 from waterbed.evaluation.radii import CLEAN, by_radius
 from waterbed.models.states import check_module, probe, unchanged
 from waterbed.plots import curves_with_intervals, intervals
@@ -148,7 +148,7 @@ def evaluate(
     3
     """
     check_count("batch_size", batch_size)
-    check_count("seed", seed, at_least=0)
+    check_seed("seed", seed)
     check_count("workers", workers, at_least=0)
     attacks = _checked_list(attacks)
     dataset = check_dataset(dataset, model)
@@ -157,7 +157,7 @@ def evaluate(
     total = len(dataset)
     order = torch.arange(total)
     if num_samples is not None and num_samples < total:
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
+        order = torch.randperm(total, generator=seeded_generator(seed))[:num_samples]
     device = device_of(model)
     checked = [CheckedAttack(attack) for attack in attacks]
     labels = torch.zeros(len(order), dtype=torch.long)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from waterbed.distributed import gathered, is_main
 from waterbed.errors import UsageError
-from waterbed.files import digest, locked, make_folder, write_atomic
+from waterbed.files import digest, expanded, locked, make_folder, write_atomic
 
 SCHEMA = 1
 
@@ -54,7 +54,7 @@ class EvaluationFile:
     """
 
     def __init__(self, path: str | Path | None, settings: dict[str, Any], autoattack: str | None) -> None:
-        self.path = None if path is None else Path(path).expanduser()
+        self.path = None if path is None else expanded(path)
         self.settings, self.autoattack = settings, autoattack
         self._records: dict[int, BatchRecord] = {}
         self._held = ExitStack()

@@ -16,9 +16,9 @@ from waterbed.attacks.balls import BALLS
 from waterbed.attacks.pgd import PGD
 from waterbed.attacks.radius import parse_eps
 from waterbed.data.loading import batches
-from waterbed.devices import device_of, seeded
+from waterbed.devices import device_of, seeded, seeded_generator
 from waterbed.distributed import gathered, is_main, share
-from waterbed.errors import UsageError, check_choice, check_count
+from waterbed.errors import UsageError, check_choice, check_count, check_seed
 from waterbed.evaluation import autoattack as autoattack_adapter
 from waterbed.evaluation.accuracy import (
     Accuracy,
@@ -151,14 +151,14 @@ def evaluate_standard(
         )
     check_choice("norm", norm, autoattack_adapter.NORMS)
     check_count("batch_size", batch_size)
-    check_count("seed", seed, at_least=0)
+    check_seed("seed", seed)
     check_count("workers", workers, at_least=0)
     if num_samples is not None:
         check_count("num_samples", num_samples)
     pgds = [PGD(eps, norm, 20), PGD(eps, norm, 100, restarts=5)]
     package = _package(autoattack)
     device = device_of(model)
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:num_samples]
+    order = torch.randperm(len(dataset), generator=seeded_generator(seed))[:num_samples]
     settings = {"weights": fingerprint(model), "eps": eps, "norm": norm, "seed": seed, "batch_size": batch_size}
     settings |= {"images": len(order), "of": len(dataset)}
     with EvaluationFile(out, settings, package) as file, seeded(seed), unchanged(model):

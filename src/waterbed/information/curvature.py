@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from waterbed.devices import seeded_generator
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information.checks import check_inputs
 from waterbed.information.estimate import Estimate, mean_estimate, probe_estimate
@@ -70,7 +71,7 @@ def gaussian_curvature_ratio(
     size = inputs[0].numel()
     expected = eps**2 / (2 * size) * InputFisher(model, inputs, "label").per_example_trace()
     defined, remark = _defined(expected)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     draws = []
     with frozen(model), torch.no_grad():
         for _ in range(num_probes):

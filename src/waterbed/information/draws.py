@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from waterbed.devices import seeded_generator
 from waterbed.errors import check_choice, check_count, check_number
 from waterbed.information.operators import GramOperator, Operator, check_operator, dense, device_of_operator
 from waterbed.information.spectrum import choose, diagonal_of, not_negative
@@ -25,7 +26,7 @@ def sample(
     check_count("num_samples", num_samples)
     check_choice("method", method, ("exact", "diagonal"))
     size, device = check_operator(operator), device_of_operator(operator)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     damping = beta / prior_variance
     second = torch.randn(size, num_samples, generator=generator, dtype=torch.float64).to(device)
     if method == "diagonal":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from waterbed.devices import seeded_generator
 from waterbed.errors import UsageError
 from waterbed.information.estimate import GROUPS, SAMPLE_SIZE, Estimate, jackknife_error
 from waterbed.information.geometry import check_features
@@ -96,7 +97,7 @@ def entanglement(model: nn.Module, data: Any, num_samples: int, seed: int = 0) -
     from sklearn.model_selection import KFold, cross_val_score
     from sklearn.neighbors import KNeighborsClassifier
 
-    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))[:num_samples]
+    order = torch.randperm(len(data.test), generator=seeded_generator(seed))[:num_samples]
     features, labels = extract_features(model, Subset(data.test, order.tolist()))
     losses = soft_nearest_neighbour_loss(features, labels)
     losses = losses[losses.isfinite()]  # a class with one image has no neighbour of its own

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vjp
 
+from waterbed.devices import seeded_generator
 from waterbed.distributed import slices, summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information.checks import check_inputs, examples_that_fit, gather_batches, per_example
@@ -171,7 +172,7 @@ class InputFisher(SymmetricOperator):
 
     def _probes(self) -> Tensor:
         """|M^T v|^2 of each example and Rademacher probe v on the output side, (N, P)."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = seeded_generator(self.seed)
         values = []
         signs = torch.randint(0, 2, (len(self.inputs), self.directions, self.num_probes), generator=generator) * 2.0 - 1
         with frozen(self.model) as model:

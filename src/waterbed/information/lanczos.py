@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from waterbed.devices import seeded_generator
+
 Product = Callable[[Tensor], Tensor]  # (k,) -> (k,)
 
 
@@ -59,7 +61,7 @@ def trace_of_function(
     >>> abs(value - 50 * math.log(4)) < 1e-8
     True
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     values = []
     for _ in range(num_probes):
         probe = torch.randint(0, 2, (size,), generator=generator).to(device, torch.float64) * 2 - 1
@@ -82,7 +84,7 @@ def batched_lambda_max(product: Product, like: Tensor, steps: int = 30, seed: in
     """
     n, size = len(like), like[0].numel()
     steps = min(steps, size)
-    start = torch.randn(1, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(like.device)
+    start = torch.randn(1, size, generator=seeded_generator(seed), dtype=torch.float64).to(like.device)
     q = (start / start.norm()).expand(n, size)
     basis, diagonal, off = [q], [], []
     for _ in range(steps):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from waterbed.devices import seeded_generator
 from waterbed.distributed import summed
 from waterbed.errors import UsageError, check_choice, check_count, check_number
 from waterbed.information import draws, spectrum, weight_information
@@ -94,7 +95,7 @@ class WeightFisher(FisherOperator):
         self.targets = targets if loader_targets is None else loader_targets
         self.labels, self.name = labels, f"weight Fisher ({labels})"
         self.seed = seed if labels == "sampled" else None
-        self._uniforms = torch.rand(len(inputs), 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        self._uniforms = torch.rand(len(inputs), 1, generator=seeded_generator(seed), dtype=torch.float64)
         width = self.classes - 1 if labels == "exact" else 1
         super().__init__(model, inputs, parameters, width, chunk_size, progress)
 

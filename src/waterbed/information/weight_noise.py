@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from waterbed.devices import seeded_generator
 from waterbed.errors import UsageTypeError, check_choice, check_count, check_number
 from waterbed.information.checks import check_targets
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
@@ -47,7 +48,7 @@ class WeightNoise:
         """One flat draw (k,), float64, the same for the same seed."""
         if self.method != "isotropic":
             return self.fisher.sample(self.beta, self.prior_variance, 1, seed, self.method)[0]
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded_generator(seed)
         noise = torch.randn(self.fisher.size, generator=generator, dtype=torch.float64)
         return (self._diagonal_total() / self.fisher.size) ** 0.5 * noise.to(self.fisher.inputs.device)
 

@@ -15,8 +15,8 @@ from waterbed.data.decoding import IMAGE_SUFFIXES, image_files, read_image
 from waterbed.data.images import ImageData, adapt
 from waterbed.data.loading import stack
 from waterbed.devices import device_of
-from waterbed.errors import UsageError, check_choice, check_count
-from waterbed.files import make_folder, to_json, write_atomic
+from waterbed.errors import UsageError, check_choice, check_count, check_number, check_seed
+from waterbed.files import expanded, make_folder, to_json, write_atomic
 from waterbed.information.defaults import BETA, PRIOR_VARIANCE
 from waterbed.information.weight_fisher import WeightFisher
 from waterbed.information.weight_noise import WeightNoise
@@ -127,6 +127,12 @@ def draw_gallery(
     check_choice("mode", mode, (*MODES, "all", "class"))
     check_choice("study", study, STUDIES)
     check_count("num_images", num_images)
+    check_count("num_samples", num_samples)
+    check_count("seeds", seeds)
+    check_seed("seed", seed)
+    for argument, values in {"beta": [beta], "betas": betas, "prior_variance": [prior_variance]}.items():
+        for value in values:
+            check_number(argument, value, above=0)
     check_used(arguments)
     out = make_folder(out)
     kinds = [""] if mode == "class" else kinds_of(mode, study, betas)
@@ -308,7 +314,7 @@ def _read_pictures(
     if model.input_shape is None:
         raise UsageError(f"{name!r} does not record the size of its images; waterbed convert --size records it")
     channels, height, width = model.input_shape
-    place = Path(folder).expanduser()
+    place = expanded(folder, "images")
     if not place.is_dir():
         raise UsageError(f"images={str(folder)!r} is not a folder; pass one with pictures")
     paths = image_files(place)

@@ -125,7 +125,7 @@ def load_model(
     if not isinstance(path_or_name, str | Path):
         kind = type(path_or_name).__name__
         raise UsageTypeError(f"path_or_name={kind} must be a name or a path: of a run folder, a file or a repository")
-    path = Path(path_or_name).expanduser()
+    path = expanded(path_or_name, "path_or_name")
     metadata: dict[str, Any] = {}
     named = str(path_or_name).startswith(PREFIX)
     fetched = (

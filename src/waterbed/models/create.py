@@ -64,8 +64,11 @@ def create_model(
     architecture: dict[str, Any] = {"name": name, "num_classes": num_classes}
     with nullcontext() if seed is None else seeded(seed):
         if name in RESNETS:
-            backbone = resnet(name, stem, width, in_channels)
-            model = FeatureClassifier(backbone, nn.Linear(8 * width * RESNETS[name][0].expansion, num_classes))
+            try:
+                backbone = resnet(name, stem, width, in_channels)
+                model = FeatureClassifier(backbone, nn.Linear(8 * width * RESNETS[name][0].expansion, num_classes))
+            except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # torch has one for each size
+                raise UsageError(f"width={width} makes a network too large for memory; pass a smaller one") from error
             architecture |= {"stem": stem, "width": width}
         elif (stem, width) != (STEM, WIDTH):
             raise UsageError(

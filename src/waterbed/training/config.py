@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_number
+from waterbed.errors import SEEDS, UsageError, UsageTypeError, check_choice, check_count, check_number
 from waterbed.own_code import OWN_CODE, check_name, names_own_code
 
 # Here, not where they are implemented, so that the command line reads them without importing torch.
@@ -91,7 +91,7 @@ class TrainConfig:
     watch: int = _setting(
         1000, "after each epoch, accuracies on that many held-out (else test) images; 0 for none", at_least=0
     )
-    seed: int = _setting(0, "seed of data order, augmentation and attacks", at_least=0)
+    seed: int = _setting(0, "seed of data order, augmentation and attacks", at_least=0, below=SEEDS)
     milestones: tuple[int, ...] = _setting(
         (), "epochs after which schedule=step falls to a tenth; by default 1/3 and 2/3 of all", at_least=1
     )

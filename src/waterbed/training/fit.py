@@ -17,11 +17,12 @@ from waterbed.data.loading import Loader
 from waterbed.data.map_style import names_of
 from waterbed.data.mixing import mixing
 from waterbed.data.task import as_task
-from waterbed.devices import channels_last, device_of, seeded
+from waterbed.devices import channels_last, device_of, seeded, seeded_generator
 from waterbed.distributed import Engine
 from waterbed.environment import recorded_threads
 from waterbed.errors import UsageError, UsageTypeError
 from waterbed.evaluation.accuracy import evaluate
+from waterbed.files import expanded
 from waterbed.models.classifier import FeatureClassifier
 from waterbed.models.folding import folded
 from waterbed.models.states import check_module, probe, unchanged
@@ -205,7 +206,7 @@ def _threads(c: TrainConfig, images: int, out: str | Path | None, engine: Engine
     most = torch.get_num_threads()
     if c.threads or most == 1 or engine.device.type != "cpu" or engine.processes > 1:
         return c.threads or most
-    begun = None if out is None else recorded_threads(Path(out).expanduser() / ENVIRONMENT)
+    begun = None if out is None else recorded_threads(expanded(out) / ENVIRONMENT)
     if begun is not None:
         return min(begun, most)
     free = free_cores(1.0 if images * c.epochs > LONG else 0.1)
@@ -263,7 +264,7 @@ def run_config(
 def _split(total: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
     """Indices to train on and to hold out."""
     held = round(validation * total)
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(total, generator=seeded_generator(seed))
     if validation > 0 and not 1 <= held < total:
         raise UsageError(f"validation={validation!r} holds out {held} of {total} images; pass another fraction")
     return order[held:].sort().values, order[:held].sort().values

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from waterbed.environment import environment
 from waterbed.errors import UsageError, check_choice
-from waterbed.files import locked, make_folder, read_toml, remainders, to_json, write_atomic
+from waterbed.files import expanded, locked, make_folder, read_toml, remainders, to_json, write_atomic
 from waterbed.models.checkpoints import is_whole, load_model, read_card, save_model, write_model
 from waterbed.models.hub import PREFIX, check_repository, find_weights, publish
 from waterbed.tables import html_table
@@ -51,7 +51,7 @@ class Run:
         """
         if str(path).startswith(PREFIX):
             return cls.from_pretrained(str(path), model=model)
-        path = Path(path).expanduser()
+        path = expanded(path, "path")
         if path.is_file():
             beside = path.with_suffix(".json")
             card = read_card(beside) if path.suffix == ".safetensors" and beside.is_file() else {}
@@ -154,7 +154,7 @@ class RunFolder:
     """The files of one run. Each is replaced as a whole, so what was written stays readable."""
 
     def __init__(self, path: str | Path, keys: Keys = KEYS) -> None:
-        self.path, self.keys = Path(path).expanduser(), keys
+        self.path, self.keys = expanded(path), keys
 
     def is_run(self) -> bool:
         """Whether the folder holds a run (of any schema)."""

@@ -13,7 +13,7 @@ from torch import nn
 from waterbed.attacks.pgd import PGD
 from waterbed.attacks.radius import parse_eps
 from waterbed.environment import environment
-from waterbed.errors import UsageError, check_choice
+from waterbed.errors import UsageError, check_choice, check_count
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.files import check_output, is_json_of, locked, make_folder, to_json, write_atomic
 from waterbed.information.estimate import Estimate
@@ -85,6 +85,9 @@ def sweep(
         raise UsageError(f"eps={tuple(eps)!r} and seeds={tuple(seeds)!r} must not be empty; pass one or more of each")
     eps = [parse_eps(value) for value in eps]
     check_choice("launcher", launcher, LAUNCHERS)
+    check_count("num_samples", num_samples)
+    if num_evaluated is not None:
+        check_count("num_evaluated", num_evaluated)
     out = make_folder(out)
     check_output(out / "sweep.json", is_json_of("points"), force)
     check_output(out / "sweep.png", is_our_png, force)

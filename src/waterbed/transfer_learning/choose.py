@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from waterbed.data.task import as_task
+from waterbed.devices import seeded_generator
 from waterbed.errors import UsageError, UsageTypeError, check_count
 from waterbed.models.features import extract_features, head_probabilities
 from waterbed.models.heads import as_classifier
@@ -68,7 +69,7 @@ def choose(
         for label, backbone in backbones.items():
             model = as_classifier(backbone, getattr(target, "shape", None))
             data = load(model, target) if isinstance(target, str | Path) else target
-            order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:num_samples]
+            order = torch.randperm(len(data.train), generator=seeded_generator(seed))[:num_samples]
             features, labels = extract_features(model, data, indices=order, workers=workers)
             own = cross_validate(features, labels, head_probabilities(model, features), seed=seed)
             scores[label] = {"combined": RULE.combined(own, labels.bincount().numpy()), **own}

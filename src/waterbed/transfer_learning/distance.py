@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from waterbed.data.task import as_task
+from waterbed.devices import seeded_generator
 from waterbed.errors import UsageError, check_count
 from waterbed.models.features import extract_features
 from waterbed.models.heads import with_features
@@ -173,10 +174,10 @@ def dataset_distance(
     for data in (data_a, data_b):
         total, indices = len(data.train), None
         if num_samples is not None and num_samples < total:
-            indices = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:num_samples]
+            indices = torch.randperm(total, generator=seeded_generator(seed))[:num_samples]
         features, labels = extract_features(network, data, progress=progress, indices=indices, workers=workers)
         sets.append((features.double(), labels))
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     (_, ya), (_, yb) = sets
     value, draws = bootstrap(sets, num_resamples, generator, min_source_count)
     low, high = 2 * value - np.quantile(draws, [0.975, 0.025])

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from waterbed.devices import seeded_generator
 from waterbed.errors import UsageError
 
 STRENGTHS = tuple(10.0**k for k in range(-4, 3))
@@ -152,7 +153,7 @@ def _gradient(regression: LogisticRegression, x: np.ndarray, y: np.ndarray, stre
 
 def held_out(total: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Indices to train on and to hold out, each in increasing order."""
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(total, generator=seeded_generator(seed))
     count = round(fraction * total)
     if not 1 <= count < total:
         raise UsageError(f"validation={fraction!r} holds out {count} of {total} images; pass another fraction")

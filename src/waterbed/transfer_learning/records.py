@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from waterbed.data.images import TensorImages
 from waterbed.errors import UsageError
-from waterbed.files import digest, make_folder, write_atomic
+from waterbed.files import digest, expanded, make_folder, write_atomic
 from waterbed.training.config import UNRECORDED, TrainConfig
 
 FINGERPRINTED_IMAGES = 256
@@ -37,7 +37,7 @@ class RowsFile:
     """
 
     def __init__(self, path: str | Path | None) -> None:
-        self.path = None if path is None else Path(path).expanduser()
+        self.path = None if path is None else expanded(path)
         self.rows: dict[str, dict[str, Any]] = {}
         if self.path is None:
             return

@@ -13,7 +13,7 @@ from waterbed.attacks.attack import Attack
 from waterbed.data.load import load_dataset
 from waterbed.data.loading import stack
 from waterbed.data.task import as_task
-from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count
+from waterbed.errors import UsageError, UsageTypeError, check_choice, check_count, check_seed
 from waterbed.evaluation.accuracy import evaluate
 from waterbed.information.bounds import fisher_bounds
 from waterbed.models.classifier import FeatureClassifier
@@ -83,7 +83,7 @@ def transfer(
     if isinstance(seeds, str) or not isinstance(seeds, Iterable):
         raise UsageTypeError(f"seeds={seeds!r} must be a list; write seeds=[{seeds!r}]")
     for seed in seeds:
-        check_count("seeds", seed, at_least=0)
+        check_seed("seeds", seed)
     seeds = [int(seed) for seed in seeds]
     check_choice("mode", mode, MODES)
     if not models or not targets or not seeds:
