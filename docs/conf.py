@@ -3,7 +3,12 @@
 python -m pip install -e '.[docs]' && python -m sphinx -W -b html docs docs/_build
 """
 
+import sys
+from pathlib import Path
+
 from waterbed import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))  # gallery.py
 
 project = "waterbed"
 author = copyright = "The waterbed developers"
@@ -19,10 +24,11 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
+html_title = "waterbed"  # in the header, beside the links
 html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 7,
 }
 html_static_path = ["_static"]
 html_css_files = ["wide.css"]
@@ -38,6 +44,13 @@ html_sidebars = {
         "reproduction",
         "verdicts",
         "demo",
+        "networks",
+        "results",
+        "paper",
+        "probe-study",
+        "coming-from",
+        "faq",
+        "glossary",
     )
 }
 html_show_sourcelink = False
@@ -50,6 +63,9 @@ napoleon_use_ivar = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "examples",
+    "image_scrapers": ("matplotlib", "gallery.figures_of_results"),
+    "within_subsection_order": "gallery.position",
+    "capture_repr": ("_repr_html_",),
     "show_memory": False,
     "download_all_examples": False,
 }

@@ -2,8 +2,8 @@
 Train with an objective, an optimiser and data of your own
 ==========================================================
 
-``fit`` takes any object of the right form: here two data sets of tensors, a loss that attacks half of each batch, Adam,
-and a callback that watches the largest weight, while a measure is recorded every second epoch.
+``fit`` takes any object of the right form: here two data sets of tensors, a loss that attacks half of each batch,
+Adam, and a callback that watches the largest weight, while a measure is recorded every second epoch.
 """
 
 import torch
@@ -62,3 +62,9 @@ for record in run.history:
     keys = ("epoch", "test_clean", "test_robust", "largest_weight", "input_fisher_trace", "input_fisher_trace_stderr")
     print({key: round(record[key], 3) for key in keys if key in record})
 print(wb.evaluate(model, torch.utils.data.DataLoader(test, batch_size=100), [wb.PGD(eps=0.3, steps=10)]))
+
+# %%
+# The run draws its accuracies and losses, epoch by epoch.
+
+figure = run.plot()
+figure

@@ -2,14 +2,15 @@
 Which backbone for my task?
 ===========================
 
-Two source networks, one trained adversarially, and a target task with few images: a ranking in seconds, then
-the fine-tuning that it predicts.
+Two source networks, one trained adversarially, and a target task with few images: a ranking in seconds, then the
+fine-tuning that it predicts.
 """
 
 import waterbed as wb
 
 # %%
-# The source networks, small here; yours may be run folders, files in ``results/networks``, or from RobustBench or timm.
+# The source networks, small here; yours may be run folders, files in ``results/networks``, or from RobustBench or
+# timm.
 
 source = wb.load_dataset("fashion-mini", size=16).take(2000, 500)
 backbones = {}
@@ -36,3 +37,10 @@ print(wb.dataset_distance(source, target, backbones["standard"], num_samples=400
 table = wb.transfer(backbones, [target], mode=0, seeds=[0, 1], epochs=5, attacks=[wb.PGD(eps=0.5, steps=5)])
 print(table.layout())
 print(table.layout("pgd-5 l2 eps=0.5"))
+
+# %%
+# Every score with its 95 % interval, best on top. Where the intervals of the leader and the others overlap this much,
+# ``choice.reason`` says how sure the order is.
+
+figure = choice.plot()
+figure

@@ -36,3 +36,24 @@ def test_the_training_guide_s_own_network_and_data(monkeypatch):
     record = names["run"].history[-1]
     assert record["mine"] == 1.0
     assert record["input_fisher_trace"] > 0
+
+
+@pytest.mark.parametrize("page", ["index.md", "coming-from.md"])
+def test_the_code_of_a_page_runs_from_top_to_bottom(page):
+    names = {}
+    for i, code in enumerate(re.findall(r"```python\n(.*?)```", (API.parent / page).read_text(), re.DOTALL)):
+        exec(compile(code, f"{page}, block {i}", "exec"), names)
+    assert "figure" in names
+
+
+def test_links_between_pages_lead_to_headings():
+    """GitHub and the site make the same anchor of a heading."""
+    missing = []
+    for page in sorted(API.parent.glob("*.md")):
+        for file, anchor in re.findall(r"\]\(([\w-]*(?:\.md)?)#([\w-]+)\)", page.read_text()):
+            target = API.parent / file if file else page
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            anchors = {re.sub(r"[^\w -]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+            if anchor not in anchors:
+                missing.append(f"{page.name}: {file}#{anchor}")
+    assert not missing
